@@ -1,0 +1,91 @@
+"""What a project declares about its tables and indexes, as plain values.
+
+The SQL room reads these out of text, landing and runner act on them. Column types are Arrow types throughout:
+Arrow is the one vocabulary that every room shares.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+
+import pyarrow as pa
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a declaration stands, for messages."""
+
+    path: Path | None = None
+    line: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.path}:{self.line}" if self.path else f"line {self.line}"
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionField:
+    """One field of PARTITIONED BY: `transform` is identity, year, month, day, hour, bucket or truncate; `width` for the last two."""
+
+    column: str
+    transform: str = "identity"
+    width: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Watermark:
+    """WATERMARK FOR column AS column - delay."""
+
+    column: str
+    delay: timedelta = timedelta(0)
+
+
+@dataclass(frozen=True, slots=True)
+class TableSpec:
+    """A CREATE TABLE. `name` is namespace.table; `schema` holds the declared columns, nullable unless NOT NULL was said.
+
+    `options` are the WITH pairs as written, secrets not yet filled in.
+    """
+
+    name: str
+    schema: pa.Schema
+    options: Mapping[str, str] = field(default_factory=dict)
+    partitioning: tuple[PartitionField, ...] = ()
+    watermark: Watermark | None = None
+    primary_key: tuple[str, ...] = ()
+    comment: str | None = None
+    origin: Origin = Origin()
+
+
+@dataclass(frozen=True, slots=True)
+class ModelDeclaration:
+    """A CREATE MODEL as written: INPUT and OUTPUT as Arrow schemas, WITH pairs with secrets not yet filled in."""
+
+    name: str
+    input: pa.Schema
+    output: pa.Schema
+    options: Mapping[str, str] = field(default_factory=dict)
+    comment: str | None = None
+    origin: Origin = Origin()
+
+
+@dataclass(frozen=True, slots=True)
+class IndexSpec:
+    """A CREATE VECTOR INDEX: the index `name` over the vectors in `column` of `table`, keyed by `key`.
+
+    `metric` is cosine, l2 or dot. `model` names the embedding model whose vectors these are: a search by text uses
+    it, and the index refuses vectors of another. `columns` are kept beside the vector for filters and results
+    (empty: every column of the table).
+    """
+
+    name: str
+    table: str
+    column: str
+    key: str
+    metric: str = "cosine"
+    model: str | None = None
+    columns: tuple[str, ...] = ()
+    options: Mapping[str, str] = field(default_factory=dict)
+    origin: Origin = Origin()

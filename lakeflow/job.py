@@ -1,0 +1,190 @@
+"""A job as a plain value, and the decorator that makes one out of a Python function.
+
+    @job(target="gold.scored", mode="incremental")
+    def score(flights=Read("bronze.flights"), carriers=Lookup("dim.carriers")) -> pl.LazyFrame: ...
+
+The function is called with a LazyFrame for each parameter and returns the LazyFrame whose rows go to the target.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+from lakeflow.declare import Origin
+from lakeflow.errors import DeclarationError, did_you_mean
+
+if TYPE_CHECKING:
+    import polars as pl
+
+
+class Mode(StrEnum):
+    """What a run reads: what was appended since its progress, or the table as of one moment."""
+
+    INCREMENTAL = "incremental"
+    SNAPSHOT = "snapshot"
+
+
+class Output(StrEnum):
+    """How a run's rows meet the target's: added, merged by key, or in place of all that was there."""
+
+    APPEND = "append"
+    UPDATE = "update"
+    COMPLETE = "complete"
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """The table that a job reads: incrementally in incremental mode, whole in snapshot mode."""
+
+    table: str
+
+
+@dataclass(frozen=True, slots=True)
+class Lookup:
+    """A table joined as a dimension: always whole, as of the start of the run."""
+
+    table: str
+
+
+@dataclass(frozen=True, slots=True)
+class Caps:
+    """What one batch of an incremental run may hold at the most; a batch holds one file at the least. None: no cap."""
+
+    files: int | None = None
+    rows: int | None = None
+    bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One transformation of tables into one table.
+
+    `inputs` maps the function's parameters to what they read. `key` is set for output update. `caps` of None leaves
+    the caps to the settings.
+    """
+
+    name: str
+    target: str
+    inputs: dict[str, Read | Lookup]
+    function: Callable[..., "pl.LazyFrame"] = field(repr=False)
+    mode: Mode = Mode.INCREMENTAL
+    output: Output = Output.APPEND
+    key: tuple[str, ...] = ()
+    caps: Caps | None = None
+    description: str = ""
+    origin: Origin = Origin()
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """Every table that the job needs, in the order of its parameters."""
+        return tuple(source.table for source in self.inputs.values())
+
+    @property
+    def writer(self) -> str:
+        """The name under which the target keeps this job's progress."""
+        return f"job.{self.name}"
+
+
+JobFunction = Callable[..., "pl.LazyFrame"]
+
+
+def job(
+    *,
+    target: str,
+    mode: str = "incremental",
+    output: str | None = None,
+    key: str | list[str] | tuple[str, ...] = (),
+    max_files: int | None = None,
+    max_rows: int | None = None,
+    max_bytes: int | None = None,
+    name: str | None = None,
+) -> Callable[[JobFunction], Job]:
+    """Declare a job. Raises DeclarationError where the declaration contradicts itself.
+
+    `target` is the table that the rows go to, created on the first run where it is missing. `output` is append or
+    update (with `key`) in incremental mode, complete or update in snapshot mode; without it, append and complete.
+    The caps bound one batch of an incremental run; without them, those of [run] in lakeflow.toml hold.
+    """
+
+    def declare(function: JobFunction) -> Job:
+        origin = _origin_of(function)
+        label = name or function.__name__
+        return Job(
+            name=label,
+            target=_checked_name(target, f"target of job {label!r}", origin),
+            inputs=_inputs_of(function, label, origin),
+            function=function,
+            mode=_choice(Mode, mode, f"mode of job {label!r}", origin),
+            output=_output_of(mode, output, key, label, origin),
+            key=(key,) if isinstance(key, str) else tuple(key),
+            caps=Caps(max_files, max_rows, max_bytes) if (max_files or max_rows or max_bytes) else None,
+            description=inspect.getdoc(function) or "",
+            origin=origin,
+        )
+
+    return declare
+
+
+def _output_of(mode: str, output: str | None, key: object, label: str, origin: Origin) -> Output:
+    if output is None:
+        return Output.UPDATE if key else Output.APPEND if mode == Mode.INCREMENTAL else Output.COMPLETE
+    chosen = _choice(Output, output, f"output of job {label!r}", origin)
+    if (chosen is Output.UPDATE) != bool(key):
+        raise DeclarationError(f"{origin}: job {label!r}: output 'update' and key= go together; output is {output!r}, key is {key!r}")
+    if mode == Mode.INCREMENTAL and chosen is Output.COMPLETE:
+        raise DeclarationError(
+            f"{origin}: job {label!r}: output 'complete' replaces the whole table, which an incremental run has not read; "
+            "valid with mode 'incremental': append, update"
+        )
+    if mode == Mode.SNAPSHOT and chosen is Output.APPEND:
+        raise DeclarationError(
+            f"{origin}: job {label!r}: output 'append' would add every row again at each snapshot run; "
+            "valid with mode 'snapshot': complete, update"
+        )
+    return chosen
+
+
+def _inputs_of(function: JobFunction, label: str, origin: Origin) -> dict[str, Read | Lookup]:
+    inputs: dict[str, Read | Lookup] = {}
+    for parameter in inspect.signature(function).parameters.values():
+        source: Any = parameter.default
+        if not isinstance(source, Read | Lookup):
+            raise DeclarationError(
+                f"{origin}: job {label!r}: parameter {parameter.name!r} has the default {source!r}; "
+                'valid: lf.Read("namespace.table"), lf.Lookup("namespace.table")'
+                if source is not parameter.empty
+                else f"{origin}: job {label!r}: parameter {parameter.name!r} has no default; "
+                'valid: lf.Read("namespace.table"), lf.Lookup("namespace.table")'
+            )
+        _checked_name(source.table, f"parameter {parameter.name!r} of job {label!r}", origin)
+        inputs[parameter.name] = source
+    if not any(isinstance(source, Read) for source in inputs.values()):
+        raise DeclarationError(f'{origin}: job {label!r} reads no table; give it a parameter = lf.Read("namespace.table")')
+    return inputs
+
+
+def _checked_name(table: str, what: str, origin: Origin) -> str:
+    parts = table.split(".")
+    if len(parts) != 2 or not all(parts):
+        raise DeclarationError(f"{origin}: {what} is {table!r}; a table is named namespace.table, for instance 'bronze.flights'")
+    return table
+
+
+E = Any
+
+
+def _choice(kind: E, value: str, what: str, origin: Origin) -> E:
+    if value not in list(kind):
+        raise DeclarationError(f"{origin}: {what} is {value!r}{did_you_mean(value, [str(k) for k in kind])}")
+    return kind(value)
+
+
+def _origin_of(function: JobFunction) -> Origin:
+    from pathlib import Path
+
+    code = function.__code__
+    return Origin(Path(code.co_filename), code.co_firstlineno)

@@ -1,0 +1,98 @@
+"""How far a writer has read its source, as the strings that ride in commits.
+
+`KafkaOffsets` is a landing's progress in its topics, `SnapshotPosition` a job's or an index's in a table. Both are
+total: nothing else is needed to go on from where the last commit ended.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from lakeflow.errors import Terminal
+
+
+@dataclass(frozen=True, slots=True)
+class KafkaOffsets:
+    """For each (topic, partition) the offset of the next record to read, which is one past the last that was read."""
+
+    offsets: Mapping[tuple[str, int], int] = field(default_factory=dict)
+
+    def advance(self, seen: Iterable[tuple[str, int, int]]) -> KafkaOffsets:
+        """The progress after the records `(topic, partition, offset)` have been read, in any order."""
+        moved = dict(self.offsets)
+        for topic, partition, offset in seen:
+            place = (topic, partition)
+            moved[place] = max(moved.get(place, 0), offset + 1)
+        return KafkaOffsets(moved)
+
+    def next_offset(self, topic: str, partition: int) -> int | None:
+        """Where to go on in a partition; None where nothing of it was read yet."""
+        return self.offsets.get((topic, partition))
+
+    def dumps(self) -> str:
+        """`{"topic":{"0":12}}`, keys sorted: equal progress is an equal string."""
+        topics: dict[str, dict[str, int]] = {}
+        for (topic, partition), offset in sorted(self.offsets.items()):
+            topics.setdefault(topic, {})[str(partition)] = offset
+        return json.dumps(topics, separators=(",", ":"), sort_keys=True)
+
+    @staticmethod
+    def loads(text: str | None) -> KafkaOffsets:
+        """The inverse of `dumps`; None is the very beginning. Raises Terminal where the string is not of this form."""
+        if text is None:
+            return KafkaOffsets()
+        try:
+            topics = json.loads(text)
+            return KafkaOffsets(
+                {(topic, int(partition)): int(offset) for topic, parts in topics.items() for partition, offset in parts.items()}
+            )
+        except (ValueError, AttributeError, TypeError) as error:
+            raise Terminal(f"progress of a landing is not readable: {text[:200]!r}; expected {KAFKA_EXAMPLE}") from error
+
+
+KAFKA_EXAMPLE = '{"topic":{"0":12}}'
+
+
+@dataclass(frozen=True, slots=True, order=False)
+class SnapshotPosition:
+    """How far a reader is in a table's appended files, which are ordered by (sequence number, path).
+
+    Every file up to `sequence` has been read when `path` is None; otherwise the files of `sequence` up to and with
+    `path` have, and all before. `snapshot_id` is the snapshot that made `sequence`, to notice a table rolled back.
+    """
+
+    table_uuid: str
+    snapshot_id: int
+    sequence: int
+    path: str | None = None
+
+    def covers(self, sequence: int, path: str) -> bool:
+        """Whether the file at (sequence, path) has been read."""
+        if sequence != self.sequence:
+            return sequence < self.sequence
+        return self.path is None or path <= self.path
+
+    def dumps(self) -> str:
+        """A JSON object with the four fields; `path` only where a snapshot was read in part."""
+        fields: dict[str, object] = {"table": self.table_uuid, "snapshot": self.snapshot_id, "sequence": self.sequence}
+        if self.path is not None:
+            fields["path"] = self.path
+        return json.dumps(fields, separators=(",", ":"))
+
+    @staticmethod
+    def loads(text: str | None) -> SnapshotPosition | None:
+        """The inverse of `dumps`; None is the very beginning. Raises Terminal where the string is not of this form."""
+        if text is None:
+            return None
+        try:
+            fields = json.loads(text)
+            return SnapshotPosition(
+                str(fields["table"]), int(fields["snapshot"]), int(fields["sequence"]), fields.get("path")
+            )
+        except (ValueError, KeyError, TypeError) as error:
+            raise Terminal(f"progress of a job is not readable: {text[:200]!r}; expected {POSITION_EXAMPLE}") from error
+
+
+POSITION_EXAMPLE = '{"table":"<uuid>","snapshot":1,"sequence":1}'
