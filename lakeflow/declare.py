@@ -25,9 +25,12 @@ class Origin:
         return f"{self.path}:{self.line}" if self.path else f"line {self.line}"
 
 
+UNKNOWN = Origin()
+
+
 @dataclass(frozen=True, slots=True)
 class PartitionField:
-    """One field of PARTITIONED BY: `transform` is identity, year, month, day, hour, bucket or truncate; `width` for the last two."""
+    """A field of PARTITIONED BY. `transform` is identity, year, month, day, hour, bucket or truncate; `width` for those two."""
 
     column: str
     transform: str = "identity"
@@ -56,7 +59,7 @@ class TableSpec:
     watermark: Watermark | None = None
     primary_key: tuple[str, ...] = ()
     comment: str | None = None
-    origin: Origin = Origin()
+    origin: Origin = UNKNOWN
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +71,7 @@ class ModelDeclaration:
     output: pa.Schema
     options: Mapping[str, str] = field(default_factory=dict)
     comment: str | None = None
-    origin: Origin = Origin()
+    origin: Origin = UNKNOWN
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,4 +91,4 @@ class IndexSpec:
     model: str | None = None
     columns: tuple[str, ...] = ()
     options: Mapping[str, str] = field(default_factory=dict)
-    origin: Origin = Origin()
+    origin: Origin = UNKNOWN

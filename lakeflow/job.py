@@ -12,9 +12,10 @@ import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from lakeflow.declare import Origin
+from lakeflow.declare import UNKNOWN, Origin
 from lakeflow.errors import DeclarationError, did_you_mean
 
 if TYPE_CHECKING:
@@ -70,13 +71,13 @@ class Job:
     name: str
     target: str
     inputs: dict[str, Read | Lookup]
-    function: Callable[..., "pl.LazyFrame"] = field(repr=False)
+    function: Callable[..., pl.LazyFrame] = field(repr=False)
     mode: Mode = Mode.INCREMENTAL
     output: Output = Output.APPEND
     key: tuple[str, ...] = ()
     caps: Caps | None = None
     description: str = ""
-    origin: Origin = Origin()
+    origin: Origin = UNKNOWN
 
     @property
     def reads(self) -> tuple[str, ...]:
@@ -134,7 +135,9 @@ def _output_of(mode: str, output: str | None, key: object, label: str, origin: O
         return Output.UPDATE if key else Output.APPEND if mode == Mode.INCREMENTAL else Output.COMPLETE
     chosen = _choice(Output, output, f"output of job {label!r}", origin)
     if (chosen is Output.UPDATE) != bool(key):
-        raise DeclarationError(f"{origin}: job {label!r}: output 'update' and key= go together; output is {output!r}, key is {key!r}")
+        raise DeclarationError(
+            f"{origin}: job {label!r}: output 'update' and key= go together; output is {output!r}, key is {key!r}"
+        )
     if mode == Mode.INCREMENTAL and chosen is Output.COMPLETE:
         raise DeclarationError(
             f"{origin}: job {label!r}: output 'complete' replaces the whole table, which an incremental run has not read; "
@@ -170,21 +173,21 @@ def _inputs_of(function: JobFunction, label: str, origin: Origin) -> dict[str, R
 def _checked_name(table: str, what: str, origin: Origin) -> str:
     parts = table.split(".")
     if len(parts) != 2 or not all(parts):
-        raise DeclarationError(f"{origin}: {what} is {table!r}; a table is named namespace.table, for instance 'bronze.flights'")
+        raise DeclarationError(
+            f"{origin}: {what} is {table!r}; a table is named namespace.table, for instance 'bronze.flights'"
+        )
     return table
 
 
-E = Any
+Choice = TypeVar("Choice", bound=StrEnum)
 
 
-def _choice(kind: E, value: str, what: str, origin: Origin) -> E:
+def _choice(kind: type[Choice], value: str, what: str, origin: Origin) -> Choice:
     if value not in list(kind):
         raise DeclarationError(f"{origin}: {what} is {value!r}{did_you_mean(value, [str(k) for k in kind])}")
     return kind(value)
 
 
 def _origin_of(function: JobFunction) -> Origin:
-    from pathlib import Path
-
     code = function.__code__
     return Origin(Path(code.co_filename), code.co_firstlineno)

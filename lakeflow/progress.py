@@ -88,9 +88,7 @@ class SnapshotPosition:
             return None
         try:
             fields = json.loads(text)
-            return SnapshotPosition(
-                str(fields["table"]), int(fields["snapshot"]), int(fields["sequence"]), fields.get("path")
-            )
+            return SnapshotPosition(str(fields["table"]), int(fields["snapshot"]), int(fields["sequence"]), fields.get("path"))
         except (ValueError, KeyError, TypeError) as error:
             raise Terminal(f"progress of a job is not readable: {text[:200]!r}; expected {POSITION_EXAMPLE}") from error
 
