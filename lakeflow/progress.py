@@ -60,7 +60,8 @@ class SnapshotPosition:
     """How far a reader is in a table's appended files, which are ordered by (sequence number, path).
 
     Every file up to `sequence` has been read when `path` is None; otherwise the files of `sequence` up to and with
-    `path` have, and all before. `snapshot_id` is the snapshot that made `sequence`, to notice a table rolled back.
+    `path` have, and all before. `snapshot_id` is the snapshot whose files were being read: what the table became after
+    it must be appends for the reader to go on.
     """
 
     table_uuid: str

@@ -1,0 +1,167 @@
+"""Opens the catalog; nowhere else does. `Lake` is what the other rooms hold of it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+
+import pyarrow as pa
+from pyiceberg.catalog import Catalog, load_catalog
+from pyiceberg.exceptions import NamespaceAlreadyExistsError, NoSuchNamespaceError, NoSuchTableError, TableAlreadyExistsError
+from pyiceberg.io.pyarrow import schema_to_pyarrow
+from pyiceberg.table import Table
+from pyiceberg.transforms import parse_transform
+
+from lakeflow.declare import PartitionField, TableSpec
+from lakeflow.errors import ConfigError, DeclarationError, SchemaMismatch, UnknownName
+from lakeflow.lake.failures import lake_errors
+from lakeflow.lake.schema import difference, require_columns, storable
+
+SYSTEM_NAMESPACE = "lakeflow"
+
+NEW_TABLE_PROPERTIES = {
+    "format-version": "2",
+    # A commit's cost grows with the snapshots, manifests and metadata files that a table drags along.
+    "commit.manifest-merge.enabled": "true",
+    "commit.manifest.min-count-to-merge": "20",
+    "write.metadata.delete-after-commit.enabled": "true",
+    "write.metadata.previous-versions-max": "10",
+    "write.parquet.compression-codec": "zstd",
+    "write.parquet.compression-level": "1",
+}
+
+logger = logging.getLogger("lakeflow.lake")
+
+
+class Lake:
+    """The tables of one catalog, by `namespace.table`."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        self.catalog = catalog
+
+    @staticmethod
+    def open(properties: Mapping[str, str]) -> Lake:
+        """Open the catalog that [catalog] describes; `properties` go to PyIceberg as they are.
+
+        Raises ConfigError for properties that PyIceberg refuses, CatalogUnavailable where the catalog does not answer.
+        """
+        wanted = dict(properties)
+        if wanted.get("type") == "sql" and wanted.get("uri", "").startswith("sqlite:///"):
+            _prepare_sqlite(wanted)
+        try:
+            with lake_errors("its tables"):
+                return Lake(load_catalog(wanted.pop("name", "lakeflow"), **wanted))
+        except (ValueError, TypeError, ImportError) as error:
+            raise ConfigError(f"[catalog] cannot be opened: {error}", next_step="lakeflow doctor") from error
+
+    def exists(self, name: str) -> bool:
+        with lake_errors(f"table {name}"):
+            return self.catalog.table_exists(name)
+
+    def table(self, name: str) -> Table:
+        """The table as it is now. Raises UnknownName, with the names that are there."""
+        try:
+            with lake_errors(f"table {name}"):
+                return self.catalog.load_table(name)
+        except (NoSuchTableError, NoSuchNamespaceError) as error:
+            raise UnknownName("table", name, self.names(), next_step="lakeflow tables") from error
+
+    def names(self) -> tuple[str, ...]:
+        """Every table, sorted."""
+        with lake_errors("the list of tables"):
+            return tuple(
+                sorted(
+                    ".".join(table)
+                    for namespace in self.catalog.list_namespaces()
+                    for table in self.catalog.list_tables(namespace)
+                )
+            )
+
+    def ensure(self, spec: TableSpec, properties: Mapping[str, str] | None = None) -> Table:
+        """The table that `spec` declares, made where it is missing.
+
+        Raises SchemaMismatch where it exists with other columns or another partitioning, showing both sides.
+        """
+        wanted = storable(spec.schema, f"table {spec.name}")
+        require_columns([part.column for part in spec.partitioning], wanted, spec.name)
+        if not self.exists(spec.name):
+            return self._create(spec, wanted, properties or {})
+        table = self.table(spec.name)
+        if shown := difference(wanted, arrow_schema(table)):
+            raise SchemaMismatch(
+                f"table {spec.name} exists with other columns than {spec.origin} declares:\n{shown}",
+                left_behind="the table, as it was",
+                next_step=f"change the declaration, or lakeflow tables drop {spec.name}",
+            )
+        if (declared := _declared_partitioning(spec.partitioning)) != (present := _existing_partitioning(table)):
+            raise SchemaMismatch(
+                f"table {spec.name} exists with another partitioning than {spec.origin} declares: "
+                f"declared {declared}, in the table {present}",
+                left_behind="the table, as it was",
+                next_step=f"change the declaration, or lakeflow tables drop {spec.name}",
+            )
+        return table
+
+    def drop(self, name: str) -> None:
+        """Take a table out of the catalog. Its files stay where they are."""
+        self.table(name)
+        with lake_errors(f"table {name}"):
+            self.catalog.drop_table(name)
+
+    def _create(self, spec: TableSpec, schema: pa.Schema, properties: Mapping[str, str]) -> Table:
+        namespace = spec.name.rpartition(".")[0]
+        wanted = NEW_TABLE_PROPERTIES | dict(properties)
+        if spec.comment:
+            wanted["comment"] = spec.comment
+        with lake_errors(f"table {spec.name}"):
+            try:
+                self.catalog.create_namespace(namespace)
+            except NamespaceAlreadyExistsError:
+                logger.debug("namespace %s is there already", namespace)
+            try:
+                if not spec.partitioning:
+                    return self.catalog.create_table(spec.name, schema, properties=wanted)
+                transaction = self.catalog.create_table_transaction(spec.name, schema, properties=wanted)
+                with transaction, transaction.update_spec() as update:
+                    for part in spec.partitioning:
+                        update.add_field(part.column, parse_transform(_transform_text(part)), _field_name(part))
+                return self.catalog.load_table(spec.name)
+            except TableAlreadyExistsError:
+                return self.catalog.load_table(spec.name)
+            except ValueError as error:
+                raise DeclarationError(f"{spec.origin}: table {spec.name} cannot be made: {error}") from error
+
+
+def arrow_schema(table: Table) -> pa.Schema:
+    """The table's columns as Arrow, with field ids in the metadata: the schema that its data files are written in."""
+    return schema_to_pyarrow(table.schema())
+
+
+def _prepare_sqlite(properties: dict[str, str]) -> None:
+    """SQLite waits for a lock rather than fail, and the folder of its file is there."""
+    uri = properties["uri"]
+    path = Path(uri.removeprefix("sqlite:///").partition("?")[0])
+    with lake_errors(f"the catalog file {path}"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    if "timeout=" not in uri:
+        properties["uri"] = f"{uri}{'&' if '?' in uri else '?'}timeout=30"
+
+
+def _transform_text(part: PartitionField) -> str:
+    return part.transform if part.width is None else f"{part.transform}[{part.width}]"
+
+
+def _field_name(part: PartitionField) -> str:
+    """The names that Iceberg's Java library gives: `day` of `ts` is ts_day, an identity keeps the column's name."""
+    suffix = {"identity": None, "truncate": "trunc"}.get(part.transform, part.transform)
+    return part.column if suffix is None else f"{part.column}_{suffix}"
+
+
+def _declared_partitioning(parts: tuple[PartitionField, ...]) -> str:
+    return ", ".join(f"{_transform_text(part)}({part.column})" for part in parts) or "none"
+
+
+def _existing_partitioning(table: Table) -> str:
+    schema = table.schema()
+    return ", ".join(f"{part.transform}({schema.find_column_name(part.source_id)})" for part in table.spec().fields) or "none"

@@ -1,0 +1,263 @@
+"""The only place where a snapshot is made: data, and the progress that it came from, in one Iceberg commit.
+
+Each commit names its writer, the progress that the writer started from and the progress that it has made. It lands
+only if the table still shows the progress that the writer started from:
+
+    refresh -> is this commit there already? -> is the progress still the one we started from? -> send -> (again)
+
+The check and the send are one step for the catalog. Every attempt requires main's head to be the snapshot that the
+check was made against, so that whatever lands in between turns the attempt down. Of several attempts of one commit,
+even of one whose answer was lost, only one can therefore land; its id, in the snapshot's summary, tells which.
+
+Both fences below rest on that. `SnapshotFence` uses nothing but the standard requirement, so it holds with every
+catalog. `ProgressFence` adds a requirement of our own where the catalog evaluates requirements in this process,
+between its read and its swap: it catches even a change that leaves main where it was, such as progress that was reset.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+from pyiceberg.exceptions import CommitFailedException, CommitStateUnknownException, ValidationException
+from pyiceberg.manifest import DataFile
+from pyiceberg.table import Table
+from pyiceberg.table.metadata import TableMetadata
+from pyiceberg.table.update import TableRequirement, ValidatableTableRequirement
+
+from lakeflow.errors import CatalogUnavailable, CommitConflict, Fenced, LakeflowError, Transient
+from lakeflow.lake.catalog import Lake
+from lakeflow.lake.failures import lake_errors
+from lakeflow.lake.history import COMMIT_ID, PROGRESS, SEQUENCE, expiry, find_commit, progress_in
+from lakeflow.lake.iceberg import delete_files, forget_old_metadata, live_files, stage, validates_in_process
+from lakeflow.retry import Backoff
+
+logger = logging.getLogger("lakeflow.lake")
+
+COMMIT_BACKOFF = Backoff(attempts=12, base=0.02, cap=2.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """The progress of one writer, before and after a commit. `start` of None is the very beginning."""
+
+    writer: str
+    start: str | None
+    end: str
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One commit to be made.
+
+    `add` and `remove` are data files. A change with `remove` was computed against the snapshot `base` and lands on
+    no other; `replace_all` removes whatever main holds when it lands. `counts` and other facts go into the summary.
+    """
+
+    table: str
+    add: tuple[DataFile, ...] = ()
+    remove: tuple[DataFile, ...] = ()
+    replace_all: bool = False
+    base: int | None = None
+    progress: Progress | None = None
+    summary: Mapping[str, str] = field(default_factory=dict)
+    commit_id: str = field(default_factory=lambda: uuid.uuid4().hex)
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """A commit that landed: its snapshot, and how many attempts it took."""
+
+    snapshot_id: int
+    attempts: int
+
+
+class CommitProtocol(Protocol):
+    """What makes a snapshot. `commit` lands the change once, or raises and has landed nothing.
+
+    Raises Fenced where the writer's progress is no longer where the change started, CommitConflict where the
+    table moved away under a change that removes files, CatalogUnavailable where the catalog never gave an answer and
+    the commit could not be found: the same change may then be passed again.
+    """
+
+    def commit(self, change: Change) -> Committed: ...
+
+    def progress(self, table: str, writer: str) -> str | None: ...
+
+
+class Fence(Protocol):
+    """What a commit requires of the table beyond that main has not moved."""
+
+    def requirements(self, change: Change) -> tuple[TableRequirement, ...]: ...
+
+
+class SnapshotFence:
+    """The standard requirement on main's head, which every commit carries, and nothing more."""
+
+    def requirements(self, change: Change) -> tuple[TableRequirement, ...]:
+        return ()
+
+
+class ProgressUnmoved(ValidatableTableRequirement):
+    """The writer's progress must be `start` in the very metadata that the catalog is about to swap out.
+
+    Raises Fenced, and not CommitFailedException, so that nothing between here and the catalog tries again.
+    """
+
+    type: Literal["lakeflow-progress-unmoved"] = "lakeflow-progress-unmoved"
+    table: str
+    writer: str
+    start: str | None
+
+    def validate(self, base_metadata: TableMetadata | None) -> None:  # type: ignore[override]  # as every requirement does
+        found = None if base_metadata is None else progress_in(base_metadata, self.writer)
+        if found != self.start:
+            raise fenced(self.table, self.writer, self.start, found)
+
+
+class ProgressFence:
+    """For catalogs that evaluate requirements in this process."""
+
+    def requirements(self, change: Change) -> tuple[TableRequirement, ...]:
+        if change.progress is None:
+            return ()
+        unmoved = ProgressUnmoved(table=change.table, writer=change.progress.writer, start=change.progress.start)
+        return (unmoved,)  # type: ignore[return-value]  # the union of requirements is closed, its validation is open
+
+
+def fence_for(lake: Lake) -> Fence:
+    """The strongest fence that the catalog can hold."""
+    return ProgressFence() if validates_in_process(lake.catalog) else SnapshotFence()
+
+
+def fenced(table: str, writer: str, start: str | None, found: str | None) -> Fenced:
+    return Fenced(
+        f"another process moved the progress of {writer} in table {table}: this one started from {start or 'the beginning'}, "
+        f"the table now shows {found or 'the beginning'}",
+        left_behind="nothing of this process's batch is in the table",
+        next_step="let one process at a time write with this name; the other one goes on from where the table stands",
+    )
+
+
+class _Moved(CommitConflict):
+    """Main is no longer where a merge was computed: this change cannot land as it is, however often it is sent."""
+
+
+class Committer:
+    """The commit protocol over an Iceberg catalog. `keep_snapshots` bounds the snapshots that a table drags along."""
+
+    def __init__(
+        self,
+        lake: Lake,
+        fence: Fence | None = None,
+        *,
+        keep_snapshots: int = 100,
+        backoff: Backoff = COMMIT_BACKOFF,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._lake = lake
+        self._fence = fence or fence_for(lake)
+        self._keep_snapshots = keep_snapshots
+        self._backoff = backoff
+        self._sleep = sleep
+
+    def progress(self, table: str, writer: str) -> str | None:
+        """How far the writer has come, by the table itself; None for a table or a writer that is new."""
+        return progress_in(self._lake.table(table).metadata, writer) if self._lake.exists(table) else None
+
+    def commit(self, change: Change) -> Committed:
+        """See the protocol. The files of a change that cannot have landed are deleted; where that is not sure, they stay."""
+        last: Transient | None = None
+        unanswered = False
+        for attempt in range(self._backoff.attempts):
+            if last is not None:
+                self._sleep(self._backoff.wait(attempt - 1))
+            try:
+                table = self._lake.table(change.table)
+                if (landed := find_commit(table.metadata, change.commit_id)) is not None:
+                    return Committed(landed, attempt)
+                self._check(table, change)
+                return Committed(self._send(table, change), attempt + 1)
+            except (Fenced, _Moved):
+                if not unanswered:
+                    self._delete_files(change)
+                raise
+            except Transient as error:
+                unanswered = unanswered or not isinstance(error, CommitConflict)
+                logger.info("commit to %s, attempt %d: %s", change.table, attempt + 1, error.message)
+                last = error
+        assert last is not None
+        raise _gave_up(change, self._backoff.attempts, last) from last
+
+    def _delete_files(self, change: Change) -> None:
+        with lake_errors(f"table {change.table}"):
+            delete_files(self._lake.table(change.table).io, [data_file.file_path for data_file in change.add])
+
+    def _check(self, table: Table, change: Change) -> None:
+        if change.progress is not None:
+            found = progress_in(table.metadata, change.progress.writer)
+            if found != change.progress.start:
+                raise fenced(change.table, change.progress.writer, change.progress.start, found)
+        head = table.metadata.current_snapshot_id
+        if change.remove and head != change.base:
+            raise _Moved(f"table {change.table} moved from snapshot {change.base} to {head} under a merge")
+
+    def _send(self, table: Table, change: Change) -> int:
+        dropped = expiry(table.metadata, self._keep_snapshots - 1)
+        with lake_errors(f"a commit to {change.table}"):
+            staged = stage(
+                table,
+                add=change.add,
+                remove=self._removals(table, change),
+                summary=_summary(change),
+                properties=_properties(table.metadata, change) | dict(dropped.properties),
+                expire=dropped.snapshot_ids,
+            )
+        try:
+            with lake_errors(f"a commit to {change.table}"):
+                requirements = (*staged.requirements, *self._fence.requirements(change))
+                answer = self._lake.catalog.commit_table(table, requirements, staged.updates)
+        except (CommitFailedException, ValidationException) as error:
+            staged.discard()
+            raise CommitConflict(f"another commit to {change.table} came first: {error}") from error
+        except Fenced:
+            staged.discard()
+            raise
+        except CommitStateUnknownException as error:
+            raise CatalogUnavailable(f"the answer to a commit to {change.table} was lost: {error}") from error
+        forget_old_metadata(table, table.metadata, answer.metadata)
+        return staged.snapshot_id
+
+    def _removals(self, table: Table, change: Change) -> tuple[DataFile, ...]:
+        head = table.current_snapshot()
+        if not change.replace_all or head is None:
+            return change.remove
+        return tuple(live.data_file for live in live_files(table, head))
+
+
+def _summary(change: Change) -> dict[str, str]:
+    facts = {**change.summary, COMMIT_ID: change.commit_id}
+    if change.progress is not None:
+        facts[PROGRESS + change.progress.writer] = change.progress.end
+    return facts
+
+
+def _properties(metadata: TableMetadata, change: Change) -> dict[str, str]:
+    if change.progress is None:
+        return {}
+    return {
+        PROGRESS + change.progress.writer: change.progress.end,
+        SEQUENCE + change.progress.writer: str(metadata.next_sequence_number()),
+    }
+
+
+def _gave_up(change: Change, attempts: int, last: LakeflowError) -> CatalogUnavailable:
+    return CatalogUnavailable(
+        f"a commit to {change.table} was given up after {attempts} attempts: {last.message}",
+        left_behind=f"{len(change.add)} data files that belong to no snapshot unless commit {change.commit_id} is in the table",
+        next_step="lakeflow doctor, then run the same command again; it goes on from what the table holds",
+    )

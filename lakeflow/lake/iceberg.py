@@ -1,0 +1,233 @@
+"""Every private name of PyIceberg that lakeflow uses, each behind a function of our own.
+
+PyIceberg's public API can neither stage a commit without retrying it blindly, nor read or write one file in bounded
+memory. tests/contract/test_lake_iceberg.py pins the behaviours that are relied on here.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyiceberg.catalog import Catalog, MetastoreCatalog
+from pyiceberg.expressions import AlwaysTrue
+from pyiceberg.io import FileIO
+from pyiceberg.io.pyarrow import (
+    ArrowScan,
+    _determine_partitions,
+    _get_parquet_writer_kwargs,
+    _read_all_delete_files,
+    compute_statistics_plan,
+    data_file_statistics_from_parquet_metadata,
+    parquet_path_to_id_mapping,
+    schema_to_pyarrow,
+)
+from pyiceberg.manifest import DataFile, DataFileContent, FileFormat, ManifestContent
+from pyiceberg.partitioning import PartitionKey
+from pyiceberg.schema import Schema
+from pyiceberg.table import FileScanTask, Table, Transaction
+from pyiceberg.table.locations import load_location_provider
+from pyiceberg.table.metadata import TableMetadata
+from pyiceberg.table.snapshots import Operation, Snapshot
+from pyiceberg.table.update import AssertTableUUID, RemoveSnapshotsUpdate, TableRequirement, TableUpdate
+from pyiceberg.table.update.snapshot import _MergeAppendFiles, _OverwriteFiles, _SnapshotProducer
+from pyiceberg.typedef import Record
+
+MAIN = "main"
+
+
+class _StagingTransaction(Transaction):
+    """A transaction that is staged and read, never committed by itself.
+
+    PyIceberg deep-copies the metadata at each look at `table_metadata`, a dozen times a commit; that copying is most
+    of a commit's time on a table of many snapshots. This one copies once per staged update.
+    """
+
+    _seen: tuple[int, TableMetadata] | None = None
+
+    @property
+    def table_metadata(self) -> TableMetadata:
+        if not self._updates:
+            return self._table.metadata
+        if self._seen is None or self._seen[0] != len(self._updates):
+            self._seen = (len(self._updates), super().table_metadata)
+        return self._seen[1]
+
+
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """One commit, ready to be sent: manifests are written, nothing is visible yet."""
+
+    snapshot_id: int
+    updates: tuple[TableUpdate, ...]
+    requirements: tuple[TableRequirement, ...]
+    _producer: _SnapshotProducer[Any]
+
+    def discard(self) -> None:
+        """Delete the manifests again. Only for a commit that is known not to have landed."""
+        self._producer._clean_all_uncommitted()
+
+
+def stage(
+    table: Table,
+    *,
+    add: Sequence[DataFile],
+    remove: Sequence[DataFile],
+    summary: Mapping[str, str],
+    properties: Mapping[str, str],
+    expire: Sequence[int],
+) -> Staged:
+    """Stage one snapshot on main: an append, or an overwrite where files are removed.
+
+    The staged requirements hold main's head and the table's identity to what `table` shows; `properties` are set and
+    the snapshots in `expire` dropped in the same commit.
+    """
+    transaction = _StagingTransaction(table)
+    producer: _SnapshotProducer[Any]
+    if remove:
+        producer = _OverwriteFiles(Operation.OVERWRITE, transaction, table.io, None, dict(summary), MAIN)
+    else:
+        producer = _MergeAppendFiles(Operation.APPEND, transaction, table.io, MAIN, None, dict(summary))
+    for data_file in add:
+        producer.append_data_file(data_file)
+    for data_file in remove:
+        producer.delete_data_file(data_file)
+    updates, requirements = producer._commit()
+    transaction._stage(updates, requirements)
+    if properties:
+        transaction.set_properties(dict(properties))
+    if expire:
+        transaction._stage((RemoveSnapshotsUpdate.model_validate({"snapshot-ids": list(expire)}),))
+    return Staged(
+        producer.snapshot_id,
+        transaction._updates,
+        (*transaction._requirements, AssertTableUUID(uuid=table.metadata.table_uuid)),
+        producer,
+    )
+
+
+def validates_in_process(catalog: Catalog) -> bool:
+    """Whether the catalog calls `validate` of each requirement in this process, against the metadata that it swaps.
+
+    Those catalogs accept requirements of our own; a REST catalog gets them as JSON and knows the standard ones only.
+    """
+    return isinstance(catalog, MetastoreCatalog)
+
+
+def forget_old_metadata(table: Table, before: TableMetadata, after: TableMetadata) -> None:
+    """Delete the metadata files that write.metadata.previous-versions-max lets go, as every commit of PyIceberg does."""
+    table.catalog._delete_old_metadata(table.io, before, after)
+
+
+@dataclass(frozen=True, slots=True)
+class LiveFile:
+    """A data file of a snapshot, with the sequence number of the commit that added it."""
+
+    sequence: int
+    data_file: DataFile
+    deletes: tuple[DataFile, ...] = ()
+
+
+def live_files(table: Table, snapshot: Snapshot, after_sequence: int = -1) -> Iterator[LiveFile]:
+    """The data files of `snapshot` that were added after `after_sequence`, read from its manifests once, unordered.
+
+    Manifests that hold nothing newer are not opened.
+    """
+    for manifest in snapshot.manifests(table.io):
+        if manifest.content != ManifestContent.DATA or manifest.sequence_number <= after_sequence:
+            continue
+        for entry in manifest.fetch_manifest_entry(table.io, discard_deleted=True):
+            sequence = entry.sequence_number or 0
+            if sequence > after_sequence and entry.data_file.content == DataFileContent.DATA:
+                yield LiveFile(sequence, entry.data_file)
+
+
+class FileReader:
+    """Reads data files as record batches of a projected schema, a row group of one file in memory at a time.
+
+    `columns` selects and orders top-level columns (None: all). Position deletes and deletion vectors are applied,
+    columns are found by field id, so that renamed, widened, dropped and re-added ones read right.
+    """
+
+    def __init__(self, table: Table, columns: Sequence[str] | None = None) -> None:
+        projected = table.schema() if columns is None else Schema(*(table.schema().find_field(name) for name in columns))
+        self._io = table.io
+        self._scan = ArrowScan(table.metadata, table.io, projected, AlwaysTrue())
+        self.schema: pa.Schema = schema_to_pyarrow(projected, include_field_ids=False)
+
+    def read(self, task: FileScanTask) -> Iterator[pa.RecordBatch]:
+        """The rows of one data file that no delete file takes away, with `schema`."""
+        deletes = _read_all_delete_files(self._io, [task])
+        for batch in self._scan._record_batches_from_scan_tasks_and_deletes([task], deletes):
+            yield batch if batch.schema.equals(self.schema) else batch.cast(self.schema)
+
+
+def partitions_of(table: Table, rows: pa.Table) -> Iterator[tuple[PartitionKey, pa.Table]]:
+    """The rows split by the table's partition spec."""
+    for part in _determine_partitions(table.spec(), table.schema(), rows):
+        yield part.partition_key, part.arrow_table_partition
+
+
+class ParquetFile:
+    """One Parquet data file being written, in the table's own Arrow schema with field ids.
+
+    `write` takes tables of exactly that schema and makes a row group of each; `close` gives the DataFile with the
+    statistics of the footer. `abort` closes and deletes what is there.
+    """
+
+    def __init__(self, table: Table, schema: pa.Schema, key: PartitionKey | None = None) -> None:
+        self._table = table
+        self._key = key
+        provider = load_location_provider(table.location(), table.properties)
+        self.path = provider.new_data_location(f"{uuid.uuid4()}.parquet", key)
+        self._output = table.io.new_output(self.path)
+        self._stream = self._output.create(overwrite=True)
+        options = _get_parquet_writer_kwargs(table.properties)
+        options.setdefault("use_dictionary", True)
+        self._writer = pq.ParquetWriter(self._stream, schema, store_decimal_as_integer=True, **options)
+        self.rows = 0
+
+    def write(self, rows: pa.Table) -> None:
+        self._writer.write_table(rows, row_group_size=max(1, rows.num_rows))
+        self.rows += rows.num_rows
+
+    def written_bytes(self) -> int:
+        """Bytes that are in the file so far."""
+        return int(self._stream.tell())
+
+    def close(self) -> DataFile:
+        self._writer.close()
+        self._stream.close()
+        schema = self._table.schema()
+        statistics = data_file_statistics_from_parquet_metadata(
+            parquet_metadata=self._writer.writer.metadata,
+            stats_columns=compute_statistics_plan(schema, self._table.properties),
+            parquet_column_mapping=parquet_path_to_id_mapping(schema),
+        )
+        return DataFile.from_args(
+            content=DataFileContent.DATA,
+            file_path=self.path,
+            file_format=FileFormat.PARQUET,
+            partition=self._key.partition if self._key else Record(),
+            file_size_in_bytes=len(self._output),
+            sort_order_id=None,
+            spec_id=self._table.metadata.default_spec_id,
+            equality_ids=None,
+            key_metadata=None,
+            **statistics.to_serialized_dict(),
+        )
+
+    def abort(self) -> None:
+        self._writer.close()
+        self._stream.close()
+        self._table.io.delete(self.path)
+
+
+def delete_files(io: FileIO, paths: Sequence[str]) -> None:
+    """Delete files that no snapshot refers to."""
+    for path in paths:
+        io.delete(path)

@@ -1,0 +1,175 @@
+"""Merges rows into a table by key: copy on write of the touched files only, as one snapshot.
+
+The new rows are spooled to a local file while their keys are kept in memory. Of several new rows of one key the last
+wins. Then each data file whose key statistics overlap the new keys is read: its key columns first, and only if a key
+is replaced the whole file is rewritten without the replaced rows.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.ipc
+from pyiceberg.conversions import from_bytes
+from pyiceberg.manifest import DataFile
+from pyiceberg.table import Table
+from pyiceberg.types import NestedField, PrimitiveType
+
+from lakeflow.errors import SchemaMismatch
+from lakeflow.lake.catalog import arrow_schema
+from lakeflow.lake.read import Split, read, snapshot_at, splits_at
+from lakeflow.lake.schema import fit, require_columns
+from lakeflow.lake.write import DataWriter
+
+_ORDINAL = "__ordinal"
+
+
+@dataclass(frozen=True, slots=True)
+class Merged:
+    """What a merge came to: files to add, files to remove, the snapshot it was computed against, and counts of rows.
+
+    `superseded` counts new rows that a later row of the same key replaced within the batch.
+    """
+
+    add: tuple[DataFile, ...]
+    remove: tuple[DataFile, ...]
+    base: int | None
+    inserted: int
+    updated: int
+    superseded: int
+
+
+class KeyedMerge:
+    """Collects the new rows of one commit, then merges them into whatever the table holds.
+
+    `merge` may be called again after `table.refresh()`, where another commit came first: the new rows stay spooled.
+    Memory holds the new keys and one row group; the spool is deleted by `close`.
+    """
+
+    def __init__(self, table: Table, key: Sequence[str], spool_dir: Path | None = None) -> None:
+        self._table = table
+        self._name = ".".join(table.name())
+        self._schema = arrow_schema(table)
+        self._key = list(key)
+        require_columns(self._key, self._schema, self._name)
+        self._spool = tempfile.NamedTemporaryFile(prefix="lakeflow-merge-", suffix=".arrow", dir=spool_dir)  # noqa: SIM115
+        self._sink = pa.ipc.new_stream(self._spool, self._schema, options=pa.ipc.IpcWriteOptions(compression="zstd"))
+        self._keys: list[pl.DataFrame] = []
+        self._rows = 0
+        self._spooled = False
+
+    @property
+    def rows(self) -> int:
+        """New rows taken so far."""
+        return self._rows
+
+    def write(self, rows: pa.Table) -> None:
+        """Take new rows. Raises SchemaMismatch for rows that do not fit the table, or whose key holds a null."""
+        rows = fit(rows, self._schema, self._name)
+        for column in self._key:
+            if nulls := rows.column(column).null_count:
+                raise SchemaMismatch(
+                    f"key column {column!r} of table {self._name} holds {nulls} nulls in the rows to merge; "
+                    "a null is equal to no key",
+                    left_behind="the table, as of the last run",
+                    next_step="filter the nulls out in the job, or choose another key",
+                )
+        keys = _frame(rows.select(self._key))
+        self._keys.append(keys.with_columns(pl.int_range(self._rows, self._rows + rows.num_rows).alias(_ORDINAL)))
+        self._sink.write_table(rows)
+        self._rows += rows.num_rows
+
+    def merge(self, writer: DataWriter) -> Merged:
+        """Write the files of the merge against the table's current head, as `self` was given it or refreshed since."""
+        if not self._spooled:
+            self._sink.close()
+            self._spool.flush()
+            self._spooled = True
+        head = snapshot_at(self._table)
+        keys = pl.concat(self._keys).unique(self._key, keep="last", maintain_order=True) if self._keys else None
+        if keys is None:
+            return Merged((), (), head.snapshot_id if head else None, 0, 0, 0)
+        remove: list[DataFile] = []
+        updated = 0
+        for split in splits_at(self._table, head):
+            if (replaced := self._replaced_rows(split, keys)) == 0:
+                continue
+            for survivors in self._survivors(split, keys):
+                writer.write(survivors)
+            remove.append(split.task.file)
+            updated += replaced
+        for rows in self._last_rows(keys):
+            writer.write(rows)
+        base = head.snapshot_id if head else None
+        return Merged(writer.finish(), tuple(remove), base, keys.height - updated, updated, self._rows - keys.height)
+
+    def close(self) -> None:
+        """Delete the spool."""
+        self._spool.close()
+
+    def _replaced_rows(self, split: Split, keys: pl.DataFrame) -> int:
+        if not self._may_hold(split.task.file, keys):
+            return 0
+        return sum(
+            _frame(pa.Table.from_batches([batch])).join(keys, on=self._key, how="semi").height
+            for batch in read(self._table, [split], self._key)
+        )
+
+    def _survivors(self, split: Split, keys: pl.DataFrame) -> Iterator[pa.Table]:
+        for batch in read(self._table, [split]):
+            rows = pa.Table.from_batches([batch])
+            present = _frame(rows.select(self._key)).with_row_index(_ORDINAL)
+            yield rows.take(present.join(keys, on=self._key, how="anti")[_ORDINAL].to_arrow())
+
+    def _last_rows(self, keys: pl.DataFrame) -> Iterator[pa.Table]:
+        """The spooled rows whose key no later row has, in the order they came."""
+        ordinals = keys[_ORDINAL].sort()
+        start = 0
+        with pa.OSFile(self._spool.name) as source, pa.ipc.open_stream(source) as reader:
+            for batch in reader:
+                rows = pa.Table.from_batches([batch])
+                first, last = ordinals.search_sorted(start), ordinals.search_sorted(start + rows.num_rows)
+                yield rows.take((ordinals.slice(first, last - first) - start).to_arrow())
+                start += rows.num_rows
+
+    def _may_hold(self, data_file: DataFile, keys: pl.DataFrame) -> bool:
+        """Whether the file's statistics leave room for one of the keys."""
+        for column in self._key:
+            field = self._table.schema().find_field(column)
+            low, high = _bounds(data_file, field)
+            if low is not None and high is not None and not _overlaps(keys[column], low, high):
+                return False
+        return True
+
+
+def _bounds(data_file: DataFile, field: NestedField) -> tuple[Any, Any]:
+    """The smallest and greatest value of a column in a file; None where they are not known.
+
+    A string's bounds are prefixes, the upper one counted up by one where it was cut, so both still bound the values.
+    """
+    kind = field.field_type
+    low = (data_file.lower_bounds or {}).get(field.field_id)
+    high = (data_file.upper_bounds or {}).get(field.field_id)
+    if low is None or high is None or not isinstance(kind, PrimitiveType) or str(kind) not in _COMPARABLE:
+        return None, None
+    return from_bytes(kind, low), from_bytes(kind, high)
+
+
+_COMPARABLE = {"int", "long", "float", "double", "string"}
+
+
+def _overlaps(keys: pl.Series, low: Any, high: Any) -> bool:
+    smallest, greatest = keys.min(), keys.max()
+    return not (smallest > high or greatest < low)
+
+
+def _frame(rows: pa.Table) -> pl.DataFrame:
+    frame = pl.from_arrow(rows)
+    assert isinstance(frame, pl.DataFrame)
+    return frame

@@ -1,0 +1,167 @@
+"""Reads tables: which data files, in which order, and their rows in bounded memory.
+
+Planning is one reading of the manifests of main's head. PyIceberg's incremental scan skips what is no append without
+a word, gives no order and reads the manifests of every snapshot in between; here the entries of the head's manifests
+are filtered by their sequence number, which survives the merging of manifests and the expiry of snapshots.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+import pyarrow as pa
+from pyiceberg.table import FileScanTask, Table
+from pyiceberg.table.snapshots import Snapshot
+
+from lakeflow.errors import UnknownName, UsageError
+from lakeflow.job import Caps
+from lakeflow.lake.failures import lake_errors
+from lakeflow.lake.history import ancestors, check_readable_from
+from lakeflow.lake.iceberg import FileReader, live_files
+from lakeflow.lake.schema import require_columns
+from lakeflow.progress import SnapshotPosition
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """One data file to be read: where it stands in the order of commits, and how large it is."""
+
+    sequence: int
+    task: FileScanTask
+
+    @property
+    def path(self) -> str:
+        return self.task.file.file_path
+
+    @property
+    def rows(self) -> int:
+        """Rows in the file, deleted ones included."""
+        return self.task.file.record_count
+
+    @property
+    def bytes(self) -> int:
+        return self.task.file.file_size_in_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Splits that one commit of a job reads, and the position after them."""
+
+    splits: tuple[Split, ...]
+    end: SnapshotPosition
+
+
+def appended(table: Table, start: SnapshotPosition | None) -> tuple[Split, ...]:
+    """The files that were appended after `start` up to main's head, in the order of their commits.
+
+    From the very beginning these are all files of main's head. Raises SourceChanged where appended files alone would
+    not tell what became of the table since `start`.
+    """
+    head = table.current_snapshot()
+    if head is None:
+        return ()
+    with lake_errors(f"table {'.'.join(table.name())}"):
+        if start is None:
+            return _splits_of(table, head)
+        check_readable_from(table.metadata, start, ".".join(table.name()))
+        after = start.sequence if start.path is None else start.sequence - 1
+        return tuple(split for split in _splits_of(table, head, after) if not start.covers(split.sequence, split.path))
+
+
+def _splits_of(table: Table, snapshot: Snapshot, after_sequence: int = -1) -> tuple[Split, ...]:
+    if _has_deletes(snapshot):
+        tasks = {task.file.file_path: task for task in table.scan(snapshot_id=snapshot.snapshot_id).plan_files()}
+    else:
+        tasks = {}
+    splits = [
+        Split(live.sequence, tasks.get(live.data_file.file_path) or FileScanTask(live.data_file))
+        for live in live_files(table, snapshot, after_sequence)
+    ]
+    return tuple(sorted(splits, key=lambda split: (split.sequence, split.path)))
+
+
+def _has_deletes(snapshot: Snapshot) -> bool:
+    summary = snapshot.summary
+    return summary is None or summary.additional_properties.get("total-delete-files", "0") != "0"
+
+
+def cut(splits: Sequence[Split], caps: Caps, table: Table) -> Iterator[Batch]:
+    """Cut splits, in their order, into batches within the caps; a batch holds one split at the least."""
+    head = position_at(table, table.current_snapshot())
+    pending: list[Split] = []
+    for index, split in enumerate(splits):
+        pending.append(split)
+        following = splits[index + 1] if index + 1 < len(splits) else None
+        if following is None:
+            assert head is not None, "a table with splits has a snapshot"
+            yield Batch(tuple(pending), head)
+        elif _full([*pending, following], caps):
+            partial = split.path if following.sequence == split.sequence else None
+            assert head is not None, "a table with splits has a snapshot"
+            yield Batch(tuple(pending), replace(head, sequence=split.sequence, path=partial))
+            pending = []
+
+
+def _full(splits: Sequence[Split], caps: Caps) -> bool:
+    return (
+        (caps.files is not None and len(splits) > caps.files)
+        or (caps.rows is not None and sum(split.rows for split in splits) > caps.rows)
+        or (caps.bytes is not None and sum(split.bytes for split in splits) > caps.bytes)
+    )
+
+
+def snapshot_at(table: Table, *, snapshot_id: int | None = None, as_of: datetime | None = None) -> Snapshot | None:
+    """The snapshot to read: main's head, the one named, or the newest of main at or before a moment.
+
+    None where the table has no snapshot yet. Raises UsageError where the named one is not there or expired.
+    """
+    name = ".".join(table.name())
+    if snapshot_id is not None:
+        found = table.snapshot_by_id(snapshot_id)
+        if found is None:
+            raise UnknownName(
+                f"snapshot of {name}",
+                str(snapshot_id),
+                [str(s.snapshot_id) for s in table.snapshots()],
+                next_step=f"lakeflow tables show {name}",
+            )
+        return found
+    if as_of is None:
+        return table.current_snapshot()
+    moment = int(as_of.timestamp() * 1000)
+    line = list(ancestors(table.metadata))
+    for snapshot in line:
+        if snapshot.timestamp_ms <= moment:
+            return snapshot
+    if not line or line[-1].parent_snapshot_id is None:
+        return None
+    oldest = datetime.fromtimestamp(line[-1].timestamp_ms / 1000, as_of.tzinfo)
+    raise UsageError(f"table {name} has no snapshot of {as_of} any more; the oldest kept one is of {oldest}")
+
+
+def splits_at(table: Table, snapshot: Snapshot | None) -> tuple[Split, ...]:
+    """All files of a snapshot, in the order of their commits."""
+    if snapshot is None:
+        return ()
+    with lake_errors(f"table {'.'.join(table.name())}"):
+        return _splits_of(table, snapshot)
+
+
+def position_at(table: Table, snapshot: Snapshot | None) -> SnapshotPosition | None:
+    """The position of a reader that has read the whole of a snapshot."""
+    if snapshot is None:
+        return None
+    return SnapshotPosition(str(table.metadata.table_uuid), snapshot.snapshot_id, snapshot.sequence_number or 0)
+
+
+def read(table: Table, splits: Sequence[Split], columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
+    """The rows of the splits, in order, a row group of one file in memory at a time. `columns` of None: all."""
+    name = ".".join(table.name())
+    if columns is not None:
+        require_columns(columns, table.schema().as_arrow(), name)
+    reader = FileReader(table, columns)
+    for split in splits:
+        with lake_errors(f"table {name}"):
+            yield from reader.read(split.task)

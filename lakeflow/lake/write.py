@@ -1,0 +1,129 @@
+"""Rows to data files, in bounded memory. The files belong to no snapshot until commit.py takes them."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Hashable, Iterator
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+from pyiceberg.manifest import DataFile
+from pyiceberg.partitioning import PartitionKey
+from pyiceberg.table import Table
+
+from lakeflow.lake.catalog import arrow_schema
+from lakeflow.lake.failures import lake_errors
+from lakeflow.lake.iceberg import ParquetFile, delete_files, partitions_of
+from lakeflow.lake.schema import fit
+
+ROW_GROUP_ROWS = 128 * 1024
+OPEN_FILES = 64
+
+
+@dataclass(slots=True)
+class _Part:
+    """The rows of one partition that wait for a row group, and the file that is open for it."""
+
+    key: PartitionKey | None
+    waiting: list[pa.Table] = field(default_factory=list)
+    rows: int = 0
+    bytes: int = 0
+    file: ParquetFile | None = None
+
+
+class DataWriter:
+    """Writes rows into Parquet data files of about `target_file_bytes`, split by the table's partition spec.
+
+    Rows wait in memory for a row group, `buffer_bytes` in all partitions together at the most; past that the fullest
+    partition is written. So memory holds for any number of partitions, at the price of smaller row groups.
+    Raises SchemaMismatch for rows that do not fit, StorageFull where the warehouse refuses the write.
+    """
+
+    def __init__(self, table: Table, *, target_file_bytes: int = 128 << 20, buffer_bytes: int = 64 << 20) -> None:
+        self.table = table
+        self.schema = arrow_schema(table)
+        self.rows = 0
+        self._name = ".".join(table.name())
+        self._target_file_bytes = target_file_bytes
+        self._buffer_bytes = buffer_bytes
+        self._partitioned = not table.spec().is_unpartitioned()
+        self._parts: OrderedDict[Hashable, _Part] = OrderedDict()
+        self._buffered = 0
+        self._done: list[DataFile] = []
+
+    def write(self, rows: pa.Table | pa.RecordBatch) -> None:
+        """Take rows of any order; they are fitted to the table's columns and types first."""
+        if isinstance(rows, pa.RecordBatch):
+            rows = pa.Table.from_batches([rows])
+        if rows.num_rows == 0:
+            return
+        rows = fit(rows, self.schema, self._name)
+        self.rows += rows.num_rows
+        with lake_errors(f"table {self._name}"):
+            for key, part_rows in self._split(rows):
+                self._take(key, part_rows)
+            while self._buffered > self._buffer_bytes:
+                self._flush(max(self._parts.values(), key=lambda part: part.bytes))
+
+    def buffered_bytes(self) -> int:
+        """Bytes of rows that wait in memory."""
+        return self._buffered
+
+    def finish(self) -> tuple[DataFile, ...]:
+        """Write what waits, close every file, and hand them over. The writer is empty again."""
+        with lake_errors(f"table {self._name}"):
+            for part in self._parts.values():
+                self._flush(part)
+                self._close(part)
+        self._parts.clear()
+        done, self._done, self.rows = tuple(self._done), [], 0
+        return done
+
+    def abort(self) -> None:
+        """Delete what was written and forget what waits."""
+        with lake_errors(f"table {self._name}"):
+            for part in self._parts.values():
+                if part.file is not None:
+                    part.file.abort()
+            delete_files(self.table.io, [data_file.file_path for data_file in self._done])
+        self._parts.clear()
+        self._done, self._buffered, self.rows = [], 0, 0
+
+    def _split(self, rows: pa.Table) -> Iterator[tuple[PartitionKey | None, pa.Table]]:
+        if self._partitioned:
+            yield from partitions_of(self.table, rows)
+        else:
+            yield None, rows
+
+    def _take(self, key: PartitionKey | None, rows: pa.Table) -> None:
+        place: Hashable = None if key is None else key.partition
+        part = self._parts.setdefault(place, _Part(key))
+        self._parts.move_to_end(place)
+        part.waiting.append(rows)
+        part.rows += rows.num_rows
+        part.bytes += rows.nbytes
+        self._buffered += rows.nbytes
+        if part.rows >= ROW_GROUP_ROWS or part.bytes >= self._buffer_bytes:
+            self._flush(part)
+
+    def _flush(self, part: _Part) -> None:
+        if not part.waiting:
+            return
+        if part.file is None:
+            self._keep_open_files_few()
+            part.file = ParquetFile(self.table, self.schema, part.key)
+        part.file.write(pa.concat_tables(part.waiting).cast(self.schema))
+        self._buffered -= part.bytes
+        part.waiting, part.rows, part.bytes = [], 0, 0
+        if part.file.written_bytes() >= self._target_file_bytes:
+            self._close(part)
+
+    def _keep_open_files_few(self) -> None:
+        open_parts = [part for part in self._parts.values() if part.file is not None]
+        if len(open_parts) >= OPEN_FILES:
+            self._close(open_parts[0])
+
+    def _close(self, part: _Part) -> None:
+        if part.file is not None:
+            self._done.append(part.file.close())
+            part.file = None
