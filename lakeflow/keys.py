@@ -1,0 +1,253 @@
+"""Every key of lakeflow.toml: one table, from which defaults, checks, messages and docs/configuration.md come."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import assert_never
+
+from lakeflow.errors import ConfigError, did_you_mean
+
+Value = str | int | float | bool | None
+
+
+class Kind(StrEnum):
+    """What a value may be. Seconds are numbers; a size is a count of bytes, or a text such as "64 MiB"."""
+
+    TEXT = "text"
+    LOCATION = "path or URI"
+    INTEGER = "integer"
+    NUMBER = "number"
+    SIZE = "size"
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A [section]. An open one takes any key, for it is handed to a library; its values become texts."""
+
+    name: str
+    doc: str
+    open: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """One documented key. `default` is None where there is none; `low` and `high` bound numbers,
+    both inclusive; a `high` comes with a `low`."""
+
+    section: str
+    name: str
+    kind: Kind
+    default: Value
+    doc: str
+    low: float | None = None
+    high: float | None = None
+
+    @property
+    def valid(self) -> str:
+        """The valid values, in words."""
+        if self.low is None:
+            return str(self.kind)
+        return (
+            f"{self.kind}, {self.low:.15g} or more"
+            if self.high is None
+            else f"{self.kind}, {self.low:.15g} to {self.high:.15g}"
+        )
+
+
+SECTIONS = (
+    Section("project", "The project itself."),
+    Section("catalog", "Handed to PyIceberg: any of its catalog and file properties.", open=True),
+    Section("kafka", "Handed to librdkafka: any of its client properties.", open=True),
+    Section("registry", "The Schema Registry.", open=True),
+    Section("index", "Where vector indexes are kept."),
+    Section("index.storage", "Handed to LanceDB: options of the object store that holds the indexes.", open=True),
+    Section("models", "How models are run on this machine."),
+    Section("run", "How much landings and jobs take at once, and when they commit."),
+    Section("secrets", "Where secrets are found beside the environment."),
+)
+
+_MiB = 1024**2
+
+KEYS = (
+    Key("project", "name", Kind.TEXT, None, "The project's name in reports and runs. Without it, the name of its folder."),
+    Key("project", "demo", Kind.TEXT, None, "The Python script that `lakeflow demo` runs, seen from the project."),
+    Key("catalog", "type", Kind.TEXT, "sql", "The kind of catalog: sql, rest, glue, hive, or another that PyIceberg knows."),
+    Key(
+        "catalog",
+        "uri",
+        Kind.TEXT,
+        "sqlite:///.lakeflow/catalog.db",
+        "Where the catalog is. The default holds for type sql; a relative SQLite path is seen from the project.",
+    ),
+    Key(
+        "catalog",
+        "warehouse",
+        Kind.TEXT,
+        ".lakeflow/warehouse",
+        "Where data files go. The default holds for type sql; a relative path is seen from the project.",
+    ),
+    Key("kafka", "bootstrap.servers", Kind.TEXT, None, "The brokers, `host:port` with commas between. Landing needs it."),
+    Key("registry", "url", Kind.TEXT, None, "The address of the Schema Registry. Formats that use it need it."),
+    Key("index", "uri", Kind.LOCATION, ".lakeflow/index", "The folder or bucket; a relative path is seen from the project."),
+    Key("models", "threads", Kind.INTEGER, 0, "Threads that run models; 0 is one for each processor.", 0, 1024),
+    Key("models", "batch_size", Kind.INTEGER, 10_000, "Rows that a model is given at once.", 1, 1_000_000),
+    Key(
+        "models",
+        "batch_tokens",
+        Kind.INTEGER,
+        1024,
+        "Tokens, padding counted, that a model for texts is given at once; a longer text goes alone.",
+        1,
+        1_000_000,
+    ),
+    Key("run", "max_rows", Kind.INTEGER, 5_000_000, "Rows in one batch of an incremental run of a job.", 1),
+    Key("run", "max_files", Kind.INTEGER, 1000, "Data files in one batch of an incremental run; it holds one at the least.", 1),
+    Key("run", "max_bytes", Kind.SIZE, 512 * _MiB, "Bytes of data files in one batch of an incremental run.", 1),
+    Key("run", "commit_rows", Kind.INTEGER, 1_000_000, "A landing commits when it holds this many rows,", 1),
+    Key("run", "commit_bytes", Kind.SIZE, 128 * _MiB, "or this many bytes of records,", 1),
+    Key("run", "commit_seconds", Kind.NUMBER, 60.0, "or when its oldest record waited this long.", 0.1, 86_400),
+    Key(
+        "run",
+        "buffer_bytes",
+        Kind.SIZE,
+        64 * _MiB,
+        "Bytes of records that a landing holds in memory before it writes them to a data file.",
+        _MiB,
+    ),
+    Key("run", "memory_bytes", Kind.SIZE, 512 * _MiB, "Memory that relational SQL may take before it goes to disk.", 64 * _MiB),
+    Key("run", "target_file_bytes", Kind.SIZE, 128 * _MiB, "The size that data files are written and compacted to.", 1024),
+    Key("run", "max_snapshots", Kind.INTEGER, 100, "Snapshots that a table keeps; a commit slows down with each.", 2, 10_000),
+    Key("run", "poll_seconds", Kind.NUMBER, 0.5, "The longest wait for records before a landing looks at the clock.", 0.01, 60),
+    Key("run", "connect_seconds", Kind.NUMBER, 10.0, "How long a broker or catalog may take to answer at start.", 0.1, 600),
+    Key("run", "follow_seconds", Kind.NUMBER, 10.0, "The interval at which `--follow` looks for new data.", 0.1, 86_400),
+    Key("secrets", "dir", Kind.LOCATION, None, "A folder with one file a secret, such as /run/secrets."),
+)
+
+
+def section(name: str, where: str) -> Section:
+    """The section `name`. Raises ConfigError naming `where`, the nearest section and all of them."""
+    for one in SECTIONS:
+        if one.name == name:
+            return one
+    raise ConfigError(f"{where}: unknown section [{name}]{did_you_mean(name, [one.name for one in SECTIONS])}")
+
+
+def keys_of(section_name: str) -> Iterator[Key]:
+    """The documented keys of a section."""
+    return (key for key in KEYS if key.section == section_name)
+
+
+def key(section_name: str, name: str, where: str) -> Key:
+    """The key `name` of a closed section. Raises ConfigError naming `where`, the nearest key and all of the section's."""
+    for one in keys_of(section_name):
+        if one.name == name:
+            return one
+    known = [one.name for one in keys_of(section_name)]
+    raise ConfigError(f"{where}: unknown key {name!r} in [{section_name}]{did_you_mean(name, known)}")
+
+
+def checked(key: Key, value: object, where: str, *, from_text: bool = False) -> Value:
+    """`value` as the key's kind. Raises ConfigError naming `where`, key, value and what is valid.
+
+    `from_text` is set for a text that the environment filled in, which may spell a number.
+    """
+    number = _number(key, value, from_text)
+    if number is not None:
+        if (key.low is None or number >= key.low) and (key.high is None or number <= key.high):
+            return number
+    elif key.kind in (Kind.TEXT, Kind.LOCATION) and isinstance(value, str) and value:
+        return value
+    raise ConfigError(f"{where}: {key.name} in [{key.section}] is {value!r}; valid: {key.valid}")
+
+
+def _number(key: Key, value: object, from_text: bool) -> int | float | None:
+    match key.kind:
+        case Kind.TEXT | Kind.LOCATION:
+            return None
+        case Kind.INTEGER:
+            spelt = int(value) if from_text and isinstance(value, str) and re.fullmatch(r"-?\d{1,18}", value) else value
+            return spelt if isinstance(spelt, int) and not isinstance(spelt, bool) else None
+        case Kind.NUMBER:
+            spelt = float(value) if from_text and isinstance(value, str) and re.fullmatch(r"-?\d+(\.\d+)?", value) else value
+            return float(spelt) if isinstance(spelt, int | float) and not isinstance(spelt, bool) else None
+        case Kind.SIZE:
+            return _bytes(value)
+    assert_never(key.kind)
+
+
+_UNITS = {"": 1, "B": 1, "KB": 1000, "MB": 1000**2, "GB": 1000**3, "KiB": 1024, "MiB": _MiB, "GiB": 1024**3}
+
+
+def _bytes(value: object) -> int | None:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    if isinstance(value, str) and (found := re.fullmatch(r"(\d{1,15})\s*([KMG]i?B|B|)", value)):
+        return int(found[1]) * _UNITS[found[2]]
+    return None
+
+
+_INTRODUCTION = """\
+# Configuration
+
+A project is a folder with a `lakeflow.toml`. Every command looks for it from the current folder upward, or takes
+`--project DIR`. An unknown section or key, a value of another type and one out of range are errors (exit code 2);
+`lakeflow doctor` shows each value and where it came from. Every key may be left out. (This page is generated from
+`lakeflow/keys.py`: run `make docs` after a change there.)
+
+## Values
+- `${NAME}` in a text is the environment variable NAME; `${NAME:-default}` is the default where it is unset or empty. A
+  number may be given that way too: `max_rows = "${ROWS:-100000}"`. `$${` stands for `${` itself.
+- `{{ secret.NAME }}` is a secret: the environment variable `LAKEFLOW_SECRET_NAME`, else the content of the file named by
+  `LAKEFLOW_SECRET_NAME_FILE`, else the file NAME in the folder of `[secrets] dir`. Upper and lower case count. It stands in
+  open sections and in the WITH options of declarations, and is printed nowhere: not in messages, logs, reports or tables.
+- Values of keys that are named like secrets (password, secret, token, credential, sasl, access key ..) are not printed either.
+- A size is a count of bytes, or a text such as `"64 MiB"` or `"1 GB"`.
+- Sections marked open take any key of the library that they are handed to, with the library's own documentation; dots may
+  be written plainly (`bootstrap.servers = ".."`), and numbers and booleans are handed on as text.
+
+## Targets
+`[target.NAME.SECTION]` holds what differs in one environment, chosen by `--target NAME`:
+
+    [catalog]
+    type = "sql"
+
+    [target.servers.catalog]
+    type = "rest"
+    uri = "http://localhost:8181"
+
+In a closed section, each key of the target replaces that key. An open section is replaced **whole**: what is left of one
+kind of catalog would break another. A section that the target does not name stays as it is.
+"""
+
+
+def documentation() -> str:
+    """The text of docs/configuration.md."""
+    parts = [_INTRODUCTION]
+    for one in SECTIONS:
+        parts.append(f"## [{one.name}]{' (open)' if one.open else ''}\n{one.doc}\n")
+        if rows := [_row(key) for key in keys_of(one.name)]:
+            parts.append("\n".join(["| key | default | valid | meaning |", "|---|---|---|---|", *rows, ""]))
+    return "\n".join(parts)
+
+
+def _row(key: Key) -> str:
+    return f"| `{key.name}` | {_default(key)} | {_valid(key)} | {key.doc} |"
+
+
+def _default(key: Key) -> str:
+    if key.default is None:
+        return "none"
+    return f"`{_size(key.default)}`" if key.kind is Kind.SIZE else f"`{key.default}`"
+
+
+def _valid(key: Key) -> str:
+    if key.kind is Kind.SIZE and key.low is not None:
+        return f"size, {_size(int(key.low))} or more"
+    return key.valid
+
+
+def _size(count: Value) -> str:
+    return f"{count // _MiB} MiB" if isinstance(count, int) and count >= _MiB and not count % _MiB else f"{count} B"

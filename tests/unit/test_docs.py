@@ -1,0 +1,36 @@
+"""What the documentation says is what the code does."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+from lakeflow.config import settings_of
+from lakeflow.keys import documentation
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+def test_the_page_of_the_configuration_is_the_generated_one() -> None:
+    page = (REPOSITORY / "docs" / "configuration.md").read_text(encoding="utf-8")
+    assert page == documentation(), "run make docs"
+
+
+def test_the_example_in_the_page_of_the_configuration_is_valid() -> None:
+    lines = documentation().splitlines()
+    example = tomllib.loads("\n".join(line[4:] for line in lines if line.startswith("    ")))
+    settings = settings_of(example, REPOSITORY, "servers", {})
+    assert dict(settings.catalog) == {"type": "rest", "uri": "http://localhost:8181"}
+
+
+def test_the_configuration_of_the_repository_is_valid_without_servers() -> None:
+    document = tomllib.loads((REPOSITORY / "lakeflow.toml").read_text(encoding="utf-8"))
+    settings = settings_of(document, REPOSITORY, None, {})
+    assert settings.catalog["type"] == "sql"
+
+
+def test_the_makefile_lists_every_command_of_its_own() -> None:
+    text = (REPOSITORY / "Makefile").read_text(encoding="utf-8")
+    phony = next(line for line in text.splitlines() if line.startswith(".PHONY:")).split()[1:]
+    documented = [line.split(":")[0] for line in text.splitlines() if "  ## " in line]
+    assert sorted(documented) == sorted(phony)
