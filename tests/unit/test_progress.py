@@ -1,0 +1,67 @@
+"""Progress: what the strings in commits say, and what is not accepted as one."""
+
+from __future__ import annotations
+
+import pytest
+
+from lakeflow.errors import Terminal
+from lakeflow.progress import KAFKA_EXAMPLE, POSITION_EXAMPLE, KafkaOffsets, SnapshotPosition
+
+
+def test_offsets_point_one_past_the_last_record() -> None:
+    after = KafkaOffsets().advance([("flights", 0, 4), ("flights", 1, 0), ("flights", 0, 2)])
+    assert after.next_offset("flights", 0) == 5
+    assert after.next_offset("flights", 1) == 1
+    assert after.next_offset("flights", 2) is None
+
+
+def test_advance_leaves_what_it_started_from_alone() -> None:
+    before = KafkaOffsets({("flights", 0): 5})
+    assert before.advance([("flights", 0, 9)]).next_offset("flights", 0) == 10
+    assert before.next_offset("flights", 0) == 5
+
+
+def test_equal_offsets_are_equal_strings_whatever_the_order() -> None:
+    one = KafkaOffsets({("b", 0): 1, ("a", 10): 2, ("a", 9): 3})
+    other = KafkaOffsets({("a", 9): 3, ("b", 0): 1, ("a", 10): 2})
+    assert one.dumps() == other.dumps()
+
+
+def test_the_beginning_is_no_string() -> None:
+    assert KafkaOffsets.loads(None) == KafkaOffsets()
+    assert SnapshotPosition.loads(None) is None
+
+
+def test_the_examples_of_the_messages_are_readable() -> None:
+    assert KafkaOffsets.loads(KAFKA_EXAMPLE).dumps() == KAFKA_EXAMPLE
+    position = SnapshotPosition.loads(POSITION_EXAMPLE)
+    assert position is not None
+    assert position.dumps() == POSITION_EXAMPLE
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "12", '"a"', "null", '{"t":3}', '{"t":{"x":1}}', '{"t":{"0":null}}'])
+def test_offsets_that_are_not_readable_are_refused_with_what_was_read(text: str) -> None:
+    with pytest.raises(Terminal, match="progress of a landing is not readable") as caught:
+        KafkaOffsets.loads(text)
+    assert repr(text) in caught.value.message
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "12", '"a"', "null", "{}", '{"table":"u","snapshot":"x","sequence":1}'])
+def test_a_position_that_is_not_readable_is_refused_with_what_was_read(text: str) -> None:
+    with pytest.raises(Terminal, match="progress of a job is not readable") as caught:
+        SnapshotPosition.loads(text)
+    assert repr(text) in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("position", "covered", "left"),
+    [
+        (SnapshotPosition("u", 1, 5), [(4, "z"), (5, "a"), (5, "z")], [(6, "a")]),
+        (SnapshotPosition("u", 1, 5, "m"), [(4, "z"), (5, "a"), (5, "m")], [(5, "n"), (6, "a")]),
+    ],
+)
+def test_a_position_covers_the_files_up_to_it(
+    position: SnapshotPosition, covered: list[tuple[int, str]], left: list[tuple[int, str]]
+) -> None:
+    assert all(position.covers(*place) for place in covered)
+    assert not any(position.covers(*place) for place in left)
