@@ -1,0 +1,58 @@
+# Needs Python 3.11 or newer and make; everything else goes into .venv.
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+  if "$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then echo "$$p"; break; fi; done)
+VENV ?= .venv
+BIN := $(VENV)/bin
+ARGS ?=
+
+.PHONY: help demo test bench chaos lock docs clean
+
+help:  ## this list
+	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 10
+
+demo: $(VENV)/.lakeflow  ## install, then run the whole flow on real data
+	$(BIN)/lakeflow demo $(ARGS)
+
+test: $(VENV)/.lakeflow-test  ## install what the lock pins, then lint, check types and run the tests
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/pytest $(ARGS)
+
+bench: $(VENV)/.lakeflow-bench  ## measure speed and memory; takes long
+	$(BIN)/python -m benchmarks $(ARGS)
+
+chaos: $(VENV)/.lakeflow-test  ## kill, pause and race real processes, the long form
+	LAKEFLOW_CHAOS=long $(BIN)/pytest -m chaos tests/chaos $(ARGS)
+
+docs: $(VENV)/.lakeflow  ## write the generated pages of docs/
+	$(BIN)/python -c "import sys; from lakeflow.keys import documentation; sys.stdout.write(documentation())" > docs/configuration.md
+
+lock: $(VENV)/.made  ## pin what tests run with, with hashes
+	$(BIN)/pip install --quiet "uv>=0.9"
+	$(BIN)/uv pip compile pyproject.toml --extra test --universal --python-version 3.11 --generate-hashes --upgrade --quiet \
+	  --no-annotate --no-emit-index-url --no-emit-find-links \
+	  --custom-compile-command "make lock" --output-file requirements-test.lock
+
+clean:  ## remove the virtual environment and what tools leave behind
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+
+# Each mark is newer than what was installed from.
+$(VENV)/.made:
+	@test -n "$(PYTHON)" || { echo "no Python 3.11 or newer is found; name it: make PYTHON=/path/to/python3.11" >&2; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	touch $@
+
+$(VENV)/.lakeflow: pyproject.toml | $(VENV)/.made
+	$(BIN)/pip install --quiet -e .
+	touch $@
+
+$(VENV)/.lakeflow-test: pyproject.toml requirements-test.lock | $(VENV)/.made
+	$(BIN)/pip install --quiet --require-hashes -r requirements-test.lock
+	$(BIN)/pip install --quiet -e ".[test]"
+	touch $@ $(VENV)/.lakeflow
+
+$(VENV)/.lakeflow-bench: pyproject.toml requirements-test.lock $(VENV)/.lakeflow-test
+	$(BIN)/pip install --quiet -e ".[bench]"
+	touch $@
