@@ -1,0 +1,95 @@
+"""The WITH options of an index, as values with their bounds."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+
+from lakeflow.declare import IndexSpec
+from lakeflow.errors import DeclarationError, did_you_mean
+
+KINDS = ("auto", "flat", "ivf_rq", "ivf_sq")
+DECLARED_ELSEWHERE = frozenset({"key", "metric", "model", "columns"})
+NAME = re.compile(r"[A-Za-z0-9_]+")
+RABITQ_WIDTH = 8
+
+
+@dataclass(frozen=True, slots=True)
+class IndexSettings:
+    """How an index is kept.
+
+    `kind`: auto is flat (every row compared, exact) below `flat_below` rows and ivf_rq from there on, or ivf_sq where
+    the width is no multiple of 8. `probes` partitions are searched and `refine` * k candidates are compared exactly.
+    `unindexed` rows may wait outside the approximate index. Versions older than `keep_versions` are removed; a search
+    that takes longer than that may fail. An upsert holds about `chunk_bytes` of rows at a time.
+    """
+
+    kind: str = "auto"
+    flat_below: int = 50_000
+    probes: int = 20
+    refine: int = 2
+    unindexed: int = 1_000
+    keep_versions: timedelta = timedelta(minutes=60)
+    chunk_bytes: int = 64 << 20
+
+    def kind_for(self, rows: int, width: int) -> str:
+        """flat, ivf_rq or ivf_sq, for an index of `rows` vectors of `width` elements."""
+        if self.kind != "auto":
+            return self.kind
+        if rows < self.flat_below:
+            return "flat"
+        return "ivf_rq" if width % RABITQ_WIDTH == 0 else "ivf_sq"
+
+
+WHOLE_NUMBERS = {
+    "flat_below": (1, 1 << 40),
+    "probes": (1, 1 << 20),
+    "refine": (1, 1_000),
+    "unindexed": (0, 1 << 40),
+    "keep_versions_minutes": (1, 1 << 20),
+    "chunk_mib": (1, 1 << 20),
+}
+
+
+def settings_of(spec: IndexSpec) -> IndexSettings:
+    """The settings of a declared index. Raises DeclarationError for an option or value that is not valid."""
+    if not NAME.fullmatch(spec.name):
+        raise DeclarationError(f"{spec.origin}: index {spec.name!r}: a name is made of letters, digits and underscores")
+    known = {"kind", *WHOLE_NUMBERS}
+    for option in spec.options:
+        if option not in known | DECLARED_ELSEWHERE:
+            raise DeclarationError(
+                f"{spec.origin}: index {spec.name!r}: unknown option {option!r}{did_you_mean(option, known)}"
+            )
+    kind = spec.options.get("kind", "auto")
+    if kind not in KINDS:
+        raise DeclarationError(f"{spec.origin}: index {spec.name!r}: kind is {kind!r}{did_you_mean(kind, KINDS)}")
+    numbers = {option: _whole_number(spec, option) for option in WHOLE_NUMBERS if option in spec.options}
+    return _settings(kind, numbers)
+
+
+def _settings(kind: str, numbers: Mapping[str, int]) -> IndexSettings:
+    default = IndexSettings()
+    minutes = numbers.get("keep_versions_minutes")
+    mebibytes = numbers.get("chunk_mib")
+    return IndexSettings(
+        kind=kind,
+        flat_below=numbers.get("flat_below", default.flat_below),
+        probes=numbers.get("probes", default.probes),
+        refine=numbers.get("refine", default.refine),
+        unindexed=numbers.get("unindexed", default.unindexed),
+        keep_versions=default.keep_versions if minutes is None else timedelta(minutes=minutes),
+        chunk_bytes=default.chunk_bytes if mebibytes is None else mebibytes << 20,
+    )
+
+
+def _whole_number(spec: IndexSpec, option: str) -> int:
+    lowest, highest = WHOLE_NUMBERS[option]
+    text = spec.options[option].strip()
+    if not re.fullmatch(r"[0-9]{1,15}", text) or not lowest <= int(text) <= highest:
+        raise DeclarationError(
+            f"{spec.origin}: index {spec.name!r}: {option} is {text!r}; valid: a whole number from {lowest} to {highest}"
+        )
+    return int(text)
