@@ -1,0 +1,85 @@
+"""When an index in LanceDB is trained, extended, compacted and rid of old versions.
+
+Rows that no approximate index covers are compared one by one: 5,000 of them slow 200,000 rows' searches down 40 times.
+Each extension leaves one more part that a search goes through, so after some of them the index is trained anew.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, assert_never
+
+from lakeflow.index.rows import Layout
+from lakeflow.index.settings import IndexSettings
+
+MOST_PARTS = 16
+MOST_FRAGMENTS = 16
+BITS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class AnnIndex:
+    """An approximate index: its kind, the rows that it does not cover, and the parts that it is made of."""
+
+    name: str
+    kind: str
+    unindexed: int
+    parts: int
+
+
+class Step(Enum):
+    """What upkeep does. OPTIMIZE extends the approximate index, compacts, and removes old versions; TRAIN does it too."""
+
+    NOTHING = "nothing"
+    OPTIMIZE = "optimize"
+    TRAIN = "train"
+
+
+def next_step(index: AnnIndex | None, wanted: str, fragments: int, settings: IndexSettings) -> Step:
+    """The step that an index needs which should be of kind `wanted` by its rows. Pure."""
+    if wanted != "flat" and (index is None or index.kind != wanted or index.parts > MOST_PARTS):
+        return Step.TRAIN
+    if index is not None and index.unindexed > settings.unindexed:
+        return Step.OPTIMIZE
+    return Step.OPTIMIZE if fragments > MOST_FRAGMENTS else Step.NOTHING
+
+
+def keep_up(table: Any, layout: Layout, settings: IndexSettings) -> None:
+    """Do what the index needs now."""
+    stats = table.stats()
+    wanted = settings.kind_for(stats["num_rows"], layout.identity.width) if stats["num_rows"] else "flat"
+    step = next_step(ann_index(table, layout), wanted, stats["fragment_stats"]["num_fragments"], settings)
+    match step:
+        case Step.NOTHING:
+            return
+        case Step.TRAIN:
+            table.create_index(layout.identity.column, config=_config(wanted, layout), replace=True)
+        case Step.OPTIMIZE:
+            pass
+        case _:
+            assert_never(step)
+    table.optimize(cleanup_older_than=settings.keep_versions)
+
+
+def ann_index(table: Any, layout: Layout) -> AnnIndex | None:
+    """The approximate index over the vectors; None where every row is compared."""
+    for index in table.list_indices():
+        if list(index.columns) == [layout.identity.column]:
+            stats = table.index_stats(index.name)
+            if stats is not None:
+                return AnnIndex(index.name, stats.index_type.lower(), stats.num_unindexed_rows, stats.num_indices or 1)
+    return None
+
+
+def kind_of(index: AnnIndex | None) -> str:
+    """flat, ivf_rq or ivf_sq."""
+    return "flat" if index is None else index.kind
+
+
+def _config(kind: str, layout: Layout) -> Any:
+    from lancedb.index import IvfRq, IvfSq
+
+    # IvfRq() has 1 bit a dimension by default, which finds 7 of 10 nearest rows.
+    metric: Any = layout.identity.metric
+    return IvfRq(distance_type=metric, num_bits=BITS) if kind == "ivf_rq" else IvfSq(distance_type=metric)
