@@ -29,11 +29,21 @@ from pyiceberg.table import Table
 from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.update import TableRequirement, ValidatableTableRequirement
 
-from lakeflow.errors import CatalogUnavailable, CommitConflict, Fenced, LakeflowError, Transient
+from lakeflow.errors import (
+    CatalogUnavailable,
+    CommitConflict,
+    Fenced,
+    LakeflowError,
+    SchemaMismatch,
+    SourceChanged,
+    StorageFull,
+    Transient,
+    UsageError,
+)
 from lakeflow.lake.catalog import Lake
 from lakeflow.lake.failures import lake_errors
-from lakeflow.lake.history import COMMIT_ID, PROGRESS, SEQUENCE, expiry, find_commit, progress_in
-from lakeflow.lake.iceberg import delete_files, forget_old_metadata, live_files, stage, validates_in_process
+from lakeflow.lake.history import COMMIT_ID, PROGRESS, SEQUENCE, expiry, find_commit, has_seen, progress_in, require_ordered
+from lakeflow.lake.iceberg import Staged, delete_files, forget_old_metadata, live_files, stage, validates_in_process
 from lakeflow.retry import Backoff
 
 logger = logging.getLogger("lakeflow.lake")
@@ -55,7 +65,8 @@ class Change:
     """One commit to be made.
 
     `add` and `remove` are data files. A change with `remove` was computed against the snapshot `base` and lands on
-    no other; `replace_all` removes whatever main holds when it lands. `counts` and other facts go into the summary.
+    no other; `replace_all` removes whatever main holds when it lands. `summary` holds further facts for the snapshot's.
+    `table_uuid`, where given, is the table that the files were written for: one made anew under its name is refused.
     """
 
     table: str
@@ -64,6 +75,7 @@ class Change:
     replace_all: bool = False
     base: int | None = None
     progress: Progress | None = None
+    table_uuid: str | None = None
     summary: Mapping[str, str] = field(default_factory=dict)
     commit_id: str = field(default_factory=lambda: uuid.uuid4().hex)
 
@@ -159,6 +171,8 @@ class Committer:
         backoff: Backoff = COMMIT_BACKOFF,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
+        if keep_snapshots < 2:
+            raise UsageError(f"a table must keep 2 snapshots at the least, not {keep_snapshots}", next_step="lakeflow doctor")
         self._lake = lake
         self._fence = fence or fence_for(lake)
         self._keep_snapshots = keep_snapshots
@@ -176,15 +190,16 @@ class Committer:
         for attempt in range(self._backoff.attempts):
             if last is not None:
                 self._sleep(self._backoff.wait(attempt - 1))
+            table: Table | None = None
             try:
                 table = self._lake.table(change.table)
                 if (landed := find_commit(table.metadata, change.commit_id)) is not None:
                     return Committed(landed, attempt)
                 self._check(table, change)
                 return Committed(self._send(table, change), attempt + 1)
-            except (Fenced, _Moved):
-                if not unanswered:
-                    self._delete_files(change)
+            except (Fenced, _Moved, StorageFull):
+                if table is not None and not unanswered:
+                    _delete_unused(table, change)
                 raise
             except Transient as error:
                 unanswered = unanswered or not isinstance(error, CommitConflict)
@@ -193,11 +208,9 @@ class Committer:
         assert last is not None
         raise _gave_up(change, self._backoff.attempts, last) from last
 
-    def _delete_files(self, change: Change) -> None:
-        with lake_errors(f"table {change.table}"):
-            delete_files(self._lake.table(change.table).io, [data_file.file_path for data_file in change.add])
-
     def _check(self, table: Table, change: Change) -> None:
+        require_ordered(table.metadata, change.table)
+        _require_same_layout(table, change)
         if change.progress is not None:
             found = progress_in(table.metadata, change.progress.writer)
             if found != change.progress.start:
@@ -214,17 +227,16 @@ class Committer:
                 add=change.add,
                 remove=self._removals(table, change),
                 summary=_summary(change),
-                properties=_properties(table.metadata, change) | dict(dropped.properties),
+                properties=dict(dropped.properties) | _properties(table.metadata, change),
                 expire=dropped.snapshot_ids,
             )
         try:
             with lake_errors(f"a commit to {change.table}"):
                 requirements = (*staged.requirements, *self._fence.requirements(change))
                 answer = self._lake.catalog.commit_table(table, requirements, staged.updates)
-        except (CommitFailedException, ValidationException) as error:
-            staged.discard()
-            raise CommitConflict(f"another commit to {change.table} came first: {error}") from error
-        except Fenced:
+        except (CommitFailedException, ValidationException, ValueError) as error:
+            return self._landed_after_all(table, change, staged, error)
+        except (Fenced, StorageFull):
             staged.discard()
             raise
         except CommitStateUnknownException as error:
@@ -232,11 +244,57 @@ class Committer:
         forget_old_metadata(table, table.metadata, answer.metadata)
         return staged.snapshot_id
 
+    def _landed_after_all(self, table: Table, change: Change, staged: Staged, refusal: Exception) -> int:
+        """The snapshot of a refused attempt that is there nonetheless; raises CommitConflict where it is not.
+
+        Something between here and the catalog that sends a request twice gets the refusal of the second one. Only
+        where the table does not show the snapshot are its manifests deleted. PyIceberg says ValueError where what is
+        to be expired has been already, or where a branch took the sequence number.
+        """
+        if self._lake.table(change.table).metadata.snapshot_by_id(staged.snapshot_id) is not None:
+            return staged.snapshot_id
+        staged.discard()
+        raise CommitConflict(f"another commit to {change.table} came first: {refusal}") from refusal
+
     def _removals(self, table: Table, change: Change) -> tuple[DataFile, ...]:
         head = table.current_snapshot()
         if not change.replace_all or head is None:
             return change.remove
         return tuple(live.data_file for live in live_files(table, head))
+
+
+def _require_same_layout(table: Table, change: Change) -> None:
+    """Data files hold column ids and partition values of the table that they were written for."""
+    if change.table_uuid not in (None, str(table.metadata.table_uuid)):
+        raise SourceChanged(
+            f"table {change.table} was dropped and made anew while rows for it were written",
+            left_behind=f"{len(change.add)} data files that belong to no snapshot",
+            next_step="run the same command again; it starts from what the new table holds",
+        )
+    if stale := [data_file for data_file in change.add if data_file.spec_id != table.metadata.default_spec_id]:
+        raise SchemaMismatch(
+            f"the partitioning of table {change.table} changed while rows for it were written: {len(stale)} data files are "
+            f"of spec {stale[0].spec_id}, the table is now of spec {table.metadata.default_spec_id}",
+            left_behind=f"{len(change.add)} data files that belong to no snapshot",
+            next_step="run the same command again",
+        )
+
+
+def _delete_unused(table: Table, change: Change) -> None:
+    """Delete the files of a change that did not land, unless the table shows that an earlier call landed it after all.
+
+    What fails here is logged and left: the error that led here says more.
+    """
+    try:
+        with lake_errors(f"table {change.table}"):
+            if has_seen(table.metadata, change.commit_id):
+                return
+            mine = {data_file.file_path for data_file in change.add}
+            head = table.current_snapshot()
+            live = {file.data_file.file_path for file in live_files(table, head)} if head is not None and mine else set()
+            delete_files(table.io, sorted(mine - live))
+    except LakeflowError as error:
+        logger.warning("%d data files of a commit to %s are left behind: %s", len(change.add), change.table, error.message)
 
 
 def _summary(change: Change) -> dict[str, str]:

@@ -11,7 +11,7 @@ from sqlalchemy.exc import DBAPIError
 
 from lakeflow.errors import CatalogUnavailable, LakeflowError, StorageFull, StorageUnavailable
 
-_NOT_WRITABLE = ("readonly", "read-only", "unable to open", "permission denied")
+_NOT_WRITABLE = ("readonly", "read-only", "unable to open", "permission denied", "disk is full")
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EFBIG}
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.snapshots import Operation, Snapshot
 
-from lakeflow.errors import SourceChanged
+from lakeflow.errors import SchemaMismatch, SourceChanged
 from lakeflow.progress import SnapshotPosition
 
 COMMIT_ID = "lakeflow.commit-id"
@@ -21,7 +21,12 @@ PROGRESS = "lakeflow.progress."
 SEQUENCE = "lakeflow.progress-sequence."
 
 APPENDS_SINCE = "lakeflow.appends-only-since"
-EXPIRED_THROUGH = "lakeflow.expired-through"
+KEPT_FROM = "lakeflow.kept-from"
+
+# In place of a sequence number: the property tells nothing, because the writer's commits on main were rolled back, to
+# where its progress cannot be told any more, or to before its first.
+ROLLED_BACK = "rolled-back"
+NEVER = "never"
 
 
 def ancestors(metadata: TableMetadata) -> Iterator[Snapshot]:
@@ -46,18 +51,45 @@ def progress_in(metadata: TableMetadata, writer: str) -> str | None:
             and (found := snapshot.summary.additional_properties.get(PROGRESS + writer)) is not None
         ):
             return found
-    if oldest is None or oldest.parent_snapshot_id is None:
+    if oldest is None or not is_cut(oldest):
         return None
-    head = metadata.current_snapshot()
-    written_at = int(metadata.properties.get(SEQUENCE + writer, "0"))
-    if head is not None and written_at > (head.sequence_number or 0):
+    written_at = metadata.properties.get(SEQUENCE + writer, "0")
+    if written_at == NEVER:
+        return None
+    if _rolled_back(written_at, oldest):
         raise SourceChanged(
-            f"the table was rolled back to snapshot {head.snapshot_id}, and the snapshots that held the progress of {writer} "
-            "before it have expired: what it should read again cannot be told",
+            f"the table was rolled back behind a commit of {writer}, and the snapshots that held its progress before that "
+            "have expired: what it should read again cannot be told",
             left_behind="the table, as it was rolled back to",
             next_step="drop the table and run again from the start, or roll forward again",
         )
     return metadata.properties.get(PROGRESS + writer)
+
+
+def _rolled_back(written_at: str, oldest: Snapshot) -> bool:
+    """Whether a commit that main's line does not show is not on it; otherwise it has expired.
+
+    The line is kept from `oldest` on without a gap, so that a commit at or after it would be seen.
+    """
+    return written_at == ROLLED_BACK or int(written_at) >= (oldest.sequence_number or 0)
+
+
+def is_cut(oldest: Snapshot) -> bool:
+    """Whether the oldest ancestor that is kept had snapshots before it, which have expired.
+
+    Some catalogs let a snapshot name its expired parent, PyIceberg's own clear the name. So a snapshot without a
+    parent is the first of its table only if its commit was the first one.
+    """
+    return oldest.parent_snapshot_id is not None or (oldest.sequence_number or 0) > 1
+
+
+def require_ordered(metadata: TableMetadata, table: str) -> None:
+    """Raises SchemaMismatch for a table of format version 1, whose commits carry no sequence number."""
+    if metadata.format_version < 2:
+        raise SchemaMismatch(
+            f"table {table} is of Iceberg's format version 1, which numbers no commits; valid: 2 and later",
+            next_step=f"upgrade it with the engine that made it: set the table property format-version of {table} to 2",
+        )
 
 
 def writers_in(metadata: TableMetadata) -> tuple[str, ...]:
@@ -73,6 +105,11 @@ def find_commit(metadata: TableMetadata, commit_id: str) -> int | None:
     return None
 
 
+def has_seen(metadata: TableMetadata, commit_id: str) -> bool:
+    """Whether any kept snapshot is of this commit, on main or rolled back from it."""
+    return any(_facts(snapshot).get(COMMIT_ID) == commit_id for snapshot in metadata.snapshots)
+
+
 @dataclass(frozen=True, slots=True)
 class Expiry:
     """Snapshots to drop, and the properties that keep what readers need to know of them."""
@@ -82,33 +119,65 @@ class Expiry:
 
 
 def expiry(metadata: TableMetadata, keep: int) -> Expiry:
-    """Which ancestors of main go when only the newest `keep` stay; tagged and branched ones stay, and all newer.
+    """Which ancestors of main go when only the newest `keep` stay, one at the least; tagged and branched ones stay, and
+    all newer.
 
-    A reader whose position has expired can still go on, if all that it cannot see any more were appends. The
-    property lakeflow.appends-only-since holds the sequence number from which on that is known: every expired snapshot
-    after it was an append.
+    What the snapshots that go said of progress stays in the properties. And a reader whose position has expired can
+    still go on, if all that it cannot see any more were appends: lakeflow.appends-only-since holds the sequence number
+    from which on every expired snapshot was one. It counts only while lakeflow.kept-from names the oldest snapshot that
+    is there, since another engine's expiry does not keep it up.
     """
     line = list(ancestors(metadata))
     referenced = {ref.snapshot_id for name, ref in metadata.refs.items() if name != "main"}
     gone: list[Snapshot] = []
-    for snapshot in reversed(line[keep:]):
+    for snapshot in reversed(line[max(keep, 1) :]):
         if snapshot.snapshot_id in referenced:
             break
         gone.append(snapshot)
     if not gone:
         return Expiry()
+    kept = line[: len(line) - len(gone)]
     since = _known_appends_since(metadata, gone[0])
     for snapshot in gone:
         if not _is_append(snapshot):
             since = snapshot.sequence_number or 0
-    properties = {APPENDS_SINCE: str(since), EXPIRED_THROUGH: str(gone[-1].snapshot_id)}
-    return Expiry(tuple(snapshot.snapshot_id for snapshot in gone), properties)
+    attested = {APPENDS_SINCE: str(since), KEPT_FROM: str(kept[-1].snapshot_id)}
+    return Expiry(tuple(snapshot.snapshot_id for snapshot in gone), attested | _progress_to_keep(metadata, kept, gone))
+
+
+def _progress_to_keep(metadata: TableMetadata, kept: list[Snapshot], gone: list[Snapshot]) -> dict[str, str]:
+    """The properties of each writer whose progress only the snapshots that go tell, where they say something else.
+
+    They do where a later commit of the writer was rolled back. Where not even the snapshots that go tell it, that is
+    what has to be kept: the property would be believed once they are gone.
+    """
+    told = {key for snapshot in kept for key in _facts(snapshot) if key.startswith(PROGRESS)}
+    found: dict[str, str] = {}
+    for snapshot in gone:
+        for key, value in _facts(snapshot).items():
+            if key.startswith(PROGRESS) and key not in told:
+                found[key] = value
+                found[SEQUENCE + key.removeprefix(PROGRESS)] = str(snapshot.sequence_number or 0)
+    for writer in writers_in(metadata):
+        written_at = metadata.properties.get(SEQUENCE + writer, "0")
+        if PROGRESS + writer in told | found.keys() or written_at == NEVER:
+            continue
+        if not is_cut(gone[0]):
+            found[SEQUENCE + writer] = NEVER
+        elif _rolled_back(written_at, gone[0]):
+            found[SEQUENCE + writer] = ROLLED_BACK
+    return {key: value for key, value in found.items() if metadata.properties.get(key) != value}
+
+
+def _facts(snapshot: Snapshot) -> Mapping[str, str]:
+    return {} if snapshot.summary is None else snapshot.summary.additional_properties
 
 
 def _known_appends_since(metadata: TableMetadata, oldest: Snapshot) -> int:
-    if oldest.parent_snapshot_id is None:
+    """The sequence number after which every snapshot that expired before `oldest` is known to have been an append."""
+    if not is_cut(oldest):
         return 0
-    if metadata.properties.get(EXPIRED_THROUGH) == str(oldest.parent_snapshot_id):
+    if metadata.properties.get(KEPT_FROM) == str(oldest.snapshot_id):
         return int(metadata.properties.get(APPENDS_SINCE, "0"))
     return (oldest.sequence_number or 0) - 1
 
@@ -131,20 +200,18 @@ def check_readable_from(metadata: TableMetadata, position: SnapshotPosition, tab
         if (snapshot.sequence_number or 0) > position.sequence and not _is_append(snapshot):
             operation = snapshot.summary.operation.value if snapshot.summary else "unknown"
             raise _changed(f"snapshot {snapshot.snapshot_id} of table {table} is no append but {operation!r}")
-    if any(snapshot.snapshot_id == position.snapshot_id for snapshot in metadata.snapshots):
-        raise _changed(f"table {table} was rolled back behind snapshot {position.snapshot_id}, which was read already")
     _check_expired(metadata, position, table)
 
 
 def _check_expired(metadata: TableMetadata, position: SnapshotPosition, table: str) -> None:
+    """The position's snapshot is not on main's line as far as it is kept: it has expired, or was rolled back."""
     line = list(ancestors(metadata))
-    head_sequence = (line[0].sequence_number or 0) if line else 0
-    if head_sequence < position.sequence:
+    elsewhere = any(snapshot.snapshot_id == position.snapshot_id for snapshot in metadata.snapshots)
+    if not line and position.sequence == 0:
+        return
+    if elsewhere or not line or (line[-1].sequence_number or 0) <= position.sequence:
         raise _changed(f"table {table} was rolled back behind snapshot {position.snapshot_id}, which was read already")
-    parent = line[-1].parent_snapshot_id
-    attested = metadata.properties.get(EXPIRED_THROUGH) == str(parent)
-    since = int(metadata.properties.get(APPENDS_SINCE, "0")) if attested else (line[-1].sequence_number or 0) - 1
-    if parent is not None and position.sequence < since:
+    if position.sequence < _known_appends_since(metadata, line[-1]):
         raise _changed(
             f"snapshot {position.snapshot_id} of table {table}, up to which it was read, has expired, and one of the expired "
             "snapshots after it may have been no append"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,6 +37,8 @@ from pyiceberg.table.snapshots import Operation, Snapshot
 from pyiceberg.table.update import AssertTableUUID, RemoveSnapshotsUpdate, TableRequirement, TableUpdate
 from pyiceberg.table.update.snapshot import _MergeAppendFiles, _OverwriteFiles, _SnapshotProducer
 from pyiceberg.typedef import Record
+
+from lakeflow.errors import SchemaMismatch
 
 MAIN = "main"
 
@@ -96,7 +99,11 @@ def stage(
         producer.append_data_file(data_file)
     for data_file in remove:
         producer.delete_data_file(data_file)
-    updates, requirements = producer._commit()
+    try:
+        updates, requirements = producer._commit()
+    except BaseException:
+        producer._clean_all_uncommitted()
+        raise
     transaction._stage(updates, requirements)
     if properties:
         transaction.set_properties(dict(properties))
@@ -167,9 +174,20 @@ class FileReader:
 
 
 def partitions_of(table: Table, rows: pa.Table) -> Iterator[tuple[PartitionKey, pa.Table]]:
-    """The rows split by the table's partition spec."""
+    """The rows split by the table's partition spec.
+
+    Raises SchemaMismatch for NaN in a partition column: it equals nothing, so PyIceberg would drop its rows.
+    """
+    taken = 0
     for part in _determine_partitions(table.spec(), table.schema(), rows):
+        taken += part.arrow_table_partition.num_rows
         yield part.partition_key, part.arrow_table_partition
+    if taken != rows.num_rows:
+        raise SchemaMismatch(
+            f"{rows.num_rows - taken} of {rows.num_rows} rows for table {'.'.join(table.name())} belong to no partition: "
+            "a partition column holds NaN",
+            next_step="filter NaN out in the job, or make it null",
+        )
 
 
 class ParquetFile:
@@ -208,7 +226,7 @@ class ParquetFile:
             stats_columns=compute_statistics_plan(schema, self._table.properties),
             parquet_column_mapping=parquet_path_to_id_mapping(schema),
         )
-        return DataFile.from_args(
+        data_file = DataFile.from_args(
             content=DataFileContent.DATA,
             file_path=self.path,
             file_format=FileFormat.PARQUET,
@@ -220,14 +238,20 @@ class ParquetFile:
             key_metadata=None,
             **statistics.to_serialized_dict(),
         )
+        data_file.spec_id = self._table.metadata.default_spec_id  # from_args takes it and drops it
+        return data_file
 
     def abort(self) -> None:
-        self._writer.close()
-        self._stream.close()
-        self._table.io.delete(self.path)
+        """Never fails for what failed the file: on a full disk there is no room for the footer either."""
+        with suppress(OSError):
+            self._writer.close()
+        with suppress(OSError):
+            self._stream.close()
+        delete_files(self._table.io, [self.path])
 
 
 def delete_files(io: FileIO, paths: Sequence[str]) -> None:
-    """Delete files that no snapshot refers to."""
+    """Delete files that no snapshot refers to. One that is gone already is no failure."""
     for path in paths:
-        io.delete(path)
+        with suppress(FileNotFoundError):
+            io.delete(path)

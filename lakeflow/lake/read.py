@@ -18,7 +18,7 @@ from pyiceberg.table.snapshots import Snapshot
 from lakeflow.errors import UnknownName, UsageError
 from lakeflow.job import Caps
 from lakeflow.lake.failures import lake_errors
-from lakeflow.lake.history import ancestors, check_readable_from
+from lakeflow.lake.history import ancestors, check_readable_from, is_cut, require_ordered
 from lakeflow.lake.iceberg import FileReader, live_files
 from lakeflow.lake.schema import require_columns
 from lakeflow.progress import SnapshotPosition
@@ -59,13 +59,16 @@ def appended(table: Table, start: SnapshotPosition | None) -> tuple[Split, ...]:
     From the very beginning these are all files of main's head. Raises SourceChanged where appended files alone would
     not tell what became of the table since `start`.
     """
+    name = ".".join(table.name())
     head = table.current_snapshot()
+    require_ordered(table.metadata, name)
+    if start is not None:
+        check_readable_from(table.metadata, start, name)
     if head is None:
         return ()
-    with lake_errors(f"table {'.'.join(table.name())}"):
+    with lake_errors(f"table {name}"):
         if start is None:
             return _splits_of(table, head)
-        check_readable_from(table.metadata, start, ".".join(table.name()))
         after = start.sequence if start.path is None else start.sequence - 1
         return tuple(split for split in _splits_of(table, head, after) if not start.covers(split.sequence, split.path))
 
@@ -95,11 +98,9 @@ def cut(splits: Sequence[Split], caps: Caps, table: Table) -> Iterator[Batch]:
         pending.append(split)
         following = splits[index + 1] if index + 1 < len(splits) else None
         if following is None:
-            assert head is not None, "a table with splits has a snapshot"
             yield Batch(tuple(pending), head)
         elif _full([*pending, following], caps):
             partial = split.path if following.sequence == split.sequence else None
-            assert head is not None, "a table with splits has a snapshot"
             yield Batch(tuple(pending), replace(head, sequence=split.sequence, path=partial))
             pending = []
 
@@ -135,7 +136,7 @@ def snapshot_at(table: Table, *, snapshot_id: int | None = None, as_of: datetime
     for snapshot in line:
         if snapshot.timestamp_ms <= moment:
             return snapshot
-    if not line or line[-1].parent_snapshot_id is None:
+    if not line or not is_cut(line[-1]):
         return None
     oldest = datetime.fromtimestamp(line[-1].timestamp_ms / 1000, as_of.tzinfo)
     raise UsageError(f"table {name} has no snapshot of {as_of} any more; the oldest kept one is of {oldest}")
@@ -149,10 +150,10 @@ def splits_at(table: Table, snapshot: Snapshot | None) -> tuple[Split, ...]:
         return _splits_of(table, snapshot)
 
 
-def position_at(table: Table, snapshot: Snapshot | None) -> SnapshotPosition | None:
-    """The position of a reader that has read the whole of a snapshot."""
+def position_at(table: Table, snapshot: Snapshot | None) -> SnapshotPosition:
+    """The position of a reader that has read the whole of a snapshot; with None, of a table that has none yet."""
     if snapshot is None:
-        return None
+        return SnapshotPosition(str(table.metadata.table_uuid), 0, 0)
     return SnapshotPosition(str(table.metadata.table_uuid), snapshot.snapshot_id, snapshot.sequence_number or 0)
 
 

@@ -18,12 +18,18 @@ DECIMAL_DIGITS = 38
 
 def storable(schema: pa.Schema, where: str) -> pa.Schema:
     """The schema that Iceberg stores `schema` as. Raises SchemaMismatch for a type that has no place, naming the column."""
-    seen: dict[str, str] = {}
-    for name in schema.names:
-        if (clash := seen.get(name.lower())) is not None:
-            raise SchemaMismatch(f"{where}: columns {clash!r} and {name!r} differ by case only; rename one")
-        seen[name.lower()] = name
+    _refuse_clashes(schema.names, where)
     return pa.schema([_storable_field(field, f"{where}: column {field.name!r}") for field in schema])
+
+
+def _refuse_clashes(names: Sequence[str], where: str) -> None:
+    """SQL engines find columns and fields whatever their case, so two that differ by it alone cannot both be found."""
+    seen: dict[str, str] = {}
+    for name in names:
+        if (clash := seen.get(name.lower())) is not None:
+            fault = "is there twice" if clash == name else f"and {clash!r} differ by case only"
+            raise SchemaMismatch(f"{where}: {name!r} {fault}; rename one")
+        seen[name.lower()] = name
 
 
 def _storable_field(field: pa.Field, what: str) -> pa.Field:
@@ -36,7 +42,7 @@ def _storable_type(kind: pa.DataType, what: str) -> pa.DataType:
             return stored
     if pa.types.is_dictionary(kind):
         return _storable_type(kind.value_type, what)
-    if pa.types.is_decimal(kind) and kind.precision <= DECIMAL_DIGITS:
+    if pa.types.is_decimal(kind) and kind.precision <= DECIMAL_DIGITS and kind.scale >= 0:
         return pa.decimal128(kind.precision, kind.scale)
     if pa.types.is_timestamp(kind):
         return pa.timestamp("us", "UTC") if kind.tz else pa.timestamp("us")
@@ -45,6 +51,7 @@ def _storable_type(kind: pa.DataType, what: str) -> pa.DataType:
     if pa.types.is_struct(kind):
         if kind.num_fields == 0:
             raise SchemaMismatch(f"{what} is a struct of no fields, which a table cannot hold")
+        _refuse_clashes([kind.field(i).name for i in range(kind.num_fields)], what)
         return pa.struct([_storable_field(kind.field(i), f"{what}.{kind.field(i).name}") for i in range(kind.num_fields)])
     if pa.types.is_map(kind):
         item = pa.field("value", _storable_type(kind.item_type, f"{what}.value"), kind.item_field.nullable)
@@ -54,22 +61,14 @@ def _storable_type(kind: pa.DataType, what: str) -> pa.DataType:
         return pa.list_(pa.field("element", _storable_type(element.type, f"{what}.element"), element.nullable))
     raise SchemaMismatch(
         f"{what} has the type {kind}, which a table cannot hold; valid: boolean, integers up to 64 bit, float, double, "
-        "decimal up to 38 digits, string, binary, date, time, timestamp, list, map, struct",
+        "decimal up to 38 digits and of no negative scale, string, binary, date, time, timestamp, list, map, struct",
         next_step="cast the column in the job",
     )
 
 
 def _is_list(kind: pa.DataType) -> bool:
-    return any(
-        is_one(kind)
-        for is_one in (
-            pa.types.is_list,
-            pa.types.is_large_list,
-            pa.types.is_fixed_size_list,
-            pa.types.is_list_view,
-            pa.types.is_large_list_view,
-        )
-    )
+    """List views are left out: Arrow's cast of one to a list gives broken offsets."""
+    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
 
 
 def _any_of(*kinds: pa.DataType) -> Callable[[pa.DataType], bool]:
@@ -96,8 +95,6 @@ def fit(rows: pa.Table, target: pa.Schema, table: str) -> pa.Table:
     a column is unknown to the table, is missing though required, holds a null though required, or holds a value that
     the table's type cannot hold.
     """
-    if rows.schema.equals(target):
-        return rows
     unknown = [name for name in rows.schema.names if name not in target.names]
     if unknown:
         raise SchemaMismatch(
@@ -105,6 +102,7 @@ def fit(rows: pa.Table, target: pa.Schema, table: str) -> pa.Table:
             f"{', '.join(rows.schema.names)}",
             next_step=f"select the table's columns, or drop the table to have it made anew: lakeflow tables drop {table}",
         )
+    _refuse_clashes(rows.schema.names, f"the rows for table {table}")
     columns = [_fit_column(rows, field, table) for field in target]
     return pa.Table.from_arrays(columns, schema=target)
 
@@ -124,8 +122,8 @@ def _fit_column(rows: pa.Table, field: pa.Field, table: str) -> pa.ChunkedArray:
     if not _may_cast(column.type, field.type):
         raise SchemaMismatch(f"{what} is {field.type} and the rows bring {column.type}", next_step="cast the column in the job")
     try:
-        return column.cast(field.type, safe=not pa.types.is_floating(field.type))
-    except pa.ArrowInvalid as error:
+        return column.cast(field.type)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise SchemaMismatch(f"{what} is {field.type} and the rows bring {column.type} that does not fit: {error}") from error
 
 
@@ -133,6 +131,8 @@ def _may_cast(source: pa.DataType, target: pa.DataType) -> bool:
     """Casts that change no value, or fail on the first value that they would change."""
     if pa.types.is_null(source):
         return True
+    if pa.types.is_nested(source):
+        return _may_cast_nested(source, target)
     stored = _storable_type(source, "a column")
     numbers = (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal)
     if any(is_one(stored) for is_one in numbers):
@@ -141,9 +141,22 @@ def _may_cast(source: pa.DataType, target: pa.DataType) -> bool:
         if pa.types.is_floating(target):
             return bool(pa.types.is_integer(stored) or (pa.types.is_floating(stored) and stored.bit_width <= target.bit_width))
         return bool(pa.types.is_decimal(target) and not pa.types.is_floating(stored))
-    if pa.types.is_nested(stored) and pa.types.is_nested(target):
-        return bool(stored.id == _storable_type(target, "a column").id)
     return bool(stored == _storable_type(target, "a column"))
+
+
+def _may_cast_nested(source: pa.DataType, target: pa.DataType) -> bool:
+    """Arrow alone would parse strings inside of lists and drop fields that a struct of the table lacks."""
+    if _is_list(source) and _is_list(target):
+        return _may_cast(source.value_type, target.value_type)
+    if pa.types.is_map(source) and pa.types.is_map(target):
+        return _may_cast(source.key_type, target.key_type) and _may_cast(source.item_type, target.item_type)
+    if not (pa.types.is_struct(source) and pa.types.is_struct(target)):
+        return False
+    brought = {source.field(i).name: source.field(i).type for i in range(source.num_fields)}
+    wanted = {target.field(i).name: target.field(i) for i in range(target.num_fields)}
+    return all(name in wanted and _may_cast(kind, wanted[name].type) for name, kind in brought.items()) and all(
+        name in brought or field.nullable for name, field in wanted.items()
+    )
 
 
 def difference(declared: pa.Schema, existing: pa.Schema) -> str | None:

@@ -1,0 +1,7 @@
+"""`python -m lakeflow`."""
+
+import sys
+
+from lakeflow.cli import main
+
+sys.exit(main())

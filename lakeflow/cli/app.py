@@ -1,0 +1,64 @@
+"""`lakeflow VERB`: the verbs put together, and how a run ends.
+
+Exit codes: 0 done; 1 a job or a check failed; 2 usage or configuration; 130 and 143 after SIGINT and SIGTERM;
+`--exit-on-empty N` of land and run for "nothing to do".
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Annotated
+
+import typer
+
+from lakeflow.cli import land, run
+from lakeflow.cli.output import show_error
+from lakeflow.errors import LakeflowError, UsageError
+
+FAILED = 1
+USAGE = 2
+
+app = typer.Typer(
+    name="lakeflow",
+    help="Kafka topics to Iceberg tables, jobs that run models over them, and search. Start with: lakeflow demo",
+    no_args_is_help=True,
+    add_completion=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+for verb in (land, run):
+    verb.register(app)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        sys.stdout.write(f"lakeflow {version('lakeflow')}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="The version, and exit.")
+    ] = False,
+    verbose: Annotated[int, typer.Option("--verbose", "-v", count=True, help="More log lines on stderr; twice for all.")] = 0,
+) -> None:
+    level = {0: logging.WARNING, 1: logging.INFO}.get(verbose, logging.DEBUG)
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    logging.getLogger("lakeflow").setLevel(level)
+
+
+def main() -> int:
+    """Run the command line with the process's arguments; the exit code. A user's mistake shows no stack trace."""
+    try:
+        app()
+    except LakeflowError as error:
+        show_error(error)
+        return USAGE if isinstance(error, UsageError) else FAILED
+    except SystemExit as ended:
+        return ended.code if isinstance(ended.code, int) else FAILED
+    return 0

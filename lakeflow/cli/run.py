@@ -1,0 +1,175 @@
+"""`lakeflow run`: jobs, and the indexes that follow from them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from lakeflow.cli.common import Format, OutputOption, ProjectOption, TargetOption, open_project
+from lakeflow.cli.output import note, show_error, show_rows
+from lakeflow.cli.progress import Bar
+from lakeflow.cli.signals import StopSignals
+from lakeflow.errors import LakeflowError, UsageError
+from lakeflow.job import Job, Mode
+
+if TYPE_CHECKING:
+    from lakeflow.observe.runs import Run
+    from lakeflow.runner.graph import Node
+    from lakeflow.runner.plan import Request
+    from lakeflow.runner.project import Project
+
+COLUMNS = ("name", "kind", "mode", "status", "read", "written", "filtered", "commits", "seconds", "rows_per_second")
+HELP = """Run jobs and bring the indexes up to date, in the order of the graph.
+
+Incremental jobs read what was appended since their last run; --mode snapshot reads the whole table as of now, or as of
+--snapshot-id or --as-of, and replaces the target atomically. Stops when all is read; --follow stays until a signal comes.
+
+Examples:
+
+  lakeflow run
+
+  lakeflow run score_flights --mode snapshot --into check.scored_flights
+"""
+
+
+def register(app: typer.Typer) -> None:
+    app.command("run", help=HELP)(run)
+
+
+def run(
+    jobs: Annotated[list[str] | None, typer.Argument(help="Jobs and indexes to run; without any, all.")] = None,
+    mode: Annotated[Mode | None, typer.Option("--mode", help="Another mode than the job's own.")] = None,
+    snapshot_id: Annotated[int | None, typer.Option("--snapshot-id", help="Read this snapshot of the job's table.")] = None,
+    as_of: Annotated[datetime | None, typer.Option("--as-of", help="Read the tables as of this moment, local time.")] = None,
+    into: Annotated[str | None, typer.Option("--into", help="Write to this table in place of the job's target.")] = None,
+    follow: Annotated[bool, typer.Option("--follow", help="Stay, and run again at an interval.")] = False,
+    every: Annotated[float | None, typer.Option("--every", help="Seconds between runs with --follow.", min=0.1)] = None,
+    exit_on_empty: Annotated[int, typer.Option("--exit-on-empty", help="Exit code for nothing to do.", min=0, max=255)] = 0,
+    project: ProjectOption = None,
+    target: TargetOption = None,
+    output: OutputOption = Format.TEXT,
+) -> None:
+    from lakeflow.runner.graph import check_tables
+    from lakeflow.runner.plan import Request
+
+    opened = open_project(project, target)
+    chosen = opened.choose(jobs or [])
+    request = Request(mode, snapshot_id, as_of.astimezone() if as_of else None, into)
+    _check_request(request, chosen, follow)
+    check_tables(chosen, opened.lake.names(), opened.declarations.tables)
+    as_json = output is Format.JSON
+    with StopSignals() as signals, opened.models:
+        results = _round(opened, chosen, request, signals)
+        while follow and not signals.requested():
+            _show_round(results, as_json)
+            signals.sleep(every or opened.settings.run.follow_seconds)
+            results = _round(opened, chosen, request, signals)
+    show_rows(results, COLUMNS, as_json=as_json)
+    if signals.requested():
+        raise typer.Exit(signals.exit_code)
+    if any("error" in result for result in results):
+        raise typer.Exit(1)
+    if not any(result["commits"] for result in results):
+        raise typer.Exit(exit_on_empty)
+
+
+def _check_request(request: Request, chosen: Sequence[Node], follow: bool) -> None:
+    names = [node.name for node in chosen]
+    if request.into is not None and (len(chosen) != 1 or not isinstance(chosen[0].work, Job)):
+        raise UsageError(f"--into writes one job's rows to another table; {len(names)} were named: {', '.join(names)}")
+    if follow and (request.snapshot_id is not None or request.as_of is not None):
+        raise UsageError("--follow reads what comes; --snapshot-id and --as-of read one moment")
+
+
+def _show_round(results: Sequence[dict[str, Any]], as_json: bool) -> None:
+    done = [result for result in results if result["commits"] or "error" in result]
+    if done:
+        show_rows(done, COLUMNS, as_json=as_json)
+
+
+def _round(project: Project, nodes: Sequence[Node], request: Request, signals: StopSignals) -> list[dict[str, Any]]:
+    """Each node once. What reads a table that a failed job should have written is left out, the rest goes on."""
+    results: list[dict[str, Any]] = []
+    stale: set[str] = set()
+    for node in nodes:
+        if signals.requested():
+            break
+        if missing := stale.intersection(node.reads):
+            note(f"{node.name} is left out: {', '.join(sorted(missing))} was not brought up to date")
+            result = _left_out(node)
+        else:
+            result = _run_node(project, node, request, signals)
+        if "error" in result and node.writes:
+            stale.add(node.writes)
+        results.append(result)
+    return results
+
+
+def _run_node(project: Project, node: Node, request: Request, signals: StopSignals) -> dict[str, Any]:
+    from lakeflow.observe.runs import Run, RunLog, Status
+
+    is_job = isinstance(node.work, Job)
+    run = Run("job" if is_job else "index", node.name, request.into or node.writes or node.reads[0], "incremental")
+    try:
+        with RunLog(project.lake, project.commits, project.settings).recorded(run):
+            if is_job:
+                _run_job(project, node.work, request, run, signals)
+            else:
+                _update_index(project, node.work, run)
+            if run.status is Status.DONE and run.read == 0 and not run.snapshot_ids:
+                run.status = Status.EMPTY
+    except LakeflowError as error:
+        show_error(error)
+        return {**_result(run), "error": str(error)}
+    return _result(run)
+
+
+def _run_job(project: Project, job: Any, request: Request, run: Run, signals: StopSignals) -> None:
+    from lakeflow.observe.runs import Status
+    from lakeflow.runner.execute import run_job
+    from lakeflow.runner.plan import plan_job
+
+    plan = plan_job(job, request, project.lake, project.commits, project.runtime.caps)
+    run.mode, run.start_position = str(plan.mode), plan.start
+    with Bar(f"running {job.name}", plan.rows) as bar:
+        for ran in run_job(plan, project.runtime, stop=signals.requested, on_rows=bar.advance):
+            run.read, run.written, run.filtered = ran.counts.read, ran.counts.written, ran.counts.filtered
+            run.end_position, run.snapshot_ids = ran.end, ran.snapshots
+    if len(run.snapshot_ids) < len(plan.steps):
+        run.status = Status.STOPPED
+
+
+def _update_index(project: Project, index: Any, run: Run) -> None:
+    from lakeflow.runner.indexing import update_index
+
+    with Bar(f"indexing {index.name}") as bar:
+        updated = update_index(index, project.index_room, on_rows=bar.advance)
+    run.read, run.written = updated.counts.read, updated.counts.inserted + updated.counts.updated
+    run.filtered = run.read - run.written
+    run.start_position = updated.start.dumps() if updated.start else None
+    run.end_position = updated.end.dumps() if updated.end else None
+    if updated.rebuilt:
+        note(f"index {index.name} was built anew: {updated.rebuilt}")
+
+
+def _result(run: Run) -> dict[str, Any]:
+    return {
+        "name": run.name,
+        "kind": run.kind,
+        "table": run.table,
+        "mode": run.mode,
+        "status": str(run.status),
+        "read": run.read,
+        "written": run.written,
+        "filtered": run.filtered,
+        "commits": len(run.snapshot_ids),
+        "seconds": round(run.seconds, 2),
+        "rows_per_second": round(run.read / run.seconds) if run.seconds else 0,
+    }
+
+
+def _left_out(node: Node) -> dict[str, Any]:
+    return {"name": node.name, "kind": "job" if isinstance(node.work, Job) else "index", "status": "left out", "commits": 0}

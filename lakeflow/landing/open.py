@@ -1,0 +1,54 @@
+"""Opens the landing that a table declares, with the real Kafka at its source."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from lakeflow.config import Settings, fill
+from lakeflow.declare import TableSpec
+from lakeflow.lake.catalog import Lake
+from lakeflow.lake.commit import CommitProtocol
+from lakeflow.landing.cut import Limits
+from lakeflow.landing.spec import landing_spec
+from lakeflow.landing.writer import Counts, Landing, Sizes
+from lakeflow.topics.formats import open_format
+from lakeflow.topics.kafka import KafkaSource
+from lakeflow.topics.source import start_from
+
+
+def open_landing(
+    table: TableSpec,
+    settings: Settings,
+    lake: Lake,
+    commits: CommitProtocol,
+    *,
+    on_progress: Callable[[Counts, int], None] = lambda counts, left: None,
+) -> tuple[Landing, KafkaSource]:
+    """The landing of a table with connector kafka, and its source, which the caller closes.
+
+    Raises DeclarationError, ConfigError for what is declared wrong, UnknownName for a topic that is not there,
+    SourceUnavailable where no broker answers, SchemaMismatch where the table exists with other columns.
+    """
+    run = settings.run
+    options = fill(table.options, settings.environment, str(table.origin))
+    spec = landing_spec(table, options, Limits(run.commit_rows, run.commit_bytes, run.commit_seconds))
+    decoder = open_format(spec.value_format, table.schema, options)
+    start = start_from(options)
+    source = KafkaSource(
+        {**settings.kafka_options(), **spec.properties}, (spec.topic,), group=f"lakeflow.{settings.project.name}.{table.name}"
+    )
+    try:
+        landing = Landing(
+            spec,
+            source,
+            decoder,
+            lake,
+            commits,
+            start=start,
+            sizes=Sizes(run.buffer_bytes, run.target_file_bytes, run.poll_seconds),
+            on_progress=on_progress,
+        )
+    except BaseException:
+        source.close()
+        raise
+    return landing, source

@@ -1,0 +1,74 @@
+"""Pure steps between the records of a poll and the rows of a table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import compress
+from typing import Any
+
+import pyarrow as pa
+
+from lakeflow.landing.spec import METADATA_COLUMNS, METADATA_PREFIX
+from lakeflow.topics.source import Records, TopicPartition
+
+_COLUMN_OF = {
+    "topic": "topics",
+    "partition": "partitions",
+    "offset": "offsets",
+    "timestamp": "timestamps",
+    "timestamp_type": "timestamp_types",
+    "key": "keys",
+}
+_UNKNOWN_TIME = -1
+_US_PER_MS = 1000
+
+
+def with_metadata(rows: pa.RecordBatch, records: Records, kept: pa.Array | None, names: Sequence[str]) -> pa.RecordBatch:
+    """`rows` with the metadata columns `names` behind them. `kept` holds each row's place in `records`; None: all."""
+    if not names:
+        return rows
+    columns = list(rows.columns)
+    fields = list(rows.schema)
+    for name in names:
+        kind = METADATA_COLUMNS[name]
+        column = _metadata_column(name, getattr(records, _COLUMN_OF[name]), kind)
+        columns.append(column if kept is None else column.take(kept))
+        fields.append(pa.field(METADATA_PREFIX + name, kind))
+    return pa.RecordBatch.from_arrays(columns, schema=pa.schema(fields))
+
+
+def _metadata_column(name: str, values: Sequence[Any], kind: pa.DataType) -> pa.Array:
+    if name == "timestamp":
+        values = [None if stamp == _UNKNOWN_TIME else stamp * _US_PER_MS for stamp in values]
+    return pa.array(values, kind)
+
+
+def next_offsets(records: Records) -> dict[TopicPartition, int]:
+    """For each partition in `records` the offset after its last one. Records of a partition come in its order."""
+    return {
+        (topic, part): offset + 1
+        for topic, part, offset in zip(records.topics, records.partitions, records.offsets, strict=True)
+    }
+
+
+def size_of(records: Records) -> int:
+    """Bytes of the values and keys."""
+    return sum(map(len, filter(None, records.values))) + sum(map(len, filter(None, records.keys)))
+
+
+def before(records: Records, first: Mapping[TopicPartition, int]) -> Records:
+    """The records whose partition is not in `first`, or whose offset is below the one given there."""
+    keep = [
+        offset < first.get((topic, part), offset + 1)
+        for topic, part, offset in zip(records.topics, records.partitions, records.offsets, strict=True)
+    ]
+    return Records(
+        topics=list(compress(records.topics, keep)),
+        partitions=list(compress(records.partitions, keep)),
+        offsets=list(compress(records.offsets, keep)),
+        timestamps=list(compress(records.timestamps, keep)),
+        timestamp_types=list(compress(records.timestamp_types, keep)),
+        keys=list(compress(records.keys, keep)),
+        values=list(compress(records.values, keep)),
+        headers=None if records.headers is None else list(compress(records.headers, keep)),
+    )

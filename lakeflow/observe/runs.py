@@ -1,0 +1,120 @@
+"""The system table lakeflow.runs: one row a run of a landing, a job or an index."""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from enum import StrEnum
+
+import pyarrow as pa
+
+from lakeflow.config import Settings, redact
+from lakeflow.declare import TableSpec
+from lakeflow.errors import LakeflowError, Suspended
+from lakeflow.lake.catalog import SYSTEM_NAMESPACE, Lake
+from lakeflow.lake.commit import Change, CommitProtocol
+from lakeflow.lake.write import DataWriter
+
+logger = logging.getLogger("lakeflow.observe")
+
+RUNS = f"{SYSTEM_NAMESPACE}.runs"
+
+
+class Status(StrEnum):
+    """How a run ended. `stopped`: by a signal, with its last commit finished."""
+
+    DONE = "done"
+    EMPTY = "empty"
+    STOPPED = "stopped"
+    SUSPENDED = "suspended"
+    FAILED = "failed"
+
+
+@dataclass(slots=True)
+class Run:
+    """One execution, as it is recorded. Counts are rows: read = written + dead_lettered + skipped + filtered.
+
+    `written` is more than `read` where a job makes several rows of one. `start_position` and `end_position` are the
+    progress before and after.
+    """
+
+    kind: str
+    name: str
+    table: str
+    mode: str
+    run_id: str = field(default_factory=lambda: uuid.uuid4().hex)
+    started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    ended_at: datetime | None = None
+    status: Status = Status.DONE
+    read: int = 0
+    written: int = 0
+    dead_lettered: int = 0
+    skipped: int = 0
+    filtered: int = 0
+    start_position: str | None = None
+    end_position: str | None = None
+    snapshot_ids: tuple[int, ...] = ()
+    error: str | None = None
+
+    @property
+    def seconds(self) -> float:
+        return ((self.ended_at or datetime.now(UTC)) - self.started_at).total_seconds()
+
+
+_TIME = pa.timestamp("us", "UTC")
+SCHEMA = pa.schema(
+    [
+        pa.field("run_id", pa.string(), nullable=False),
+        pa.field("kind", pa.string(), nullable=False),
+        pa.field("name", pa.string(), nullable=False),
+        pa.field("table", pa.string()),
+        pa.field("mode", pa.string()),
+        pa.field("status", pa.string(), nullable=False),
+        pa.field("started_at", _TIME, nullable=False),
+        pa.field("ended_at", _TIME, nullable=False),
+        pa.field("read", pa.int64()),
+        pa.field("written", pa.int64()),
+        pa.field("dead_lettered", pa.int64()),
+        pa.field("skipped", pa.int64()),
+        pa.field("filtered", pa.int64()),
+        pa.field("start_position", pa.string()),
+        pa.field("end_position", pa.string()),
+        pa.field("snapshot_ids", pa.list_(pa.int64())),
+        pa.field("error", pa.string()),
+    ]
+)
+
+
+class RunLog:
+    """Records runs in lakeflow.runs. That a run could not be recorded is logged, and changes nothing about the run."""
+
+    def __init__(self, lake: Lake, commits: CommitProtocol, settings: Settings) -> None:
+        self._lake = lake
+        self._commits = commits
+        self._settings = settings
+
+    @contextmanager
+    def recorded(self, run: Run) -> Iterator[Run]:
+        """The block is the run: it fills in `run`, and how it ends is recorded. What it raises is raised on."""
+        try:
+            yield run
+        except BaseException as error:
+            run.status = Status.SUSPENDED if isinstance(error, Suspended) else Status.FAILED
+            run.error = redact(str(error) or type(error).__name__, self._settings)
+            raise
+        finally:
+            run.ended_at = datetime.now(UTC)
+            self._record(run)
+
+    def _record(self, run: Run) -> None:
+        try:
+            table = self._lake.ensure(TableSpec(RUNS, SCHEMA, comment="one row a run of a landing, a job or an index"))
+            writer = DataWriter(table)
+            writer.write(pa.Table.from_pylist([{**asdict(run), "status": str(run.status)}], schema=SCHEMA))
+            self._commits.commit(Change(RUNS, writer.finish()))
+        except LakeflowError as error:
+            logger.warning("run %s of %s could not be recorded in %s: %s", run.run_id, run.name, RUNS, error.message)

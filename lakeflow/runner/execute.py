@@ -1,0 +1,254 @@
+"""Carries out the plan of a job: reads, calls the job's function, writes, and commits each step once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+
+import polars as pl
+import pyarrow as pa
+from pyiceberg.manifest import DataFile
+
+from lakeflow.declare import TableSpec
+from lakeflow.errors import CommitConflict
+from lakeflow.job import Caps, Job, Output
+from lakeflow.lake.catalog import Lake, Table, arrow_schema
+from lakeflow.lake.commit import Change, CommitProtocol, Progress
+from lakeflow.lake.merge import KeyedMerge
+from lakeflow.lake.schema import fit
+from lakeflow.lake.write import DataWriter
+from lakeflow.models.predict import bound
+from lakeflow.models.registry import ModelSet
+from lakeflow.runner.engines import Engine
+from lakeflow.runner.frames import arrow_schema_of, scan
+from lakeflow.runner.plan import JobPlan, Source, Step, pack
+from lakeflow.runner.user_code import user_code
+
+CHUNK_ROWS = 128 * 1024
+TASK_BYTES = 64 << 20
+KEPT_LOOKUP_BYTES = 32 << 20
+MERGE_ATTEMPTS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """What jobs run with: the lake and its commits, the models, an engine, declared target tables, sizes in bytes."""
+
+    lake: Lake
+    commits: CommitProtocol
+    models: ModelSet
+    engine: Engine
+    declared: Mapping[str, TableSpec] = field(default_factory=dict)
+    caps: Caps = field(default_factory=Caps)
+    buffer_bytes: int = 64 << 20
+    target_file_bytes: int = 128 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class RunCounts:
+    """Rows that a run read and wrote. `filtered` is what the job left out: read = written + filtered for a row-wise job."""
+
+    read: int = 0
+    written: int = 0
+
+    @property
+    def filtered(self) -> int:
+        return max(0, self.read - self.written)
+
+    def __add__(self, other: RunCounts) -> RunCounts:
+        return RunCounts(self.read + other.read, self.written + other.written)
+
+    def summary(self) -> dict[str, str]:
+        """As facts of a commit's summary."""
+        return {"lakeflow.rows-read": str(self.read), "lakeflow.rows-written": str(self.written)}
+
+
+@dataclass(frozen=True, slots=True)
+class JobRun:
+    """What a run of a job has committed so far: a snapshot a step."""
+
+    plan: JobPlan
+    counts: RunCounts
+    snapshots: tuple[int, ...]
+    end: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Written:
+    files: tuple[DataFile, ...]
+    counts: RunCounts
+
+
+def run_job(
+    plan: JobPlan,
+    runtime: Runtime,
+    *,
+    stop: Callable[[], bool] = lambda: False,
+    on_rows: Callable[[int], None] = lambda rows: None,
+) -> Iterator[JobRun]:
+    """Carry out a plan, step by step, and tell after each what the run has done so far. `stop` is asked between steps.
+
+    Raises JobFailed for what the job's function raises, SchemaMismatch where its rows do not fit the target, Fenced
+    where another process runs the same job. The steps before stay committed; nothing of the failing one is visible.
+    """
+    progress = plan.start
+    total = RunCounts()
+    snapshots: list[int] = []
+    lookups = _Lookups(plan.lookups)
+    for step in plan.steps:
+        if stop():
+            return
+        target = _target(plan, step, lookups, runtime)
+        run_step = _merge_step if plan.output is Output.UPDATE else _write_step
+        snapshot, counts = run_step(
+            plan, step, target, Progress(plan.job.writer, progress, step.end), lookups, runtime, on_rows
+        )
+        snapshots.append(snapshot)
+        total += counts
+        progress = step.end
+        yield JobRun(plan, total, tuple(snapshots), progress)
+
+
+class _Lookups:
+    """The lookups of a run, as of its start. Small ones are read once and kept."""
+
+    def __init__(self, sources: Sequence[Source]) -> None:
+        self._sources = sources
+        self._kept: dict[str, pl.LazyFrame] = {}
+
+    def frames(self) -> dict[str, pl.LazyFrame]:
+        for source in self._sources:
+            if source.parameter not in self._kept:
+                frame = scan(source.table, source.splits)
+                self._kept[source.parameter] = frame.collect().lazy() if source.bytes <= KEPT_LOOKUP_BYTES else frame
+        return dict(self._kept)
+
+
+def _output_frame(
+    job: Job, reads: Sequence[Source], lookups: _Lookups, models: ModelSet, on_rows: Callable[[int], None] = lambda rows: None
+) -> pl.LazyFrame:
+    """The LazyFrame that the job's function makes of its inputs."""
+    frames = {source.parameter: scan(source.table, source.splits, on_rows) for source in reads}
+    with bound(models), user_code(job):
+        return job.function(**frames, **lookups.frames())
+
+
+def _target(plan: JobPlan, step: Step, lookups: _Lookups, runtime: Runtime) -> Table:
+    """The target table, made where it is missing; checked to fit before any row is read."""
+    frame = _output_frame(plan.job, step.reads, lookups, runtime.models)
+    with user_code(plan.job):
+        schema = arrow_schema_of(frame)
+    if not runtime.lake.exists(plan.target):
+        declared = runtime.declared.get(plan.job.target) or TableSpec(plan.target, schema, origin=plan.job.origin)
+        return runtime.lake.ensure(replace(declared, name=plan.target))
+    table = runtime.lake.table(plan.target)
+    fit(schema.empty_table(), arrow_schema(table), plan.target)
+    return table
+
+
+def _chunks(
+    job: Job, reads: Sequence[Source], lookups: _Lookups, models: ModelSet, on_rows: Callable[[int], None]
+) -> Iterator[pa.Table]:
+    """The job's rows in their order, streamed."""
+    frame = _output_frame(job, reads, lookups, models, on_rows)
+    with user_code(job):
+        for chunk in frame.collect_batches(chunk_size=CHUNK_ROWS, maintain_order=True, engine="streaming"):
+            yield chunk.to_arrow()
+
+
+def _write_step(
+    plan: JobPlan,
+    step: Step,
+    target: Table,
+    progress: Progress,
+    lookups: _Lookups,
+    runtime: Runtime,
+    on_rows: Callable[[int], None],
+) -> tuple[int, RunCounts]:
+    """Append, or replace all: parts are written by the engine's workers, and committed once by the driver."""
+    lookups.frames()
+    work = partial(_write_part, plan.job, target, lookups, runtime, on_rows)
+    written: list[_Written] = []
+    try:
+        written.extend(runtime.engine.map(work, _parts(plan, step)))
+    except BaseException:
+        _discard(target, written)
+        raise
+    counts = sum((part.counts for part in written), RunCounts())
+    change = Change(
+        plan.target,
+        tuple(data_file for part in written for data_file in part.files),
+        replace_all=plan.output is Output.COMPLETE,
+        progress=progress,
+        summary=counts.summary(),
+    )
+    return runtime.commits.commit(change).snapshot_id, counts
+
+
+def _parts(plan: JobPlan, step: Step) -> list[tuple[Source, ...]]:
+    """What each worker reads. Only a row-wise job may be split."""
+    if not plan.is_row_wise or len(step.reads) != 1:
+        return [step.reads]
+    [source] = step.reads
+    return [(replace(source, splits=group),) for group in pack(source.splits, TASK_BYTES)] or [step.reads]
+
+
+def _write_part(
+    job: Job,
+    target: Table,
+    lookups: _Lookups,
+    runtime: Runtime,
+    on_rows: Callable[[int], None],
+    reads: tuple[Source, ...],
+) -> _Written:
+    writer = DataWriter(target, buffer_bytes=runtime.buffer_bytes, target_file_bytes=runtime.target_file_bytes)
+    try:
+        for chunk in _chunks(job, reads, lookups, runtime.models, on_rows):
+            writer.write(chunk)
+        rows = writer.rows
+        return _Written(writer.finish(), RunCounts(sum(source.rows for source in reads), rows))
+    except BaseException:
+        writer.abort()
+        raise
+
+
+def _discard(target: Table, written: Sequence[_Written]) -> None:
+    for part in written:
+        for data_file in part.files:
+            target.io.delete(data_file.file_path)
+
+
+def _merge_step(
+    plan: JobPlan,
+    step: Step,
+    target: Table,
+    progress: Progress,
+    lookups: _Lookups,
+    runtime: Runtime,
+    on_rows: Callable[[int], None],
+) -> tuple[int, RunCounts]:
+    """Merge by key. Where another writer's commit comes first, the spooled rows are merged again into what it left."""
+    merge = KeyedMerge(target, plan.job.key)
+    try:
+        for chunk in _chunks(plan.job, step.reads, lookups, runtime.models, on_rows):
+            merge.write(chunk)
+        counts = RunCounts(sum(source.rows for source in step.reads), merge.rows)
+        for attempt in range(MERGE_ATTEMPTS):
+            merged = merge.merge(DataWriter(target, buffer_bytes=runtime.buffer_bytes))
+            summary = {
+                **counts.summary(),
+                "lakeflow.rows-inserted": str(merged.inserted),
+                "lakeflow.rows-updated": str(merged.updated),
+                "lakeflow.rows-superseded": str(merged.superseded),
+            }
+            change = Change(plan.target, merged.add, merged.remove, base=merged.base, progress=progress, summary=summary)
+            try:
+                return runtime.commits.commit(change).snapshot_id, counts
+            except CommitConflict:
+                if attempt == MERGE_ATTEMPTS - 1:
+                    raise
+                target.refresh()
+        raise AssertionError("the last attempt returns or raises")
+    finally:
+        merge.close()

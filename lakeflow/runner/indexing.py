@@ -1,0 +1,174 @@
+"""Brings vector indexes up to date with their tables, builds them anew, and searches them by text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+
+import pyarrow as pa
+
+from lakeflow.declare import IndexSpec
+from lakeflow.errors import DeclarationError, IndexMismatch, SchemaMismatch, SourceChanged, UnknownName
+from lakeflow.index.lance import LanceIndex
+from lakeflow.index.vectors import Identity, IndexState, IndexWriter, UpsertCounts, VectorIndex, check_identity
+from lakeflow.job import Caps
+from lakeflow.lake.catalog import Lake, Table, arrow_schema
+from lakeflow.lake.read import Split, appended, cut, read
+from lakeflow.lake.schema import require_columns
+from lakeflow.models.predict import predict_batch
+from lakeflow.models.registry import ModelSet
+from lakeflow.progress import SnapshotPosition
+
+FIRST_ROWS = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class IndexRoom:
+    """What indexes are built from and where they are kept."""
+
+    lake: Lake
+    models: ModelSet
+    place: str
+    storage: dict[str, str]
+    caps: Caps
+
+    def open(self, spec: IndexSpec) -> VectorIndex:
+        return LanceIndex(spec, self.place, self.storage)
+
+
+@dataclass(frozen=True, slots=True)
+class Indexed:
+    """What an update did. `rebuilt` is why the index was built anew, None where it went on from its position."""
+
+    counts: UpsertCounts
+    start: SnapshotPosition | None
+    end: SnapshotPosition | None
+    rebuilt: str | None = None
+
+
+def update_index(spec: IndexSpec, room: IndexRoom, *, on_rows: Callable[[int], None] = lambda rows: None) -> Indexed:
+    """Bring the rows that were appended since the index's position into it; build it where it is missing.
+
+    Where the table changed by more than appends, the index is built anew, for it is derived. Raises IndexMismatch
+    where it was built from another model, width, metric, key or table.
+    """
+    table = _checked_table(spec, room.lake)
+    state = index_state(spec, room)
+    if state is None:
+        return build_index(spec, room, reason="it was not built yet", on_rows=on_rows)
+    check_identity(spec.name, state.identity, _identity(spec, table, room.models, state.identity.width))
+    try:
+        splits = appended(table, state.position)
+    except SourceChanged as change:
+        return build_index(spec, room, reason=change.message, on_rows=on_rows)
+    if not splits:
+        return Indexed(UpsertCounts(), state.position, state.position)
+    writer = room.open(spec).writer(state.identity, _schema(spec, table))
+    return _fill(spec, writer, table, splits, room.caps, on_rows)
+
+
+def build_index(
+    spec: IndexSpec, room: IndexRoom, *, reason: str = "it was asked for", on_rows: Callable[[int], None] = lambda rows: None
+) -> Indexed:
+    """Build the index from the whole table, beside the old one, and swap them when done."""
+    table = _checked_table(spec, room.lake)
+    splits = appended(table, None)
+    width = _width(spec, table, splits)
+    if width is None:
+        return Indexed(UpsertCounts(), None, None, f"{reason}, but {spec.table} holds no vector yet")
+    identity = _identity(spec, table, room.models, width)
+    with room.open(spec).rebuild(identity, _schema(spec, table)) as writer:
+        done = _fill(spec, writer, table, splits, room.caps, on_rows)
+    return replace(done, rebuilt=reason)
+
+
+def index_state(spec: IndexSpec, room: IndexRoom) -> IndexState | None:
+    """The index as it stands; None where it was never built."""
+    try:
+        return room.open(spec).state()
+    except UnknownName:
+        return None
+
+
+def search_text(
+    spec: IndexSpec,
+    room: IndexRoom,
+    texts: Sequence[str],
+    k: int,
+    *,
+    where: str | None = None,
+    columns: Sequence[str] | None = None,
+) -> pa.Table:
+    """The `k` nearest rows to each text, as `VectorIndex.search` gives them. The index's model makes the vectors.
+
+    Raises DeclarationError where the index names no model, IndexMismatch where the model is not the one whose vectors
+    the index holds.
+    """
+    if spec.model is None:
+        raise DeclarationError(f"{spec.origin}: index {spec.name!r} names no model to search by text with; add 'model' = '..'")
+    index = room.open(spec)
+    state = index.state()
+    model = room.models.get(spec.model)
+    if (fingerprint := model.fingerprint()) != state.identity.model_fingerprint:
+        raise IndexMismatch(
+            f"index {spec.name!r} holds vectors of model {state.identity.model!r} {state.identity.model_fingerprint}, "
+            f"and {spec.model!r} is now {fingerprint}",
+            next_step=f"run the job that writes {spec.table} with --mode snapshot, then: lakeflow index build {spec.name}",
+        )
+    name = model.spec.input.names[0]
+    rows = pa.RecordBatch.from_pydict({name: list(texts)})
+    vectors = predict_batch(model, rows, [name]).column(0).to_pylist()
+    return index.search(vectors, k, where=where, columns=columns)
+
+
+def _fill(
+    spec: IndexSpec, writer: IndexWriter, table: Table, splits: Sequence[Split], caps: Caps, on_rows: Callable[[int], None]
+) -> Indexed:
+    """Rows first, position after, a batch at a time."""
+    start = writer.position
+    counts = UpsertCounts()
+    columns = _schema(spec, table).names
+    for batch in cut(splits, caps, table):
+        counts += writer.upsert(_told(read(table, batch.splits, columns), on_rows), batch.end.sequence)
+        writer.record(batch.end)
+    return Indexed(counts, start, writer.position)
+
+
+def _told(batches: Iterator[pa.RecordBatch], on_rows: Callable[[int], None]) -> Iterator[pa.RecordBatch]:
+    for batch in batches:
+        yield batch
+        on_rows(batch.num_rows)
+
+
+def _checked_table(spec: IndexSpec, lake: Lake) -> Table:
+    table = lake.table(spec.table)
+    require_columns([spec.key, spec.column, *spec.columns], arrow_schema(table), spec.table)
+    return table
+
+
+def _schema(spec: IndexSpec, table: Table) -> pa.Schema:
+    """The columns that the index keeps, as the table has them."""
+    schema = arrow_schema(table).remove_metadata()
+    names = dict.fromkeys([spec.key, spec.column, *spec.columns]) if spec.columns else dict.fromkeys(schema.names)
+    return pa.schema([pa.field(name, schema.field(name).type, schema.field(name).nullable) for name in names])
+
+
+def _identity(spec: IndexSpec, table: Table, models: ModelSet, width: int) -> Identity:
+    fingerprint = models.get(spec.model).fingerprint() if spec.model else None
+    return Identity(
+        spec.table, str(table.metadata.table_uuid), spec.column, spec.key, spec.metric, width, spec.model, fingerprint
+    )
+
+
+def _width(spec: IndexSpec, table: Table, splits: Sequence[Split]) -> int | None:
+    """The number of elements of the first vector; None where there is none among the first rows of any file."""
+    kind = arrow_schema(table).field(spec.column).type
+    if not pa.types.is_list(kind) and not pa.types.is_large_list(kind):
+        raise SchemaMismatch(f"column {spec.column!r} of {spec.table} is {kind}; an index needs a list of floats")
+    for split in splits:
+        for batch in islice(read(table, [split], [spec.column]), 1):
+            for vector in batch.column(0).slice(0, FIRST_ROWS):
+                if vector.is_valid:
+                    return len(vector)
+    return None

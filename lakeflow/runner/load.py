@@ -1,0 +1,125 @@
+"""Reads a project's tables/ and jobs/ into plain values."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+import traceback
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import ModuleType
+from typing import TypeVar, assert_never
+
+from lakeflow.config import Settings, fill
+from lakeflow.declare import IndexSpec, ModelDeclaration, Origin, TableSpec
+from lakeflow.errors import DeclarationError, LakeflowError
+from lakeflow.job import Job
+from lakeflow.sql.parse import parse_declarations
+from lakeflow.sql.statements import CreateModel, CreateTable, CreateVectorIndex
+
+TABLES = "tables"
+JOBS = "jobs"
+
+
+@dataclass(frozen=True, slots=True)
+class Declarations:
+    """What a project declares, by name."""
+
+    tables: Mapping[str, TableSpec] = field(default_factory=dict)
+    models: Mapping[str, ModelDeclaration] = field(default_factory=dict)
+    indexes: Mapping[str, IndexSpec] = field(default_factory=dict)
+    jobs: Mapping[str, Job] = field(default_factory=dict)
+
+
+def load_tables(settings: Settings) -> Declarations:
+    """The declarations in tables/*.sql; jobs are not looked at. Raises DeclarationError, naming file and line."""
+    tables: dict[str, TableSpec] = {}
+    models: dict[str, ModelDeclaration] = {}
+    indexes: dict[str, IndexSpec] = {}
+    for path in sorted((settings.root / TABLES).glob("**/*.sql")):
+        for statement in parse_declarations(_text_of(path), _shown(path, settings.root)):
+            match statement:
+                case CreateTable():
+                    _declare(tables, "table", statement.table.name, statement.table)
+                case CreateModel():
+                    _declare(models, "model", statement.model.name, statement.model)
+                case CreateVectorIndex():
+                    _declare(indexes, "vector index", statement.index.name, statement.index)
+                case _:
+                    assert_never(statement)
+    return Declarations(tables, models, indexes)
+
+
+def load_project(settings: Settings) -> Declarations:
+    """All declarations: those of tables/*.sql and the jobs in jobs/*.py. Raises DeclarationError, naming file and line."""
+    jobs: dict[str, Job] = {}
+    for path in sorted((settings.root / JOBS).glob("**/*.py")):
+        for job in _jobs_in(path, settings.root):
+            _declare(jobs, "job", job.name, job)
+    return replace(load_tables(settings), jobs=jobs)
+
+
+def filled(options: Mapping[str, str], origin: Origin, settings: Settings) -> Mapping[str, str]:
+    """WITH options with the environment and secrets filled in. Raises ConfigError naming what is missing, and where."""
+    return fill(options, settings.environment, str(origin))
+
+
+Declared = TypeVar("Declared", TableSpec, ModelDeclaration, IndexSpec, Job)
+
+
+def _declare(there: dict[str, Declared], kind: str, name: str, declared: Declared) -> None:
+    if name in there:
+        raise DeclarationError(
+            f"{declared.origin}: {kind} {name!r} is declared at {there[name].origin} already",
+            next_step="rename one of them, or delete it",
+        )
+    there[name] = declared
+
+
+def _text_of(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise DeclarationError(f"{path} is not UTF-8: {error.reason} at byte {error.start}") from error
+
+
+def _jobs_in(path: Path, root: Path) -> Iterator[Job]:
+    module = _module_of(path, root)
+    for value in vars(module).values():
+        if isinstance(value, Job) and value.function.__module__ == module.__name__:
+            yield replace(value, origin=Origin(_shown(path, root), value.origin.line))
+
+
+def _module_of(path: Path, root: Path) -> ModuleType:
+    """The module of a job's file, loaded under a name that no other module has."""
+    name = "lakeflow_jobs." + ".".join(path.relative_to(root / JOBS).with_suffix("").parts)
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None, "a file that ends in .py has a loader"
+    assert spec.loader is not None, "a file that ends in .py has a loader"
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except LakeflowError:
+        raise
+    except Exception as error:
+        line = _line_in(path, error)
+        raise DeclarationError(
+            f"{_shown(path, root)}:{line} cannot be loaded: {type(error).__name__}: {error}",
+            next_step=f"mend the file; python {_shown(path, root)} shows the whole trace",
+        ) from error
+    return module
+
+
+def _line_in(path: Path, error: BaseException) -> int:
+    """The last line of `path` that the error passed through."""
+    if isinstance(error, SyntaxError) and error.lineno is not None:
+        return error.lineno
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+    return lines[-1] or 1 if lines else 1
+
+
+def _shown(path: Path, root: Path) -> Path:
+    """The path as seen from the project."""
+    return path.relative_to(root)

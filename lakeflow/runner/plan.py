@@ -1,0 +1,171 @@
+"""What a run of a job would do, as plain values: (job, request, tables as they stand) -> JobPlan. Reads metadata only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from lakeflow.errors import DeclarationError, UsageError
+from lakeflow.job import Caps, Job, Lookup, Mode, Output, Read
+from lakeflow.lake.catalog import Lake, Table
+from lakeflow.lake.commit import CommitProtocol
+from lakeflow.lake.read import Batch, Split, appended, cut, position_at, snapshot_at, splits_at
+from lakeflow.progress import SnapshotPosition
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """How a job is asked to run. `mode` of None is the job's own. `into` writes to another table than its target."""
+
+    mode: Mode | None = None
+    snapshot_id: int | None = None
+    as_of: datetime | None = None
+    into: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.mode is Mode.INCREMENTAL and (self.snapshot_id is not None or self.as_of is not None):
+            raise UsageError("--snapshot-id and --as-of read one moment: they go with --mode snapshot")
+        if self.snapshot_id is not None and self.as_of is not None:
+            raise UsageError("--snapshot-id and --as-of exclude each other")
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A table that a run reads: under which parameter, at which snapshot, which of its splits."""
+
+    parameter: str
+    table: Table
+    snapshot_id: int | None
+    splits: tuple[Split, ...]
+
+    @property
+    def name(self) -> str:
+        return ".".join(self.table.name())
+
+    @property
+    def rows(self) -> int:
+        return sum(split.rows for split in self.splits)
+
+    @property
+    def bytes(self) -> int:
+        return sum(split.bytes for split in self.splits)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One commit of a run: the splits that it reads of the tables that are read, and the progress after it."""
+
+    reads: tuple[Source, ...]
+    end: str
+
+
+@dataclass(frozen=True, slots=True)
+class JobPlan:
+    """A run of one job: its steps in order, each a commit. `start` is the target's progress now."""
+
+    job: Job
+    mode: Mode
+    output: Output
+    target: str
+    start: str | None
+    lookups: tuple[Source, ...]
+    steps: tuple[Step, ...]
+
+    @property
+    def rows(self) -> int:
+        return sum(source.rows for step in self.steps for source in step.reads)
+
+    @property
+    def files(self) -> int:
+        return sum(len(source.splits) for step in self.steps for source in step.reads)
+
+    @property
+    def is_row_wise(self) -> bool:
+        """Whether the job's rows may be computed part by part: appending jobs must not depend on the cutting."""
+        return self.job.mode is Mode.INCREMENTAL and self.job.output is Output.APPEND
+
+
+def plan_job(job: Job, request: Request, lake: Lake, commits: CommitProtocol, caps: Caps) -> JobPlan:
+    """The plan as of now. Raises UnknownName for a missing table, SourceChanged where an incremental run cannot go on.
+
+    `caps` bound a batch where the job has none of its own.
+    """
+    mode = request.mode or (Mode.SNAPSHOT if request.snapshot_id or request.as_of else job.mode)
+    target = request.into or job.target
+    start = commits.progress(target, job.writer)
+    lookups = tuple(_whole(parameter, lake.table(s.table)) for parameter, s in job.inputs.items() if isinstance(s, Lookup))
+    if mode is Mode.INCREMENTAL:
+        steps = tuple(_incremental_steps(job, lake, start, job.caps or caps))
+    else:
+        steps = (_snapshot_step(job, request, lake),)
+    return JobPlan(job, mode, _output(job, mode), target, start, lookups, steps)
+
+
+def _output(job: Job, mode: Mode) -> Output:
+    """The same job in the other mode: what appends incrementally replaces the whole table as a snapshot."""
+    if mode is Mode.SNAPSHOT and job.output is Output.APPEND:
+        return Output.COMPLETE
+    if mode is Mode.INCREMENTAL and job.output is Output.COMPLETE:
+        raise UsageError(
+            f"job {job.name!r} replaces its whole table (output 'complete'), which an incremental run has not read",
+            next_step=f"lakeflow run {job.name} --mode snapshot",
+        )
+    return job.output
+
+
+def _reads(job: Job) -> dict[str, Read]:
+    return {parameter: source for parameter, source in job.inputs.items() if isinstance(source, Read)}
+
+
+def _incremental_steps(job: Job, lake: Lake, start: str | None, caps: Caps) -> Iterator[Step]:
+    reads = _reads(job)
+    if len(reads) != 1:
+        raise DeclarationError(
+            f"{job.origin}: job {job.name!r} reads {len(reads)} tables incrementally "
+            f"({', '.join(read.table for read in reads.values())}), whose new rows would miss each other's old ones; "
+            "make all but one an lf.Lookup, or say mode='snapshot'"
+        )
+    [(parameter, source)] = reads.items()
+    table = lake.table(source.table)
+    for batch in cut(appended(table, SnapshotPosition.loads(start)), caps, table):
+        yield Step((_part(parameter, table, batch),), batch.end.dumps())
+
+
+def _part(parameter: str, table: Table, batch: Batch) -> Source:
+    return Source(parameter, table, batch.end.snapshot_id, batch.splits)
+
+
+def _snapshot_step(job: Job, request: Request, lake: Lake) -> Step:
+    reads = _reads(job)
+    if request.snapshot_id is not None and len(reads) != 1:
+        raise UsageError(
+            f"job {job.name!r} reads {len(reads)} tables ({', '.join(r.table for r in reads.values())}); "
+            "a snapshot id is of one table",
+            next_step=f"lakeflow run {job.name} --mode snapshot --as-of TIME",
+        )
+    sources = []
+    ends: list[SnapshotPosition] = []
+    for parameter, source in reads.items():
+        table = lake.table(source.table)
+        snapshot = snapshot_at(table, snapshot_id=request.snapshot_id, as_of=request.as_of)
+        sources.append(Source(parameter, table, snapshot.snapshot_id if snapshot else None, splits_at(table, snapshot)))
+        ends.append(position_at(table, snapshot))
+    return Step(tuple(sources), ends[0].dumps())
+
+
+def _whole(parameter: str, table: Table) -> Source:
+    head = snapshot_at(table)
+    return Source(parameter, table, head.snapshot_id if head else None, splits_at(table, head))
+
+
+def pack(splits: Sequence[Split], target_bytes: int) -> list[tuple[Split, ...]]:
+    """Neighbouring splits as groups of about `target_bytes`, one split at the least: what one worker reads. Pure."""
+    groups: list[tuple[Split, ...]] = []
+    pending: list[Split] = []
+    for split in splits:
+        if pending and sum(one.bytes for one in pending) + split.bytes > target_bytes:
+            groups.append(tuple(pending))
+            pending = []
+        pending.append(split)
+    return [*groups, tuple(pending)] if pending else groups

@@ -1,0 +1,141 @@
+"""A project opened: its settings, its declarations, and what they run on. Each part is opened when it is first used."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lakeflow.config import Settings, find_project, load_settings
+from lakeflow.errors import UnknownName
+from lakeflow.job import Caps, Mode
+from lakeflow.models.registry import ModelSet
+from lakeflow.models.spec import ModelSpec
+from lakeflow.runner.graph import Node, chosen, nodes_of
+from lakeflow.runner.load import Declarations, filled, load_project, load_tables
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from lakeflow.lake.catalog import Lake
+    from lakeflow.lake.commit import CommitProtocol
+    from lakeflow.runner.execute import JobRun, Runtime
+    from lakeflow.runner.indexing import IndexRoom
+
+logger = logging.getLogger("lakeflow.runner")
+
+
+class Project:
+    """A folder with a lakeflow.toml.
+
+    project = lakeflow.Project.open()
+    project.run("score_flights")
+    project.table("gold.scored_flights").filter(...).collect()
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+
+    @classmethod
+    def open(
+        cls, folder: Path | str | None = None, *, target: str | None = None, environ: Mapping[str, str] | None = None
+    ) -> Project:
+        """The project of `folder`, or of the current folder and those above. Raises ConfigError."""
+        root = Path(folder).resolve() if folder is not None else find_project(Path.cwd())
+        return cls(load_settings(root, target, os.environ if environ is None else environ))
+
+    @cached_property
+    def declarations(self) -> Declarations:
+        """Everything that tables/ and jobs/ declare. Raises DeclarationError."""
+        return load_project(self.settings)
+
+    @cached_property
+    def declared_tables(self) -> Declarations:
+        """What tables/ declares, without loading any job."""
+        return load_tables(self.settings)
+
+    @cached_property
+    def nodes(self) -> tuple[Node, ...]:
+        """Every job and index, in the order of the graph. Raises DeclarationError for a cycle."""
+        return chosen(nodes_of(self.declarations.jobs.values(), self.declarations.indexes.values()), ())
+
+    @cached_property
+    def lake(self) -> Lake:
+        """The tables. Raises ConfigError, CatalogUnavailable."""
+        from lakeflow.lake.catalog import Lake
+
+        return Lake.open(self.settings.catalog)
+
+    @cached_property
+    def commits(self) -> CommitProtocol:
+        """What makes snapshots in `lake`."""
+        from lakeflow.lake.commit import Committer
+
+        return Committer(self.lake, keep_snapshots=self.settings.run.max_snapshots)
+
+    @cached_property
+    def models(self) -> ModelSet:
+        """The declared models; none is opened before it is used."""
+        return ModelSet(
+            ModelSpec.from_declaration(
+                replace(declared, options=filled(declared.options, declared.origin, self.settings)), self.settings.root
+            )
+            for declared in self.declared_tables.models.values()
+        )
+
+    @cached_property
+    def runtime(self) -> Runtime:
+        """What jobs run with."""
+        from lakeflow.runner.engines import Threads
+        from lakeflow.runner.execute import Runtime
+
+        run = self.settings.run
+        return Runtime(
+            lake=self.lake,
+            commits=self.commits,
+            models=self.models,
+            engine=Threads(self.settings.models.threads or os.cpu_count() or 1),
+            declared=self.declared_tables.tables,
+            caps=Caps(run.max_files, run.max_rows, run.max_bytes),
+            buffer_bytes=run.buffer_bytes,
+            target_file_bytes=run.target_file_bytes,
+        )
+
+    @cached_property
+    def index_room(self) -> IndexRoom:
+        """What indexes are built from and where they are kept."""
+        from lakeflow.runner.indexing import IndexRoom
+
+        index = self.settings.index
+        return IndexRoom(self.lake, self.models, index.uri, dict(index.storage), self.runtime.caps)
+
+    def choose(self, names: Sequence[str]) -> tuple[Node, ...]:
+        """The jobs and indexes named, or all, in the order of the graph. Raises UnknownName."""
+        return chosen(self.nodes, names)
+
+    def run(self, job: str, *, mode: str | None = None) -> JobRun:
+        """Run one job to the end of what its tables hold now. Raises as `run_job` does."""
+        from lakeflow.runner.execute import JobRun, RunCounts, run_job
+        from lakeflow.runner.plan import Request, plan_job
+
+        jobs = self.declarations.jobs
+        if job not in jobs:
+            raise UnknownName("job", job, jobs, next_step="lakeflow jobs")
+        request = Request(mode=Mode(mode) if mode else None)
+        plan = plan_job(jobs[job], request, self.lake, self.commits, self.runtime.caps)
+        done = JobRun(plan, RunCounts(), (), plan.start)
+        for done in run_job(plan, self.runtime):
+            logger.info("job %s: %d rows written so far", job, done.counts.written)
+        return done
+
+    def table(self, name: str) -> pl.LazyFrame:
+        """A table as of now, as a LazyFrame that is read in bounded memory. Raises UnknownName."""
+        from lakeflow.lake.read import snapshot_at, splits_at
+        from lakeflow.runner.frames import scan
+
+        table = self.lake.table(name)
+        return scan(table, splits_at(table, snapshot_at(table)))

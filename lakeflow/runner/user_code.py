@@ -1,0 +1,53 @@
+"""The border between lakeflow and a job's own code: what is raised there comes out with the job's name and line."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import polars as pl
+
+from lakeflow.errors import JobFailed, LakeflowError
+from lakeflow.job import Job
+
+
+@contextmanager
+def user_code(job: Job) -> Iterator[None]:
+    """Run a job's function or its LazyFrame. Errors of lakeflow come out as themselves, all others as JobFailed."""
+    try:
+        yield
+    except LakeflowError:
+        raise
+    except Exception as error:
+        if (own := _lakeflow_error(error)) is not None:
+            raise own from error
+        raise JobFailed(
+            f"job {job.name!r} ({_place(job, error)}) failed: {_said(error)}",
+            left_behind=f"{job.target}, as of the last step that was committed",
+            next_step=f"mend the job, then: lakeflow run {job.name}",
+        ) from error
+
+
+def _lakeflow_error(error: BaseException | None) -> LakeflowError | None:
+    """Polars wraps what a function in a query raises; the error of the tree stands in the chain of causes."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        if isinstance(error, LakeflowError):
+            return error
+        seen.add(id(error))
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def _place(job: Job, error: Exception) -> str:
+    """The last line of the job's own file in the trace."""
+    file = job.function.__code__.co_filename
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
+    return f"{job.origin.path}:{lines[-1]}" if lines else str(job.origin)
+
+
+def _said(error: Exception) -> str:
+    text = str(error).split("\n\nResolved plan until failure", maxsplit=1)[0].strip()
+    kind = "" if isinstance(error, pl.exceptions.PolarsError) else f"{type(error).__name__}: "
+    return f"{kind}{text}"
