@@ -1,0 +1,114 @@
+"""A statement back as SQL text. Pure; `parse_declarations(describe(s))` is `[s]` again, apart from its origin."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import timedelta
+from typing import assert_never
+
+import pyarrow as pa
+
+from lakeflow.declare import IndexSpec, ModelDeclaration, PartitionField, TableSpec, Watermark
+from lakeflow.sql.clauses import COMMENT_KEY
+from lakeflow.sql.parse_table import UNITS
+from lakeflow.sql.statements import CreateModel, CreateTable, CreateVectorIndex, Statement
+from lakeflow.sql.types import quoted, sql_type
+
+
+def describe(statement: Statement) -> str:
+    """The SQL text of a statement, secrets unfilled as in the value.
+
+    Raises DeclarationError where a column's Arrow type has no SQL type.
+    """
+    match statement:
+        case CreateTable(table, if_not_exists):
+            return _table(table, _head("TABLE", if_not_exists))
+        case CreateModel(model, if_not_exists):
+            return _model(model, _head("MODEL", if_not_exists))
+        case CreateVectorIndex(index, if_not_exists):
+            return _index(index, _head("VECTOR INDEX", if_not_exists))
+        case _:
+            assert_never(statement)
+
+
+def _head(kind: str, if_not_exists: bool) -> str:
+    return f"CREATE {kind} IF NOT EXISTS" if if_not_exists else f"CREATE {kind}"
+
+
+def _table(table: TableSpec, head: str) -> str:
+    items = [_column(field) for field in table.schema]
+    if table.primary_key:
+        items.append(f"PRIMARY KEY ({', '.join(map(quoted, table.primary_key))}) NOT ENFORCED")
+    if table.watermark:
+        items.append(_watermark(table.watermark))
+    lines = [f"{head} {_table_name(table.name)} {_block(items)}"]
+    if table.comment is not None:
+        lines.append(f"COMMENT {_text(table.comment)}")
+    if table.partitioning:
+        lines.append(f"PARTITIONED BY ({', '.join(map(_partition_field, table.partitioning))})")
+    return _ended(lines, table.options)
+
+
+def _model(model: ModelDeclaration, head: str) -> str:
+    lines = [f"{head} {quoted(model.name)}", f"INPUT {_block(map(_column, model.input))}"]
+    lines.append(f"OUTPUT {_block(map(_column, model.output))}")
+    if model.comment is not None:
+        lines.append(f"COMMENT {_text(model.comment)}")
+    return _ended(lines, model.options)
+
+
+def _index(index: IndexSpec, head: str) -> str:
+    options = {"key": index.key, "metric": index.metric}
+    if index.model is not None:
+        options["model"] = index.model
+    if index.columns:
+        options["columns"] = ", ".join(index.columns)
+    line = f"{head} {quoted(index.name)} ON {_table_name(index.table)} ({quoted(index.column)})"
+    return _ended([line], {**options, **index.options})
+
+
+def _ended(lines: list[str], options: Mapping[str, str]) -> str:
+    pairs = [f"{_text(key)} = {_text(value)}" for key, value in options.items()]
+    return "\n".join([*lines, *([f"WITH {_block(pairs)}"] if pairs else [])]) + ";"
+
+
+def _block(items: Iterable[str]) -> str:
+    return "(\n  " + ",\n  ".join(items) + "\n)"
+
+
+def _text(text: str) -> str:
+    escaped = text.replace("'", "''")
+    return f"'{escaped}'"
+
+
+def _table_name(name: str) -> str:
+    return ".".join(map(quoted, name.split(".")))
+
+
+def _column(field: pa.Field) -> str:
+    comment = (field.metadata or {}).get(COMMENT_KEY)
+    null = "" if field.nullable else " NOT NULL"
+    tail = f" COMMENT {_text(comment.decode())}" if comment is not None else ""
+    return f"{quoted(field.name)} {sql_type(field.type)}{null}{tail}"
+
+
+def _watermark(watermark: Watermark) -> str:
+    name = quoted(watermark.column)
+    if not watermark.delay:
+        return f"WATERMARK FOR {name} AS {name}"
+    return f"WATERMARK FOR {name} AS {name} - {_interval(watermark.delay)}"
+
+
+def _interval(delay: timedelta) -> str:
+    for unit, length in UNITS.items():
+        if delay % length == timedelta(0):
+            return f"INTERVAL '{delay // length}' {unit}"
+    seconds, rest = divmod(delay, timedelta(seconds=1))
+    return f"INTERVAL '{seconds}.{rest.microseconds:06}' SECOND"
+
+
+def _partition_field(field: PartitionField) -> str:
+    if field.transform == "identity":
+        return quoted(field.column)
+    inner = quoted(field.column) if field.width is None else f"{field.width}, {quoted(field.column)}"
+    return f"{field.transform}({inner})"

@@ -1,0 +1,242 @@
+"""Runs a read-only query on DuckDB, over the tables that it names.
+
+Every query has its own in-memory database with a view for each table and nothing else. Before the query's text reaches
+it, extensions, other files, Python variables and settings are shut off, and DuckDB's own parse of the text is held
+against the same allow-list as sqlglot's (query.py): DuckDB reads `WITH x AS (COPY .. TO ..) SELECT ..` as a SELECT.
+
+What differs from plain DuckDB: `7 / 2` is 3 as in Flink and PostgreSQL (`integer_division`), and instants are shown in
+UTC whatever the machine's zone. A sum of BIGINT is a DECIMAL(38, 0), which it cannot overflow.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, assert_never
+
+import duckdb
+import pyarrow as pa
+
+from lakeflow.errors import ConfigError, LakeflowError, SchemaMismatch, UnknownName, UsageError, did_you_mean
+from lakeflow.sql.duckdb_errors import explained
+from lakeflow.sql.query import REFUSED_FUNCTIONS, TABLE_FUNCTIONS, Query, check_query
+from lakeflow.sql.relations import (
+    ArrowRelation,
+    ParquetRelation,
+    Relation,
+    StreamSource,
+    literal,
+    local_path,
+    name_text,
+    parquet_view,
+    pattern_of,
+)
+from lakeflow.sql.tokens import pointed
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+DATABASE: Final = "lakeflow query"
+"""The name of the database within DuckDB; no namespace is called so."""
+
+RESERVED_NAMESPACES: Final = frozenset({"system", "temp"})
+"""Namespaces that DuckDB cannot tell from its own catalogs."""
+
+QUERY_NODES: Final = frozenset({"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE"})
+"""DuckDB's kinds of query that only read."""
+
+MIB: Final = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a query may use. Without a `temp_directory` it fails where memory does not hold it, instead of spilling."""
+
+    memory_bytes: int = 1024 * MIB
+    threads: int = 2
+    temp_directory: Path | None = None
+    temp_bytes: int = 10 * 1024 * MIB
+    batch_rows: int = 65_536
+
+
+def run_query(text: str, relations: Mapping[str, Relation], limits: Limits = Limits()) -> pa.RecordBatchReader:
+    """The rows of a read-only query over `relations`, by `namespace.table`, as they come.
+
+    The reader holds the query's database until it is read to its end or closed; memory is bounded by `limits`. Raises
+    UnknownName for a table or column that is not there (tables are told apart by case), UsageError for anything that is
+    no valid read-only query, SchemaMismatch for a relation that does not fit, StorageFull and StorageUnavailable; so
+    does the reader.
+    """
+    query = check_query(text)
+    for table in query.tables:
+        if table not in relations:
+            raise UnknownName("table", table, relations, next_step="lakeflow tables list")
+    named = {table: relations[table] for table in query.tables}
+    return _Run(query, named, limits).reader()
+
+
+class _Run:
+    """One query and its database."""
+
+    def __init__(self, query: Query, relations: Mapping[str, Relation], limits: Limits) -> None:
+        self._query = query
+        self._limits = limits
+        self._relations = relations
+        self._sources: list[StreamSource] = []
+        self._connection = _opened(limits)
+
+    def reader(self) -> pa.RecordBatchReader:
+        try:
+            for position, (table, relation) in enumerate(self._relations.items()):
+                self._show(table, relation, f"stream {position}")
+            _lock(self._connection, self._relations.values())
+            _refuse_writes(self._connection, self._query)
+            found = self._connection.sql(self._query.text)
+            reader = found.to_arrow_reader(self._limits.batch_rows)
+        except (duckdb.Error, OSError) as error:
+            self._connection.close()
+            raise self._explained(error) from error
+        except LakeflowError:
+            self._connection.close()
+            raise
+        return pa.RecordBatchReader.from_batches(reader.schema, self._batches(reader))
+
+    def _batches(self, reader: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
+        try:
+            yield from reader
+        except (duckdb.Error, pa.ArrowException, OSError) as error:
+            raise self._explained(error) from error
+        finally:
+            reader.close()
+            self._connection.close()
+
+    def _explained(self, error: Exception) -> LakeflowError:
+        for source in self._sources:
+            if source.failures:
+                return source.failures[0]
+        columns = [name for relation in self._relations.values() for name in relation.column_names]
+        return explained(error, self._query.text, columns)
+
+    def _show(self, table: str, relation: Relation, stream: str) -> None:
+        """Make the view `namespace.table` of the database read the relation."""
+        namespace, _, name = table.rpartition(".")
+        _refuse_names(table, namespace, relation)
+        match relation:
+            case ParquetRelation():
+                body = parquet_view(relation)
+                _refuse_files_without_ids(self._connection, table, relation)
+            case ArrowRelation():
+                source = StreamSource(relation)
+                self._sources.append(source)
+                self._connection.register(stream, source)
+                body = f"SELECT * FROM {name_text(stream)}"
+            case _:
+                assert_never(relation)
+        self._connection.execute(f"CREATE SCHEMA IF NOT EXISTS {name_text(namespace)}")
+        self._connection.execute(f"CREATE VIEW {name_text(namespace)}.{name_text(name)} AS {body}")
+
+
+def _opened(limits: Limits) -> DuckDBPyConnection:
+    settings: dict[str, Any] = {
+        "autoinstall_known_extensions": False,
+        "autoload_known_extensions": False,
+        "allow_community_extensions": False,
+        "allow_persistent_secrets": False,
+        "python_enable_replacements": False,
+        "integer_division": True,
+        "errors_as_json": True,
+        "memory_limit": f"{limits.memory_bytes}B",
+        "threads": limits.threads,
+        "temp_directory": str(limits.temp_directory) if limits.temp_directory else "",
+        "max_temp_directory_size": f"{limits.temp_bytes}B",
+    }
+    try:
+        connection = duckdb.connect(":memory:", config=settings)
+    except duckdb.Error as error:
+        raise ConfigError(f"the limits of a query are not valid: {error}; they are {limits}") from error
+    connection.execute("SET TimeZone = 'UTC'")
+    connection.execute(f"ATTACH ':memory:' AS {name_text(DATABASE)}")
+    connection.execute(f"USE {name_text(DATABASE)}")
+    connection.execute("DETACH memory")
+    return connection
+
+
+def _lock(connection: DuckDBPyConnection, relations: Iterable[Relation]) -> None:
+    """Shut off all files but those of the tables, and every change of settings."""
+    files = [file for relation in relations if isinstance(relation, ParquetRelation) for file in relation.files]
+    paths = dict.fromkeys(path for file in files for path in (local_path(file), pattern_of(file)))
+    connection.execute(f"SET allowed_paths = [{', '.join(map(literal, paths))}]")
+    connection.execute("SET enable_external_access = false")
+    connection.execute("SET lock_configuration = true")
+
+
+def _refuse_names(table: str, namespace: str, relation: Relation) -> None:
+    if namespace.lower() in RESERVED_NAMESPACES:
+        raise UsageError(f"table {table!r}: DuckDB keeps the names {', '.join(sorted(RESERVED_NAMESPACES))} to itself")
+    seen: dict[str, str] = {}
+    for name in relation.column_names:
+        if name.lower() in seen:
+            raise SchemaMismatch(
+                f"table {table!r} has columns {seen[name.lower()]!r} and {name!r}, which SQL does not tell apart",
+                next_step="rename one of them",
+            )
+        seen[name.lower()] = name
+
+
+def _refuse_files_without_ids(connection: DuckDBPyConnection, table: str, relation: ParquetRelation) -> None:
+    """A file without any field id would read as nothing but nulls. Costs about 30 us a file, warm."""
+    if not relation.files:
+        return
+    found = connection.execute(
+        "SELECT file_name FROM parquet_schema($1) GROUP BY file_name HAVING count(field_id) = 0 LIMIT 1",
+        [[pattern_of(file) for file in relation.files]],
+    ).fetchall()
+    if found:
+        raise SchemaMismatch(
+            f"table {table!r}: the data file {found[0][0]} carries no field ids, so its columns cannot be told by them"
+        )
+
+
+def _refuse_writes(connection: DuckDBPyConnection, query: Query) -> None:
+    """Hold DuckDB's own parse of the text against the allow-list. Raises UsageError where anything is not on it."""
+    answers = connection.execute("SELECT json_serialize_sql($1)", [query.text]).fetchall()
+    parsed = json.loads(answers[0][0])
+    if parsed.get("error_type") == "parser":
+        start = len(query.text.encode()[: int(parsed.get("position") or 0)].decode(errors="ignore"))
+        raise UsageError(pointed(str(parsed.get("error_message")), query.text, start, start + 1))
+    if parsed.get("error") or len(parsed.get("statements", [])) != 1:
+        raise UsageError("this is no read-only query; valid: one SELECT, VALUES, DESCRIBE or SUMMARIZE")
+    nodes = list(_nodes(parsed["statements"]))
+    ctes = {str(entry["key"]).lower() for node in nodes if "cte_map" in node for entry in node["cte_map"]["map"]}
+    for node in nodes:
+        _refuse_node(node, query, ctes)
+
+
+def _nodes(tree: object) -> Iterator[dict[str, Any]]:
+    pending = [tree]
+    while pending:
+        node = pending.pop()
+        if isinstance(node, dict):
+            yield node
+            pending.extend(node.values())
+        elif isinstance(node, list):
+            pending.extend(node)
+
+
+def _refuse_node(node: Mapping[str, Any], query: Query, ctes: set[str]) -> None:
+    kind = str(node.get("type", ""))
+    function = str(node.get("function_name", "")).lower()
+    if kind.endswith("_NODE") and kind not in QUERY_NODES:
+        raise UsageError(f"{kind.removesuffix('_QUERY_NODE')} is not allowed within a read-only query")
+    if kind == "TABLE_FUNCTION":
+        called = str(node["function"].get("function_name", "")).lower()
+        if called not in TABLE_FUNCTIONS:
+            raise UsageError(f"table function {called!r} is not allowed{did_you_mean(called, TABLE_FUNCTIONS)}")
+    if function in REFUSED_FUNCTIONS:
+        raise UsageError(f"function {function!r} is not allowed in a read-only query")
+    if kind == "BASE_TABLE":
+        parts = [str(node[part]) for part in ("catalog_name", "schema_name", "table_name") if node.get(part)]
+        if ".".join(parts) not in query.tables and not (len(parts) == 1 and parts[0].lower() in ctes):
+            raise UsageError(f"table {'.'.join(parts)!r} is not among those of the query: {', '.join(query.tables)}")
