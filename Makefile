@@ -17,7 +17,7 @@ test: $(VENV)/.lakeflow-test  ## install what the lock pins, then lint, check ty
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/lint-imports --no-cache
+	$(BIN)/lint-imports --no-cache --no-logo
 	$(BIN)/pytest $(ARGS)
 
 bench: $(VENV)/.lakeflow-bench  ## measure speed and memory; takes long
@@ -50,7 +50,8 @@ $(VENV)/.lakeflow: pyproject.toml | $(VENV)/.made
 
 $(VENV)/.lakeflow-test: pyproject.toml requirements-test.lock | $(VENV)/.made
 	$(BIN)/pip install --quiet --require-hashes -r requirements-test.lock
-	$(BIN)/pip install --quiet -e ".[test]"
+	$(BIN)/pip install --quiet --no-deps -e .
+	$(BIN)/pip check
 	touch $@ $(VENV)/.lakeflow
 
 $(VENV)/.lakeflow-bench: pyproject.toml requirements-test.lock $(VENV)/.lakeflow-test

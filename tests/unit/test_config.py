@@ -64,6 +64,10 @@ class TestDefaults:
         assert settings.index == IndexSettings(f"{root}/.lakeflow/index", settings.index.storage)
         assert (dict(settings.kafka), dict(settings.registry), dict(settings.index.storage)) == ({}, {}, {})
 
+    def test_what_is_shown_of_the_catalog_is_what_is_meant(self) -> None:
+        catalog = settings_of({"catalog": {"uri": "sqlite:///state/c.db", "warehouse": "lake"}}, ROOT, None, {}).catalog
+        assert catalog.shown == dict(catalog)
+
     def test_every_default_is_the_one_of_the_table(self) -> None:
         settings = settings_of({}, ROOT, None, {})
         for section, values in (("models", settings.models), ("run", settings.run)):
