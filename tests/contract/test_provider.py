@@ -1,0 +1,149 @@
+"""What every provider keeps, the real one and the fake."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from lakeflow.errors import ModelError
+from lakeflow.models.providers.base import Provider
+from lakeflow.models.providers.onnx import OnnxProvider
+from lakeflow.models.spec import ModelSpec, Task
+from lakeflow.testing.provider import EchoProvider
+from tests.unit.models import graphs
+
+
+@dataclass(frozen=True)
+class Case:
+    """A provider's maker, its spec, and rows with nulls among them."""
+
+    make: Callable[[ModelSpec], Provider]
+    spec: ModelSpec
+    rows: pa.RecordBatch
+
+
+def _tabular(root: Path) -> Case:
+    path = graphs.classifier(root / "m.onnx", [0.5, -0.25])
+    kinds = {"a": pa.float64(), "b": pa.int64()}
+    output = {"p": pa.float64(), "label": pa.int64(), "both": pa.list_(pa.float32())}
+    spec = graphs.spec(root, path, kinds, output, batch_size="3")
+    columns = {"a": [1.0, None, 3.0, float("nan"), 5.0, 6.0, 7.0, 8.0], "b": [1, 2, 3, 4, None, 6, 7, 8]}
+    return Case(OnnxProvider, spec, pa.RecordBatch.from_pydict(columns, schema=spec.input))
+
+
+def _by_name(root: Path) -> Case:
+    kinds = {"hour": pa.int64(), "carrier": pa.string()}
+    spec = graphs.spec(root, graphs.by_name(root / "m.onnx"), kinds, {"score": pa.float32()}, "regression", batch_size="2")
+    columns = {"hour": [1, 2, None, 4, 5], "carrier": ["AA", None, "DL", "", "DL"]}
+    return Case(OnnxProvider, spec, pa.RecordBatch.from_pydict(columns, schema=spec.input))
+
+
+def _text(root: Path) -> Case:
+    folder = graphs.text_model(root / "model")
+    spec = graphs.spec(root, folder, {"t": pa.string()}, {"v": pa.list_(pa.float32())}, "embedding", batch_tokens="8")
+    texts = ["late", None, "", "storm late gate", "flight flight", "late"]
+    return Case(OnnxProvider, spec, pa.RecordBatch.from_pydict({"t": texts}, schema=spec.input))
+
+
+def _echo(root: Path) -> Case:
+    given = pa.schema([("a", pa.float64()), ("t", pa.string())])
+    output = pa.schema([("n", pa.int32()), ("s", pa.string()), ("v", pa.list_(pa.float32())), ("f", pa.list_(pa.float32(), 3))])
+    spec = ModelSpec("m", "echo", Task.CLASSIFICATION, given, output, {}, root)
+    columns = {"a": [1.0, None, 3.0, 1.0], "t": ["x", "y", None, "x"]}
+    return Case(EchoProvider, spec, pa.RecordBatch.from_pydict(columns, schema=given))
+
+
+@pytest.fixture(params=[_tabular, _by_name, _text, _echo])
+def case(request: pytest.FixtureRequest, tmp_path: Path) -> Case:
+    made: Case = request.param(tmp_path)
+    return made
+
+
+def checked(case: Case) -> Provider:
+    provider = case.make(case.spec)
+    provider.check()
+    return provider
+
+
+def assert_alike(left: pa.RecordBatch, right: pa.RecordBatch) -> None:
+    assert left.schema.equals(right.schema)
+    for one, other in zip(left.to_pylist(), right.to_pylist(), strict=True):
+        for name, answer in one.items():
+            assert answer == (
+                other[name] if answer is None or isinstance(answer, str) else pytest.approx(other[name], rel=1e-6)
+            )
+
+
+def test_answers_have_outputs_columns_and_a_row_for_each_row(case: Case) -> None:
+    answers = checked(case).predict(case.rows)
+    assert answers.schema.equals(case.spec.output)
+    assert answers.num_rows == case.rows.num_rows
+    answers.validate(full=True)
+
+
+def test_any_batching_gives_the_same_answers(case: Case) -> None:
+    provider = checked(case)
+    whole = provider.predict(case.rows)
+    for size in (1, 2, 5):
+        parts = [provider.predict(case.rows.slice(start, size)) for start in range(0, case.rows.num_rows, size)]
+        assert_alike(pa.concat_batches(parts), whole)
+
+
+def test_answers_follow_their_rows(case: Case) -> None:
+    provider = checked(case)
+    backwards = pa.array(range(case.rows.num_rows - 1, -1, -1))
+    assert_alike(provider.predict(case.rows.take(backwards)), provider.predict(case.rows).take(backwards))
+
+
+def test_no_rows_give_no_answers(case: Case) -> None:
+    answers = checked(case).predict(case.rows.slice(0, 0))
+    assert answers.num_rows == 0
+    assert answers.schema.equals(case.spec.output)
+
+
+def test_rows_of_nulls_are_answered(case: Case) -> None:
+    nulls = pa.RecordBatch.from_arrays([pa.nulls(3, column.type) for column in case.spec.input], schema=case.spec.input)
+    assert checked(case).predict(nulls).num_rows == 3
+
+
+def test_threads_may_ask_at_once(case: Case) -> None:
+    provider = checked(case)
+    whole = provider.predict(case.rows)
+    with ThreadPoolExecutor(2) as pool:
+        for answers in pool.map(provider.predict, [case.rows] * 8):
+            assert_alike(answers, whole)
+
+
+def test_checking_twice_and_closing_twice_do_no_harm(case: Case) -> None:
+    provider = case.make(case.spec)
+    provider.close()
+    provider.check()
+    provider.check()
+    assert provider.predict(case.rows).num_rows == case.rows.num_rows
+    provider.close()
+    provider.close()
+
+
+def test_what_decides_the_answers_is_known_before_the_check(case: Case) -> None:
+    for value in case.make(case.spec).identity().values():
+        assert isinstance(value, str) or value.is_file()
+
+
+def test_asking_before_the_check_is_an_error(case: Case) -> None:
+    with pytest.raises(ModelError, match="before it was checked"):
+        case.make(case.spec).predict(case.rows)
+
+
+def test_the_fake_fails_where_it_is_told_to() -> None:
+    case = _echo(Path())
+    provider = EchoProvider(case.spec, fail_at=5)
+    provider.check()
+    provider.predict(case.rows)
+    with pytest.raises(ModelError, match="told to fail at row 5"):
+        provider.predict(case.rows)
+    assert provider.calls == [4, 4]
