@@ -123,25 +123,33 @@ class LanceIndex:
         """As `VectorIndex.rebuild`."""
         old = self._book.find(self.name)
         layout = layout_of(self.name, identity, schema, self._columns)
-        self._drop_leftovers(old)
         fresh = new_entry(self.name, identity)
         table = self._create(fresh, layout)
         writer = LanceRebuild(self._book, fresh, layout, table, self.settings, self._backoff)
         try:
             yield writer
-            swapped = self._swap(old, writer.finished())
+            done = writer.finished()
+            replaced = self._replaced_by(done)
+            swapped = self._swap(old, done)
         except BaseException:
             self._drop(fresh.stored_in)
             raise
         if not swapped:
             self._drop(fresh.stored_in)
             raise Fenced(
-                f"index {self.name!r} was rebuilt by another process in the meantime",
+                f"index {self.name!r} was built or rebuilt by another process in the meantime",
                 left_behind="that other index; nothing of this rebuild",
                 next_step=f"lakeflow index status {self.name}",
             )
-        if old is not None:
-            self._drop(old.stored_in)
+        for stored_in in replaced:
+            self._drop(stored_in)
+
+    def _replaced_by(self, fresh: Entry) -> list[str]:
+        """The tables that go once `fresh` is in place: the old one, and what dead rebuilds left.
+
+        Listed before the swap, every one of them belongs to a rebuild whose own swap fails after this one.
+        """
+        return [table for table in self._book.tables() if stored_by(self.name, table) and table != fresh.stored_in]
 
     def _swap(self, old: Entry | None, fresh: Entry) -> bool:
         if old is None:
@@ -210,11 +218,6 @@ class LanceIndex:
     def _drop(self, stored_in: str) -> None:
         with mapped(f"removing old rows of the index {self.name!r}", self._place):
             self._book.database.drop_table(stored_in, ignore_missing=True)
-
-    def _drop_leftovers(self, current: Entry | None) -> None:
-        for table in self._book.tables():
-            if stored_by(self.name, table) and (current is None or table != current.stored_in):
-                self._drop(table)
 
 
 class LanceWriter:

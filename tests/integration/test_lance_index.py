@@ -18,13 +18,15 @@ import lancedb
 import numpy as np
 import pyarrow as pa
 import pytest
+from lancedb.table import LanceTable
 
 from lakeflow.declare import IndexSpec
-from lakeflow.errors import Fenced, LakeflowError, StorageFull, StorageUnavailable, UnknownName
+from lakeflow.errors import CommitConflict, Fenced, LakeflowError, StorageFull, StorageUnavailable, UnknownName
 from lakeflow.index.lance import LanceIndex
 from lakeflow.index.lance_upkeep import MOST_FRAGMENTS, MOST_PARTS
 from lakeflow.index.vectors import Identity
 from lakeflow.progress import SnapshotPosition
+from lakeflow.retry import Backoff
 
 WIDTH = 32
 IDENTITY = Identity("gold.docs", "uuid-1", "embedding", "doc_id", "cosine", WIDTH)
@@ -119,6 +121,55 @@ def test_a_rebuild_that_died_leaves_the_old_index_and_the_next_removes_its_rest(
         fresh.upsert([rows(range(20))], 3)
     assert len(list(tmp_path.glob("docs.*.lance"))) == 1
     assert sorted(keys_by_a_second_reader(tmp_path)) == sorted(str(key) for key in range(20))
+
+
+class NeverRemoves(LanceIndex):
+    """As if the process had died between the swap and the removal of what was replaced."""
+
+    def _drop(self, stored_in: str) -> None:
+        return
+
+
+def test_of_two_rebuilds_the_first_to_end_stays(tmp_path: Path) -> None:
+    opened(tmp_path).writer(IDENTITY, SCHEMA)
+    late = opened(tmp_path).rebuild(IDENTITY, SCHEMA)
+    late.__enter__().upsert([rows(range(3))], 1)
+    with NeverRemoves(IndexSpec("docs", "gold.docs", "embedding", "doc_id"), str(tmp_path)).rebuild(IDENTITY, SCHEMA) as first:
+        first.upsert([rows(range(7))], 1)
+    with pytest.raises(Fenced, match="built or rebuilt by another process"):
+        late.__exit__(None, None, None)
+    assert opened(tmp_path).state().rows == 7
+
+
+def test_a_first_build_does_not_replace_what_another_made_meanwhile(tmp_path: Path) -> None:
+    late = opened(tmp_path).rebuild(IDENTITY, SCHEMA)
+    late.__enter__().upsert([rows(range(3))], 1)
+    opened(tmp_path).writer(IDENTITY, SCHEMA).upsert([rows(range(7))], 1)
+    with pytest.raises(Fenced, match="built or rebuilt by another process"):
+        late.__exit__(None, None, None)
+    assert opened(tmp_path).state().rows == 7
+
+
+@pytest.mark.parametrize(("conflicts", "lost"), [(2, False), (3, True)])
+def test_a_conflict_is_tried_again_as_often_as_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, conflicts: int, lost: bool
+) -> None:
+    spec = IndexSpec("docs", "gold.docs", "embedding", "doc_id")
+    writer = LanceIndex(spec, str(tmp_path), backoff=Backoff(attempts=3, base=0.0)).writer(IDENTITY, SCHEMA)
+    merge, left = LanceTable.merge_insert, [conflicts]
+
+    def conflicting(table: LanceTable, on: str) -> object:
+        if left[0]:
+            left[0] -= 1
+            raise RuntimeError("lance error: Retryable commit conflict for version 7: preempted. Please retry.")
+        return merge(table, on)
+
+    monkeypatch.setattr(LanceTable, "merge_insert", conflicting)
+    if lost:
+        with pytest.raises(CommitConflict, match="writing the index 'docs'"):
+            writer.upsert([rows(range(5))], 1)
+    else:
+        assert writer.upsert([rows(range(5))], 1).inserted == 5
 
 
 def test_another_index_in_the_same_place_is_left_alone_by_a_rebuild(tmp_path: Path) -> None:
