@@ -1,5 +1,37 @@
-"""lakeflow: a batch-and-stream job runner for a lakehouse on Apache Iceberg."""
+"""lakeflow: a batch-and-stream job runner for a lakehouse on Apache Iceberg.
+
+import lakeflow as lf
+
+@lf.job(target="gold.scored_flights")
+def score_flights(flights=lf.Read("bronze.flights")):
+    return lf.ml_predict(flights, "delay_classifier", ["dep_hour", "distance", "carrier"])
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from lakeflow.job import Job, Lookup, Mode, Output, Read, job
 
-__all__ = ["Job", "Lookup", "Mode", "Output", "Read", "job"]
+if TYPE_CHECKING:
+    from lakeflow.models.predict import ml_embed as ml_embed
+    from lakeflow.models.predict import ml_predict as ml_predict
+    from lakeflow.runner.project import Project as Project
+
+__all__ = ["Job", "Lookup", "Mode", "Output", "Project", "Read", "job", "ml_embed", "ml_predict"]
+
+_LOADED_WHEN_ASKED_FOR = {
+    "Project": "lakeflow.runner.project",
+    "ml_embed": "lakeflow.models.predict",
+    "ml_predict": "lakeflow.models.predict",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Names that need Polars and more are loaded when they are first used, so that `import lakeflow` stays cheap."""
+    if name not in _LOADED_WHEN_ASKED_FOR:
+        raise AttributeError(f"module 'lakeflow' has no attribute {name!r}")
+    return getattr(import_module(_LOADED_WHEN_ASKED_FOR[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -7,7 +7,7 @@ from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, field
 
 import pyarrow as pa
-from pyiceberg.manifest import DataFile
+from pyiceberg.manifest import DataFile as DataFile
 from pyiceberg.partitioning import PartitionKey
 from pyiceberg.table import Table
 
@@ -24,6 +24,7 @@ OPEN_FILES = 64
 class _Part:
     """The rows of one partition that wait for a row group, and the file that is open for it."""
 
+    place: Hashable
     key: PartitionKey | None
     waiting: list[pa.Table] = field(default_factory=list)
     rows: int = 0
@@ -72,10 +73,9 @@ class DataWriter:
     def finish(self) -> tuple[DataFile, ...]:
         """Write what waits, close every file, and hand them over. The writer is empty again."""
         with lake_errors(f"table {self._name}"):
-            for part in self._parts.values():
+            for part in list(self._parts.values()):
                 self._flush(part)
                 self._close(part)
-        self._parts.clear()
         done, self._done, self.rows = tuple(self._done), [], 0
         return done
 
@@ -97,7 +97,7 @@ class DataWriter:
 
     def _take(self, key: PartitionKey | None, rows: pa.Table) -> None:
         place: Hashable = None if key is None else key.partition
-        part = self._parts.setdefault(place, _Part(key))
+        part = self._parts.setdefault(place, _Part(place, key))
         self._parts.move_to_end(place)
         part.waiting.append(rows)
         part.rows += rows.num_rows
@@ -127,3 +127,5 @@ class DataWriter:
         if part.file is not None:
             self._done.append(part.file.close())
             part.file = None
+        if not part.waiting:
+            self._parts.pop(part.place, None)

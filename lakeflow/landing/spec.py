@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 import pyarrow as pa
@@ -62,8 +62,8 @@ class LandingSpec:
     on_error: OnError
     metadata: tuple[str, ...]
     limits: Limits
-    properties: Mapping[str, str]
-    options: Mapping[str, str]
+    properties: Mapping[str, str] = field(repr=False)
+    options: Mapping[str, str] = field(repr=False)
 
     @property
     def table(self) -> str:

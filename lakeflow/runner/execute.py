@@ -8,16 +8,15 @@ from functools import partial
 
 import polars as pl
 import pyarrow as pa
-from pyiceberg.manifest import DataFile
 
 from lakeflow.declare import TableSpec
-from lakeflow.errors import CommitConflict
+from lakeflow.errors import CommitConflict, JobFailed
 from lakeflow.job import Caps, Job, Output
 from lakeflow.lake.catalog import Lake, Table, arrow_schema
 from lakeflow.lake.commit import Change, CommitProtocol, Progress
 from lakeflow.lake.merge import KeyedMerge
 from lakeflow.lake.schema import fit
-from lakeflow.lake.write import DataWriter
+from lakeflow.lake.write import DataFile, DataWriter
 from lakeflow.models.predict import bound
 from lakeflow.models.registry import ModelSet
 from lakeflow.runner.engines import Engine
@@ -131,7 +130,13 @@ def _output_frame(
     """The LazyFrame that the job's function makes of its inputs."""
     frames = {source.parameter: scan(source.table, source.splits, on_rows) for source in reads}
     with bound(models), user_code(job):
-        return job.function(**frames, **lookups.frames())
+        frame = job.function(**frames, **lookups.frames())
+    if not isinstance(frame, pl.LazyFrame):
+        raise JobFailed(
+            f"job {job.name!r} ({job.origin}) returned {type(frame).__name__}; it must return a polars LazyFrame",
+            next_step="end the job's function with `return frame`; a DataFrame becomes one by `.lazy()`",
+        )
+    return frame
 
 
 def _target(plan: JobPlan, step: Step, lookups: _Lookups, runtime: Runtime) -> Table:
