@@ -1,4 +1,3 @@
-# mypy: allow-untyped-defs, allow-incomplete-defs, no-warn-return-any
 """What an analyst looks at: per carrier and day, how many flights were late and how many were expected to be."""
 
 import polars as pl

@@ -1,4 +1,3 @@
-# mypy: allow-untyped-defs, allow-incomplete-defs, no-warn-return-any
 """Each documentation string as a vector, for docs_index."""
 
 import polars as pl

@@ -1,4 +1,3 @@
-# mypy: allow-untyped-defs, allow-incomplete-defs, no-warn-return-any
 """How likely is each flight to leave late, judged by what is known before it leaves?"""
 
 import polars as pl
@@ -26,7 +25,7 @@ FAIR_WEATHER = {"humid": 60.0, "wind_speed": 10.0, "wind_gust": 0.0, "precip": 0
 def with_features(flights: pl.LazyFrame, weather: pl.LazyFrame) -> pl.LazyFrame:
     """Flights with the model's input beside them. The weather is that of the last full hour before the scheduled one."""
     known_weather = weather.select("origin", pl.col("time_hour").dt.offset_by("1h"), *FAIR_WEATHER)
-    return flights.join(known_weather, on=["origin", "time_hour"], how="left").with_columns(
+    return flights.join(known_weather, on=["origin", "time_hour"], how="left", maintain_order="left").with_columns(
         (pl.col("hour") + pl.col("minute") / 60).alias("dep_hour"),
         pl.date("year", "month", "day").dt.weekday().cast(pl.Int32).alias("day_of_week"),
         *(pl.col(name).fill_null(value) for name, value in FAIR_WEATHER.items()),
@@ -40,7 +39,7 @@ def score_flights(
     carriers=lf.Lookup("dim.carriers"),
 ) -> pl.LazyFrame:
     """Every flight with its carrier's name, the model's probability of a late departure, and what came of it."""
-    named = flights.join(carriers.rename({"name": "carrier_name"}), on="carrier", how="left")
+    named = flights.join(carriers.rename({"name": "carrier_name"}), on="carrier", how="left", maintain_order="left")
     scored = lf.ml_predict(with_features(named, weather), "delay_classifier", FEATURES)
     return scored.select(
         pl.date("year", "month", "day").alias("flight_date"),
