@@ -13,7 +13,7 @@ from lakeflow.landing.spec import landing_spec
 from lakeflow.landing.writer import Counts, Landing, Sizes
 from lakeflow.topics.formats import open_format
 from lakeflow.topics.kafka import KafkaSource
-from lakeflow.topics.source import start_from
+from lakeflow.topics.source import start_of
 
 
 def open_landing(
@@ -33,7 +33,7 @@ def open_landing(
     options = fill(table.options, settings.environment, str(table.origin))
     spec = landing_spec(table, options, Limits(run.commit_rows, run.commit_bytes, run.commit_seconds))
     decoder = open_format(spec.value_format, table.schema, options)
-    start = start_from(options)
+    start = start_of(options)
     source = KafkaSource(
         {**settings.kafka_options(), **spec.properties}, (spec.topic,), group=f"lakeflow.{settings.project.name}.{table.name}"
     )
@@ -45,6 +45,7 @@ def open_landing(
             lake,
             commits,
             start=start,
+            group=source,
             sizes=Sizes(run.buffer_bytes, run.target_file_bytes, run.poll_seconds),
             on_progress=on_progress,
         )

@@ -20,6 +20,7 @@ _COLUMN_OF = {
     "key": "keys",
 }
 _UNKNOWN_TIME = -1
+_TIMESTAMP_TYPES = {1: "CreateTime", 2: "LogAppendTime"}
 _US_PER_MS = 1000
 
 
@@ -40,15 +41,15 @@ def with_metadata(rows: pa.RecordBatch, records: Records, kept: pa.Array | None,
 def _metadata_column(name: str, values: Sequence[Any], kind: pa.DataType) -> pa.Array:
     if name == "timestamp":
         values = [None if stamp == _UNKNOWN_TIME else stamp * _US_PER_MS for stamp in values]
+    elif name == "timestamp_type":
+        values = [_TIMESTAMP_TYPES.get(kind) for kind in values]
     return pa.array(values, kind)
 
 
 def next_offsets(records: Records) -> dict[TopicPartition, int]:
-    """For each partition in `records` the offset after its last one. Records of a partition come in its order."""
-    return {
-        (topic, part): offset + 1
-        for topic, part, offset in zip(records.topics, records.partitions, records.offsets, strict=True)
-    }
+    """For each partition that `records` tell of, the offset to read next."""
+    last = dict(zip(zip(records.topics, records.partitions, strict=True), records.offsets, strict=True))
+    return {place: offset + 1 for place, offset in last.items()} | dict(records.ends)
 
 
 def size_of(records: Records) -> int:
@@ -71,4 +72,5 @@ def before(records: Records, first: Mapping[TopicPartition, int]) -> Records:
         keys=list(compress(records.keys, keep)),
         values=list(compress(records.values, keep)),
         headers=None if records.headers is None else list(compress(records.headers, keep)),
+        ends={place: end for place, end in records.ends.items() if place not in first},
     )

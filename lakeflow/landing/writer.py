@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from lakeflow.errors import Suspended
@@ -22,7 +22,7 @@ from lakeflow.landing.rows import before, next_offsets, size_of, with_metadata
 from lakeflow.landing.spec import LandingSpec, OnError
 from lakeflow.progress import KafkaOffsets
 from lakeflow.topics.formats.format import Decoded, Format, Reject
-from lakeflow.topics.source import Acknowledges, Records, Source, Start, TopicPartition, start_offsets
+from lakeflow.topics.source import AtTimestamp, GroupSource, Records, Source, Start, TopicPartition, start_offsets
 
 logger = logging.getLogger("lakeflow.landing")
 
@@ -88,7 +88,10 @@ class _Batch:
 
 
 class Landing:
-    """One landing, from the table's progress on. `run` may be called once."""
+    """One landing, from the table's progress on. `run` may be called once.
+
+    `group` finds a start by time and is shown each new progress; the real source is one, a fake need not be.
+    """
 
     def __init__(
         self,
@@ -99,6 +102,7 @@ class Landing:
         commits: CommitProtocol,
         *,
         start: Start,
+        group: GroupSource | None = None,
         sizes: Sizes = Sizes(),
         clock: Callable[[], float] = time.monotonic,
         on_progress: Callable[[Counts, int], None] = lambda counts, left: None,
@@ -116,7 +120,8 @@ class Landing:
         self._letters = DeadLetters(lake, commits, spec.table, str(self._table.metadata.table_uuid))
         self._writer = DataWriter(self._table, buffer_bytes=sizes.buffer_bytes, target_file_bytes=sizes.target_file_bytes)
         self._bounds = source.bounds()
-        self._begin = start_offsets(start, self._bounds, self._committed, source)
+        self._group = group
+        self._begin = start_offsets(start, self._bounds, self._progress_in_topic(), self._offsets_at(start))
         self._reached: dict[TopicPartition, int] = dict(self._begin)
         self._snapshots: list[int] = []
         self._seen = Counts()
@@ -203,14 +208,25 @@ class Landing:
         self._snapshots.append(self._commits.commit(change).snapshot_id)
         self._committed, self._ledger = end, progress.end
         self._counts += counts
-        if isinstance(self._source, Acknowledges):
-            self._source.acknowledge(end)
+        if self._group is not None:
+            self._group.acknowledge(end)
+
+    def _progress_in_topic(self) -> KafkaOffsets:
+        """The table's progress without topics that it was landed from before and is no more."""
+        return KafkaOffsets(
+            {place: offset for place, offset in self._committed.offsets.items() if place[0] == self._spec.topic}
+        )
+
+    def _offsets_at(self, start: Start) -> Mapping[TopicPartition, int] | None:
+        if isinstance(start, AtTimestamp) and self._group is not None:
+            return self._group.offsets_at(start.milliseconds)
+        return None
 
     def _record_start(self) -> None:
         """A first start behind the earliest records is progress of its own: the next run must not choose again."""
         skipped = any(self._begin[place] > bounds.begin for place, bounds in self._bounds.items())
-        if self._ledger is None and skipped:
-            self._land(KafkaOffsets(self._begin), Counts())
+        if not self._progress_in_topic().offsets and skipped:
+            self._land(KafkaOffsets({**self._committed.offsets, **self._begin}), Counts())
 
     def _suspension(self, records: Records, reject: Reject) -> Suspended:
         at = reject.index
