@@ -65,12 +65,9 @@ def ml_embed(frame: pl.LazyFrame, model: str, column: str, *, into: str = "embed
 
 
 def predict_batch(model: Model, rows: pa.RecordBatch, columns: Sequence[str]) -> pa.RecordBatch:
-    """What `ml_predict` gives, for rows at hand: their columns, then OUTPUT under the same rule of names. Raises alike."""
-    spec = model.spec
+    """The OUTPUT columns alone for rows at hand, under the names that OUTPUT declares. Raises as `ml_predict` does."""
     _check_columns(model, rows.schema, columns)
-    answers = model.predict(input_rows(spec, [rows.column(name) for name in columns]))
-    names = output_names(rows.schema.names, spec.output.names)
-    return pa.RecordBatch.from_arrays([*rows.columns, *answers.columns], names=[*rows.schema.names, *names])
+    return model.predict(input_rows(model.spec, [rows.column(name) for name in columns]))
 
 
 def unwrap(error: BaseException) -> LakeflowError | None:

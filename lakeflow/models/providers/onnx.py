@@ -2,7 +2,7 @@
 
 Over columns of numbers, strings and categories `model_path` is the graph's file. Over text (task embedding with one
 STRING column) it is a folder in the layout that sentence-transformers publishes, or a graph in such a folder.
-`docs` of the options: onnx_settings.py; of the rules: onnx_inputs.py, onnx_outputs.py, onnx_text.py.
+The options stand in onnx_settings.py; the rules in onnx_inputs.py, onnx_outputs.py, onnx_text.py.
 """
 
 from __future__ import annotations

@@ -139,24 +139,38 @@ def build_features(
     arrays: dict[str, Array] = {}
     missing: Array | None = None
     for feed in feeds:
-        array: Array | None = None
-        for place, position in enumerate(feed.columns):
-            name = rows.schema.names[position]
-            try:
-                values, absent = _values(rows.column(position), feed.width, settings, settings.fills.get(name))
-                array = _place(array, values, feed, place)
-            except (pa.ArrowInvalid, ValueError) as error:
-                raise ModelError(f"{label}: column {name!r} does not fit the graph's input {feed.tensor}: {error}") from error
-            if absent is not None:
-                if settings.null_policy is NullPolicy.ERROR:
-                    raise _null_refused(label, name, first_row + int(absent.argmax()))
-                missing = absent if missing is None else missing | absent
-        assert array is not None, "a feed has a column"
+        array, absent = _filled(label, rows, feed, settings, first_row)
+        if settings.nan is NanPolicy.NULL and array.dtype.kind == "f" and array.size and np.isnan(array.min()):
+            array, absent = _filled(label, rows, feed, settings, first_row, look_for_nan=True)
+        if absent is not None:
+            missing = absent if missing is None else missing | absent
         arrays[feed.tensor.name] = array
     if missing is None:
         return Features(arrays, None, rows.num_rows)
     asked = ~missing
     return Features({name: array[asked] for name, array in arrays.items()}, asked, rows.num_rows)
+
+
+def _filled(
+    label: str, rows: pa.RecordBatch, feed: Feed, settings: TabularSettings, first_row: int, *, look_for_nan: bool = False
+) -> tuple[Array, Array | None]:
+    """The feed's array, and which rows have no value in one of its columns. NaN is sought only on demand: it is rare,
+    and one look at the finished array tells whether there is any."""
+    array: Array | None = None
+    missing: Array | None = None
+    for place, position in enumerate(feed.columns):
+        name = rows.schema.names[position]
+        try:
+            values, absent = _values(rows.column(position), feed.width, settings, settings.fills.get(name), look_for_nan)
+            array = _place(array, values, feed, place)
+        except (pa.ArrowInvalid, ValueError) as error:
+            raise ModelError(f"{label}: column {name!r} does not fit the graph's input {feed.tensor}: {error}") from error
+        if absent is not None:
+            if settings.null_policy is NullPolicy.ERROR:
+                raise _null_refused(label, name, first_row + int(absent.argmax()))
+            missing = absent if missing is None else missing | absent
+    assert array is not None, "a feed has a column"
+    return array, missing
 
 
 def _place(array: Array | None, values: Array, feed: Feed, place: int) -> Array:
@@ -182,7 +196,7 @@ def _check_range(values: Array, dtype: np.dtype[Any]) -> None:
 
 
 def _values(
-    column: pa.Array, width: int | None, settings: TabularSettings, fill: pa.Scalar | None
+    column: pa.Array, width: int | None, settings: TabularSettings, fill: pa.Scalar | None, look_for_nan: bool
 ) -> tuple[Array, Array | None]:
     """The column in numpy's terms, nulls replaced, and which rows have none; that is None where all have one."""
     if is_list(column.type):
@@ -192,12 +206,13 @@ def _values(
             column = column.cast(pa.float64())
         absent = column.is_null().to_numpy(zero_copy_only=False) if column.null_count else None
         values = _single_values(column if absent is None else column.fill_null(_stand_in(column.type, fill)))
-    if values.dtype.kind == "f" and settings.nan is NanPolicy.NULL and values.size and np.isnan(values.min()):
+    if look_for_nan and values.dtype.kind == "f":
         holes: Array = np.isnan(values)
         values = np.where(holes, 0 if fill is None else fill.as_py(), values)
         if holes.ndim == 2:
             holes = np.asarray(holes.any(axis=1))
-        absent = holes if absent is None else absent | holes
+        if holes.any():
+            absent = holes if absent is None else absent | holes
     return values, None if settings.null_policy is NullPolicy.FILL else absent
 
 

@@ -153,7 +153,8 @@ def answer_column(label: str, answer: Answer, tensor: Array, asked: Array | None
     try:
         if pa.types.is_boolean(kind) and picked.dtype.kind in "iu" and not np.isin(picked, (0, 1)).all():
             raise ValueError(f"labels other than 0 and 1: {sorted(set(picked.tolist()) - {0, 1})[:5]}")
-        values = pa.array(np.ascontiguousarray(picked), mask=None if asked is None else ~asked)
+        dtype = np.dtype(np.float64) if pa.types.is_float64(kind) else picked.dtype
+        values = pa.array(np.ascontiguousarray(picked, dtype=dtype), mask=None if asked is None else ~asked)
         return values.cast(kind, safe=not pa.types.is_floating(kind))
     except (pa.ArrowInvalid, ValueError) as error:
         raise ModelError(f"{label}: an answer does not fit OUTPUT column {answer.column.name!r}, {kind}: {error}") from error
