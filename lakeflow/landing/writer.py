@@ -165,6 +165,7 @@ class Landing:
             room(batch.filling, limits, POLL_RECORDS), wait(batch.filling, limits, now, self._sizes.poll_seconds)
         )
         if len(records) == 0:
+            self._reached.update(next_offsets(records))
             return
         decoded = self._decoder.decode(records.values)
         if decoded.rejects and self._spec.on_error is OnError.SUSPEND:
