@@ -23,7 +23,7 @@ from lakeflow.errors import (
     UsageError,
 )
 from lakeflow.sql.duckdb_errors import explained
-from lakeflow.sql.execute import QUERY_NODES, Limits, _refuse_writes, run_query
+from lakeflow.sql.execute import QUERY_NODES, Limits, _lock, _opened, _refuse_writes, run_query
 from lakeflow.sql.query import REFUSED_FUNCTIONS, Query
 from lakeflow.sql.relations import (
     ArrowRelation,
@@ -310,21 +310,25 @@ def test_duckdbs_own_parse_is_held_against_the_list_too(text: str, message: str)
     assert message in raised.value.message
 
 
-def test_the_settings_hold_where_both_parsers_are_passed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from lakeflow.sql import execute
-
-    other = written(tmp_path / "other.parquet", [field("a", pa.int32(), 1)], {"a": 1})
-    monkeypatch.setattr(execute, "check_query", lambda text: Query(text, ()))
-    monkeypatch.setattr(execute, "_refuse_writes", lambda connection, query: None)
-    for text in (
-        f"FROM read_parquet('{other}')",
-        f"COPY (SELECT 1) TO '{tmp_path}/x.csv'",
-        f"ATTACH '{tmp_path}/x.db'",
+@pytest.mark.parametrize(
+    "text",
+    [
+        "FROM read_parquet('{folder}/other.parquet')",
+        "COPY (SELECT 1) TO '{folder}/x.csv'",
+        "ATTACH '{folder}/x.db'",
         "SET enable_external_access = true",
+        "SET memory_limit = '100GB'",
+        "SET temp_directory = '{folder}'",
+        "INSTALL httpfs",
         "LOAD httpfs",
-    ):
-        with pytest.raises(LakeflowError):
-            rows(text)
+    ],
+)
+def test_the_settings_hold_where_both_parsers_are_passed(tmp_path: Path, text: str) -> None:
+    written(tmp_path / "other.parquet", [field("a", pa.int32(), 1)], {"a": 1})
+    with _opened(Limits()) as connection:
+        _lock(connection, [ParquetRelation((str(tmp_path / "mine.parquet"),), ())])
+        with pytest.raises(duckdb.Error, match=r"disabled|locked"):
+            connection.execute(text.format(folder=tmp_path))
     assert [path.name for path in tmp_path.iterdir()] == ["other.parquet"]
 
 
@@ -379,10 +383,13 @@ def test_a_syntax_error_of_duckdb_is_underlined() -> None:
 
 
 def test_a_value_that_does_not_convert_is_said_with_its_place() -> None:
-    error = refusal("SELECT carrier::INT FROM bronze.flights")
+    error = refusal("SELECT 'é', carrier::INT FROM bronze.flights")
     assert isinstance(error, UsageError)
-    assert error.message.startswith("line 1:15: Could not convert string 'AA' to INT32")
-    assert "LINE" not in error.message
+    assert error.message.splitlines() == [
+        "line 1:20: Could not convert string 'AA' to INT32 when casting from source column carrier",
+        "  1 | SELECT 'é', carrier::INT FROM bronze.flights",
+        "    |                    ^^^^^",
+    ]
 
 
 def test_an_error_after_the_first_rows_is_one_of_the_tree() -> None:
