@@ -64,7 +64,8 @@ class Limits:
 def run_query(text: str, relations: Mapping[str, Relation], limits: Limits = Limits()) -> pa.RecordBatchReader:
     """The rows of a read-only query over `relations`, by `namespace.table`, as they come.
 
-    The reader holds the query's database until it is read to its end or closed; memory is bounded by `limits`. Raises
+    The reader holds the query's database until it is read to its end or let go of (its `close()` alone frees nothing,
+    as PyArrow has it); memory is bounded by `limits`. Raises
     UnknownName for a table or column that is not there (tables are told apart by case), UsageError for anything that is
     no valid read-only query, SchemaMismatch for a relation that does not fit, StorageFull and StorageUnavailable; so
     does the reader.

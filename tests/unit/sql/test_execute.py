@@ -221,6 +221,24 @@ def test_rows_come_as_they_are_made() -> None:
     assert len(taken) < 5_000
 
 
+def test_a_reader_that_is_let_go_of_lets_its_streams_go() -> None:
+    ended: list[bool] = []
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        try:
+            while True:
+                yield FLIGHTS.to_batches()[0]
+        finally:
+            ended.append(True)
+
+    relation = ArrowRelation(FLIGHTS.schema, lambda: pa.RecordBatchReader.from_batches(FLIGHTS.schema, batches()))
+    reader = run_query("FROM b.f", {"b.f": relation}, Limits(batch_rows=2048))
+    reader.read_next_batch()
+    assert ended == []
+    del reader
+    assert ended == [True]
+
+
 def test_integers_divide_to_integers_and_instants_are_utc() -> None:
     found = run_query("SELECT 7 / 2 AS q, 7 / 2.0 AS d, TIMESTAMPTZ '2024-01-01 02:00:00+02' AS t", {}).read_all()
     assert found.to_pylist() == [{"q": 3, "d": 3.5, "t": dt.datetime(2024, 1, 1, tzinfo=dt.UTC)}]
