@@ -19,7 +19,6 @@ __all__ = [
     "CONFIG_FILE",
     "Environment",
     "IndexSettings",
-    "ModelSettings",
     "Options",
     "ProjectSettings",
     "RunSettings",
@@ -52,18 +51,13 @@ class IndexSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class ModelSettings:
-    """[models]. `threads` of 0 is one a processor; sizes in rows and in padded tokens."""
+class RunSettings:
+    """[run]. Caps of one incremental batch, cuts of a landing, and what bounds memory; bytes and seconds as named.
+
+    `threads` of 0 is one a processor.
+    """
 
     threads: int
-    batch_size: int
-    batch_tokens: int
-
-
-@dataclass(frozen=True, slots=True)
-class RunSettings:
-    """[run]. Caps of one incremental batch, cuts of a landing, and what bounds memory; bytes and seconds as named."""
-
     max_rows: int
     max_files: int
     max_bytes: int
@@ -94,7 +88,6 @@ class Settings:
     kafka: Options
     registry: Options
     index: IndexSettings
-    models: ModelSettings
     run: RunSettings
     environment: Environment
     origins: Mapping[str, str] = field(repr=False)
@@ -255,7 +248,6 @@ def _resolved(written: _Sections, root: Path, target: str | None, environment: E
         kafka=opened["kafka"],
         registry=opened["registry"],
         index=IndexSettings(**closed["index"], storage=opened["index.storage"]),
-        models=ModelSettings(**closed["models"]),
         run=RunSettings(**closed["run"]),
         environment=environment,
         origins=origins,

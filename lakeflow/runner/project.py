@@ -98,7 +98,7 @@ class Project:
             lake=self.lake,
             commits=self.commits,
             models=self.models,
-            engine=Threads(self.settings.models.threads or os.cpu_count() or 1),
+            engine=Threads(run.threads or os.cpu_count() or 1),
             declared=self.declared_tables.tables,
             caps=Caps(run.max_files, run.max_rows, run.max_bytes),
             buffer_bytes=run.buffer_bytes,

@@ -10,6 +10,7 @@ import polars as pl
 
 from lakeflow.errors import JobFailed, LakeflowError
 from lakeflow.job import Job
+from lakeflow.models.predict import unwrap
 
 
 @contextmanager
@@ -20,24 +21,13 @@ def user_code(job: Job) -> Iterator[None]:
     except LakeflowError:
         raise
     except Exception as error:
-        if (own := _lakeflow_error(error)) is not None:
+        if (own := unwrap(error)) is not None:
             raise own from error
         raise JobFailed(
             f"job {job.name!r} ({_place(job, error)}) failed: {_said(error)}",
             left_behind=f"{job.target}, as of the last step that was committed",
             next_step=f"mend the job, then: lakeflow run {job.name}",
         ) from error
-
-
-def _lakeflow_error(error: BaseException | None) -> LakeflowError | None:
-    """Polars wraps what a function in a query raises; the error of the tree stands in the chain of causes."""
-    seen: set[int] = set()
-    while error is not None and id(error) not in seen:
-        if isinstance(error, LakeflowError):
-            return error
-        seen.add(id(error))
-        error = error.__cause__ or error.__context__
-    return None
 
 
 def _place(job: Job, error: Exception) -> str:

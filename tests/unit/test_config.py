@@ -11,7 +11,6 @@ import pytest
 
 from lakeflow.config import (
     IndexSettings,
-    ModelSettings,
     ProjectSettings,
     RunSettings,
     Settings,
@@ -70,7 +69,7 @@ class TestDefaults:
 
     def test_every_default_is_the_one_of_the_table(self) -> None:
         settings = settings_of({}, ROOT, None, {})
-        for section, values in (("models", settings.models), ("run", settings.run)):
+        for section, values in (("run", settings.run),):
             assert dataclasses.asdict(values) == {key.name: key.default for key in keys_of(section)}
 
     @pytest.mark.parametrize(
@@ -78,7 +77,6 @@ class TestDefaults:
         [
             ("project", ProjectSettings, set[str]()),
             ("index", IndexSettings, {"storage"}),
-            ("models", ModelSettings, set[str]()),
             ("run", RunSettings, set[str]()),
         ],
     )
