@@ -2,7 +2,7 @@
 
     python examples/flights/train_delay.py
 
-Needs the extra `train`; takes under a minute on two cores.
+Needs the extra `train`; takes a minute or two on two cores.
 
 Label: the flight leaves more than 15 minutes after its schedule. Cancelled flights never leave: they are left out of training
 and of every figure. Features: what jobs/score_flights.py computes from the record and the last full hour's weather, by that
@@ -115,7 +115,9 @@ def share_auc(train: pl.DataFrame, rows: pl.DataFrame, by: str) -> float:
 def export(model: Any) -> bytes:
     """The pipeline as ONNX: one tensor a feature [rows, 1], strings as strings; outputs label and probabilities [rows, 2]."""
     kinds = [(n, StringTensorType([None, 1]) if n in CATEGORIES else FloatTensorType([None, 1])) for n in FEATURES]
-    content: bytes = to_onnx(model, initial_types=kinds, options={"zipmap": False}, target_opset=17).SerializeToString()
+    content: bytes = to_onnx(
+        model, name="delay", initial_types=kinds, options={"zipmap": False}, target_opset=17
+    ).SerializeToString()
     return content
 
 

@@ -15,9 +15,6 @@ DATA = Path(__file__).parent / "data"
 DIMENSIONS = {"carriers": "carrier", "airports": "faa", "planes": "tailnum", "weather": "origin"}
 """Topic -> the column whose value is the record's key."""
 
-PARTITION_LIMIT = 5 * 1024 * 1024
-"""Bytes that librdkafka's embedded broker keeps of a partition; it drops what is older without a word."""
-
 
 def flight_records(part: pl.DataFrame) -> list[Record]:
     """A record a flight, keyed by carrier and number, so that each flight number stays in one partition."""
@@ -66,8 +63,3 @@ def strewn(records: list[Record], broken: list[Record]) -> list[Record]:
     for place, one in enumerate(broken):
         mixed += [*records[place * step : (place + 1) * step], one]
     return mixed + records[len(broken) * step :]
-
-
-def size(records: Iterable[Record]) -> int:
-    """Bytes of keys and values."""
-    return sum(len(part) for record in records for part in record if part is not None)

@@ -17,7 +17,6 @@ from waves import (
     doc_records,
     flight_records,
     halves,
-    size,
     strewn,
 )
 
@@ -100,7 +99,3 @@ def test_nulls_and_times_are_typed_json() -> None:
 def test_doc_records_are_keyed_by_their_id() -> None:
     line = b'{"doc_id":"json.dumps","text":"x"}'
     assert doc_records([line, b"", b"\n"]) == [(b"json.dumps", line)]
-
-
-def test_size_counts_keys_and_values_and_not_what_is_missing() -> None:
-    assert size([(b"ab", b"cde"), (None, b"f"), (b"g", None)]) == 7
