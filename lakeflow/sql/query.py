@@ -36,8 +36,8 @@ REFUSED_FUNCTIONS: Final = frozenset(
 
 NEXT_STEPS: Final = {
     "SHOW": "lakeflow tables list",
-    "CREATE": 'lakeflow sql -e "CREATE .."',
-    "INSERT": 'lakeflow sql -e "INSERT .."',
+    "CREATE": "declare it in a file of tables/",
+    "INSERT": "write a job in jobs/, then: lakeflow run JOB",
 }
 
 
