@@ -35,7 +35,10 @@ def open_landing(
     decoder = open_format(spec.value_format, table.schema, options)
     start = start_of(options)
     source = KafkaSource(
-        {**settings.kafka_options(), **spec.properties}, (spec.topic,), group=f"lakeflow.{settings.project.name}.{table.name}"
+        {**settings.kafka_options(), **spec.properties},
+        (spec.topic,),
+        group=f"lakeflow.{settings.project.name}.{table.name}",
+        request_timeout=run.connect_seconds,
     )
     try:
         landing = Landing(
