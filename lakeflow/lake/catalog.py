@@ -8,15 +8,23 @@ from pathlib import Path
 
 import pyarrow as pa
 from pyiceberg.catalog import Catalog, load_catalog
-from pyiceberg.exceptions import NamespaceAlreadyExistsError, NoSuchNamespaceError, NoSuchTableError, TableAlreadyExistsError
+from pyiceberg.exceptions import (
+    CommitFailedException,
+    NamespaceAlreadyExistsError,
+    NoSuchNamespaceError,
+    NoSuchTableError,
+    TableAlreadyExistsError,
+)
 from pyiceberg.io.pyarrow import schema_to_pyarrow
 from pyiceberg.table import Table as Table
 from pyiceberg.transforms import parse_transform
+from sqlalchemy.exc import IntegrityError
 
 from lakeflow.declare import PartitionField, TableSpec
 from lakeflow.errors import ConfigError, DeclarationError, SchemaMismatch, UnknownName
 from lakeflow.lake.failures import lake_errors
 from lakeflow.lake.schema import difference, require_columns, storable
+from lakeflow.retry import Backoff, retrying
 
 SYSTEM_NAMESPACE = "lakeflow"
 
@@ -30,6 +38,9 @@ NEW_TABLE_PROPERTIES = {
     "write.parquet.compression-codec": "zstd",
     "write.parquet.compression-level": "1",
 }
+
+# Of two processes that open a new SQL catalog at once, one fails to make the tables that the other has just made.
+OPEN_BACKOFF = Backoff(attempts=3, base=0.05, cap=0.2)
 
 logger = logging.getLogger("lakeflow.lake")
 
@@ -49,9 +60,14 @@ class Lake:
         wanted = dict(properties)
         if wanted.get("type") == "sql" and wanted.get("uri", "").startswith("sqlite:///"):
             _prepare_sqlite(wanted)
-        try:
+        name = wanted.pop("name", "lakeflow")
+
+        def connect() -> Lake:
             with lake_errors("its tables"):
-                return Lake(load_catalog(wanted.pop("name", "lakeflow"), **wanted))
+                return Lake(load_catalog(name, **wanted))
+
+        try:
+            return retrying(connect, OPEN_BACKOFF)
         except (ValueError, TypeError, ImportError) as error:
             raise ConfigError(f"[catalog] cannot be opened: {error}", next_step="lakeflow doctor") from error
 
@@ -86,7 +102,7 @@ class Lake:
         wanted = storable(spec.schema, f"table {spec.name}")
         require_columns([part.column for part in spec.partitioning], wanted, spec.name)
         if not self.exists(spec.name):
-            return self._create(spec, wanted, properties or {})
+            self._create(spec, wanted, properties or {})
         table = self.table(spec.name)
         if shown := difference(wanted, arrow_schema(table)):
             raise SchemaMismatch(
@@ -109,28 +125,30 @@ class Lake:
         with lake_errors(f"table {name}"):
             self.catalog.drop_table(name)
 
-    def _create(self, spec: TableSpec, schema: pa.Schema, properties: Mapping[str, str]) -> Table:
-        namespace = spec.name.rpartition(".")[0]
+    def _create(self, spec: TableSpec, schema: pa.Schema, properties: Mapping[str, str]) -> None:
+        """Make the table, unless another process is first: what stands then is compared like any table that exists."""
         wanted = NEW_TABLE_PROPERTIES | dict(properties)
         if spec.comment:
             wanted["comment"] = spec.comment
         with lake_errors(f"table {spec.name}"):
+            self._ensure_namespace(spec.name.rpartition(".")[0])
             try:
-                self.catalog.create_namespace(namespace)
-            except NamespaceAlreadyExistsError:
-                logger.debug("namespace %s is there already", namespace)
-            try:
-                if not spec.partitioning:
-                    return self.catalog.create_table(spec.name, schema, properties=wanted)
                 transaction = self.catalog.create_table_transaction(spec.name, schema, properties=wanted)
                 with transaction, transaction.update_spec() as update:
                     for part in spec.partitioning:
                         update.add_field(part.column, parse_transform(_transform_text(part)), _field_name(part))
-                return self.catalog.load_table(spec.name)
-            except TableAlreadyExistsError:
-                return self.catalog.load_table(spec.name)
+            except (TableAlreadyExistsError, CommitFailedException):
+                logger.debug("table %s was made by another process", spec.name)
             except ValueError as error:
                 raise DeclarationError(f"{spec.origin}: table {spec.name} cannot be made: {error}") from error
+
+    def _ensure_namespace(self, namespace: str) -> None:
+        try:
+            self.catalog.create_namespace(namespace)
+        except (NamespaceAlreadyExistsError, IntegrityError) as error:
+            if not self.catalog.namespace_exists(namespace):
+                raise
+            logger.debug("namespace %s is there already: %s", namespace, error)
 
 
 def arrow_schema(table: Table) -> pa.Schema:

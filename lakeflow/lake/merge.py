@@ -32,8 +32,9 @@ _ORDINAL = "__ordinal"
 
 @dataclass(frozen=True, slots=True)
 class Merged:
-    """What a merge came to: files to add, files to remove, the snapshot it was computed against, and counts of rows.
+    """What a merge came to: files to add, files to remove, the snapshot it was computed against, and counts.
 
+    `inserted` and `updated` count the new keys that the table lacked and held.
     `superseded` counts new rows that a later row of the same key replaced within the batch.
     """
 
@@ -96,30 +97,33 @@ class KeyedMerge:
         if keys is None:
             return Merged((), (), head.snapshot_id if head else None, 0, 0, 0)
         remove: list[DataFile] = []
-        updated = 0
+        present = pl.repeat(False, keys.height, eager=True)
         for split in splits_at(self._table, head):
-            if (replaced := self._replaced_rows(split, keys)) == 0:
+            in_split = self._present_keys(split, keys)
+            if not in_split.any():
                 continue
             for survivors in self._survivors(split, keys):
                 writer.write(survivors)
             remove.append(split.task.file)
-            updated += replaced
+            present = present | in_split
         for rows in self._last_rows(keys):
             writer.write(rows)
         base = head.snapshot_id if head else None
+        updated = int(present.sum())
         return Merged(writer.finish(), tuple(remove), base, keys.height - updated, updated, self._rows - keys.height)
 
     def close(self) -> None:
         """Delete the spool."""
         self._spool.close()
 
-    def _replaced_rows(self, split: Split, keys: pl.DataFrame) -> int:
-        if not self._may_hold(split.task.file, keys):
-            return 0
-        return sum(
-            _frame(pa.Table.from_batches([batch])).join(keys, on=self._key, how="semi").height
-            for batch in read(self._table, [split], self._key)
-        )
+    def _present_keys(self, split: Split, keys: pl.DataFrame) -> pl.Series:
+        """For each of the new keys, whether the file holds it."""
+        present = pl.repeat(False, keys.height, eager=True)
+        if self._may_hold(split.task.file, keys):
+            for batch in read(self._table, [split], self._key):
+                found = keys.join(_frame(pa.Table.from_batches([batch])), on=self._key, how="semi")[_ORDINAL]
+                present = present | keys[_ORDINAL].is_in(found.implode())
+        return present
 
     def _survivors(self, split: Split, keys: pl.DataFrame) -> Iterator[pa.Table]:
         for batch in read(self._table, [split]):
@@ -161,7 +165,8 @@ def _bounds(data_file: DataFile, field: NestedField) -> tuple[Any, Any]:
     return from_bytes(kind, low), from_bytes(kind, high)
 
 
-_COMPARABLE = {"int", "long", "float", "double", "string"}
+# No floats: NaN is a key, yet lies in no bounds.
+_COMPARABLE = {"int", "long", "string"}
 
 
 def _overlaps(keys: pl.Series, low: Any, high: Any) -> bool:

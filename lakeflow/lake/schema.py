@@ -175,7 +175,10 @@ def difference(declared: pa.Schema, existing: pa.Schema) -> str | None:
 
 def _shown(schema: pa.Schema, name: str) -> str:
     index = schema.get_field_index(name)
-    return "nothing" if index < 0 else f"{_storable_field(schema.field(index), name)}".removeprefix(f"{name}: ")
+    if index < 0:
+        return "nothing"
+    field = _storable_field(schema.field(index), name)
+    return f"{field.type}" if field.nullable else f"{field.type} NOT NULL"
 
 
 def require_columns(columns: Sequence[str], schema: pa.Schema, table: str) -> None:

@@ -1,0 +1,624 @@
+"""The commit protocol: one suite for the committer, with each fence and each kind of catalog, and for its fake."""
+
+from __future__ import annotations
+
+import multiprocessing
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from multiprocessing.synchronize import Barrier as ProcessBarrier
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+import pytest
+from pydantic import ValidationError
+from pyiceberg.catalog import Catalog
+from pyiceberg.exceptions import CommitFailedException, CommitStateUnknownException, ServiceUnavailableError
+from pyiceberg.manifest import DataFile
+from pyiceberg.table import CommitTableResponse, Table
+from sqlalchemy.exc import OperationalError
+
+from lakeflow.errors import CatalogUnavailable, CommitConflict, Fenced, LakeflowError, SchemaMismatch, SourceChanged, UsageError
+from lakeflow.lake.catalog import Lake
+from lakeflow.lake.commit import Change, CommitProtocol, Committer, Fence, Progress, ProgressFence, SnapshotFence, fence_for
+from lakeflow.lake.history import ancestors, progress_in
+from lakeflow.retry import Backoff
+from lakeflow.testing.lake import MemoryCommits, Outage
+from tests.lakes import (
+    NAME,
+    RestLikeCatalog,
+    id_rows,
+    ids,
+    live_paths,
+    made,
+    open_lake,
+    path_of,
+    rest_like,
+    stored_files,
+    written,
+)
+
+Fault = Callable[[Callable[[], CommitTableResponse]], CommitTableResponse]
+
+
+class FaultyCatalog:
+    """A catalog whose commits meet the queued faults, one each; a fault gets the real commit to call, or not."""
+
+    def __init__(self, inner: Any) -> None:
+        self._inner = inner
+        self.faults: deque[Fault] = deque()
+        self.sent: list[list[str]] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    def commit_table(self, table: Table, requirements: Any, updates: Any) -> CommitTableResponse:
+        self.sent.append([update.action for update in updates])
+
+        def send() -> CommitTableResponse:
+            return cast(CommitTableResponse, self._inner.commit_table(table, requirements, updates))
+
+        return self.faults.popleft()(send) if self.faults else send()
+
+
+def lost_answer(send: Callable[[], CommitTableResponse]) -> CommitTableResponse:
+    send()
+    raise ConnectionError("the answer was lost")
+
+
+def no_answer(send: Callable[[], CommitTableResponse]) -> CommitTableResponse:
+    raise ServiceUnavailableError("try later")
+
+
+def state_unknown_landed(send: Callable[[], CommitTableResponse]) -> CommitTableResponse:
+    send()
+    raise CommitStateUnknownException("504")
+
+
+def state_unknown_not_landed(send: Callable[[], CommitTableResponse]) -> CommitTableResponse:
+    raise CommitStateUnknownException("504")
+
+
+def sent_twice(send: Callable[[], CommitTableResponse]) -> CommitTableResponse:
+    """A proxy that repeats a request whose answer it lost, and hands on the refusal of the repetition."""
+    send()
+    return send()
+
+
+def locked(send: Callable[[], CommitTableResponse]) -> CommitTableResponse:
+    raise OperationalError("UPDATE iceberg_tables", {}, Exception("database is locked"))
+
+
+class System(Protocol):
+    """What the suite needs of an implementation beside the protocol."""
+
+    def commits(self, attempts: int = 4) -> CommitProtocol: ...
+    def file(self, *values: int) -> DataFile: ...
+    def rows(self) -> list[int]: ...
+    def snapshots(self) -> int: ...
+    def head(self) -> int | None: ...
+    def rollback(self, snapshot_id: int) -> None: ...
+    def is_deleted(self, data_file: DataFile) -> bool: ...
+    def fail(self, *outages: Outage) -> None: ...
+
+
+@dataclass
+class RealSystem:
+    lake: Lake
+    fence: Fence
+    catalog: FaultyCatalog
+
+    def commits(self, attempts: int = 4) -> Committer:
+        backoff = Backoff(attempts=attempts, base=0.001, cap=0.002)
+        return Committer(Lake(cast(Catalog, self.catalog)), self.fence, backoff=backoff)
+
+    def table(self) -> Table:
+        return self.lake.table(NAME)
+
+    def file(self, *values: int) -> DataFile:
+        (data_file,) = written(self.table(), ids(*values))
+        return data_file
+
+    def rows(self) -> list[int]:
+        return id_rows(self.table())
+
+    def snapshots(self) -> int:
+        return len(list(ancestors(self.table().metadata)))
+
+    def head(self) -> int | None:
+        return self.table().metadata.current_snapshot_id
+
+    def rollback(self, snapshot_id: int) -> None:
+        self.table().manage_snapshots().rollback_to_snapshot(snapshot_id).commit()
+
+    def is_deleted(self, data_file: DataFile) -> bool:
+        return not path_of(data_file).exists()
+
+    def fail(self, *outages: Outage) -> None:
+        self.catalog.faults.extend({Outage.NO_ANSWER: no_answer, Outage.LOST_ANSWER: lost_answer}[o] for o in outages)
+
+
+@dataclass
+class FakeSystem:
+    memory: MemoryCommits
+    values: dict[str, tuple[int, ...]] = field(default_factory=dict)
+
+    def commits(self, attempts: int = 4) -> MemoryCommits:
+        self.memory._attempts = attempts
+        return self.memory
+
+    def file(self, *values: int) -> DataFile:
+        path = f"memory://{len(self.values)}.parquet"
+        self.values[path] = values
+        return DataFile.from_args(file_path=path, record_count=len(values))
+
+    def rows(self) -> list[int]:
+        return sorted(value for path in self.memory.paths(NAME) for value in self.values[path])
+
+    def snapshots(self) -> int:
+        return len(self.memory.history(NAME))
+
+    def head(self) -> int | None:
+        return self.memory.head(NAME)
+
+    def rollback(self, snapshot_id: int) -> None:
+        self.memory.rollback(NAME, snapshot_id)
+
+    def is_deleted(self, data_file: DataFile) -> bool:
+        return data_file in self.memory.discarded
+
+    def fail(self, *outages: Outage) -> None:
+        self.memory.fail(*outages)
+
+
+REAL = ("progress fence", "snapshot fence", "rest catalog")
+
+
+def real_system(kind: str, folder: Path) -> RealSystem:
+    lake = open_lake(folder)
+    made(lake)
+    inner: Any = RestLikeCatalog(lake.catalog) if kind == "rest catalog" else lake.catalog
+    return RealSystem(lake, ProgressFence() if kind == "progress fence" else SnapshotFence(), FaultyCatalog(inner))
+
+
+@pytest.fixture(params=[*REAL, "fake"])
+def system(request: pytest.FixtureRequest, tmp_path: Path) -> System:
+    return FakeSystem(MemoryCommits()) if request.param == "fake" else real_system(request.param, tmp_path)
+
+
+@pytest.fixture(params=REAL)
+def real(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[RealSystem]:
+    """Whatever a test does to it, at the end every file that the table refers to is there."""
+    system = real_system(request.param, tmp_path)
+    yield system
+    assert {path_of(path) for path in live_paths(system.table())} <= stored_files(system.table())
+
+
+def step(system: System, start: str | None, end: str, *values: int, writer: str = "landing") -> Change:
+    return Change(NAME, add=(system.file(*values),), progress=Progress(writer, start, end))
+
+
+class TestEveryImplementation:
+    def test_a_table_without_commits_shows_no_progress(self, system: System) -> None:
+        assert system.commits().progress(NAME, "landing") is None
+        assert system.commits().progress("bronze.absent", "landing") is None
+
+    def test_data_and_progress_land_in_one_snapshot(self, system: System) -> None:
+        done = system.commits().commit(step(system, None, "a", 1, 2))
+        assert (system.rows(), system.snapshots(), system.head()) == ([1, 2], 1, done.snapshot_id)
+        assert system.commits().progress(NAME, "landing") == "a"
+        assert done.attempts == 1
+
+    def test_progress_without_rows_lands(self, system: System) -> None:
+        system.commits().commit(Change(NAME, progress=Progress("landing", None, "a")))
+        assert (system.rows(), system.commits().progress(NAME, "landing")) == ([], "a")
+
+    def test_a_stale_start_is_fenced_and_its_files_deleted(self, system: System) -> None:
+        system.commits().commit(step(system, None, "a", 1))
+        stale = step(system, None, "b", 2)
+        with pytest.raises(Fenced, match=r"landing.*bronze\.flights.*from the beginning.*shows a"):
+            system.commits().commit(stale)
+        assert (system.rows(), system.snapshots(), system.commits().progress(NAME, "landing")) == ([1], 1, "a")
+        assert system.is_deleted(stale.add[0])
+
+    def test_the_same_change_passed_twice_lands_once(self, system: System) -> None:
+        change = step(system, None, "a", 1)
+        first = system.commits().commit(change)
+        system.commits().commit(step(system, "a", "b", 2))
+        assert system.commits().commit(change).snapshot_id == first.snapshot_id
+        assert (system.rows(), system.snapshots()) == ([1, 2], 2)
+
+    def test_writers_do_not_fence_each_other(self, system: System) -> None:
+        system.commits().commit(step(system, None, "a", 1))
+        system.commits().commit(step(system, None, "x", 2, writer="job.other"))
+        system.commits().commit(step(system, "a", "b", 3))
+        assert system.rows() == [1, 2, 3]
+        assert [system.commits().progress(NAME, writer) for writer in ("landing", "job.other")] == ["b", "x"]
+
+    def test_of_two_rivals_from_one_start_one_lands(self, system: System) -> None:
+        start: str | None = None
+        for turn in range(4):
+            changes = [step(system, start, f"{turn}-{who}", turn) for who in "ab"]
+            outcomes = at_once([partial(system.commits(12).commit, change) for change in changes])
+            lost = [outcome for outcome in outcomes if isinstance(outcome, Exception)]
+            assert [type(outcome) for outcome in lost] == [Fenced]
+            start = system.commits().progress(NAME, "landing")
+        assert (system.rows(), system.snapshots()) == ([0, 1, 2, 3], 4)
+
+    def test_unrelated_writers_at_once_all_land_with_the_files_they_wrote(self, system: System) -> None:
+        changes = [step(system, None, "a", who, writer=f"job.{who}") for who in range(3)]
+        outcomes = at_once([partial(system.commits(40).commit, change) for change in changes])
+        assert not [outcome for outcome in outcomes if isinstance(outcome, Exception)]
+        assert (system.rows(), system.snapshots()) == ([0, 1, 2], 3)
+
+    def test_a_lost_answer_is_recognised_and_not_applied_again(self, system: System) -> None:
+        system.fail(Outage.LOST_ANSWER)
+        done = system.commits().commit(step(system, None, "a", 1))
+        assert (system.rows(), system.snapshots(), system.head(), done.attempts) == ([1], 1, done.snapshot_id, 1)
+
+    def test_an_attempt_that_did_not_land_is_sent_again_with_the_same_files(self, system: System) -> None:
+        system.fail(Outage.NO_ANSWER, Outage.NO_ANSWER)
+        change = step(system, None, "a", 1)
+        done = system.commits().commit(change)
+        assert (system.rows(), system.snapshots(), done.attempts) == ([1], 1, 3)
+        assert not system.is_deleted(change.add[0])
+
+    def test_a_catalog_that_stays_away_is_given_up_and_the_change_can_be_passed_again(self, system: System) -> None:
+        system.fail(*[Outage.NO_ANSWER] * 4)
+        change = step(system, None, "a", 1)
+        with pytest.raises(CatalogUnavailable, match="given up after 4 attempts") as caught:
+            system.commits().commit(change)
+        assert caught.value.left_behind is not None
+        assert change.commit_id in caught.value.left_behind
+        assert (system.rows(), system.is_deleted(change.add[0])) == ([], False)
+        system.commits().commit(change)
+        assert system.rows() == [1]
+
+    def test_a_change_given_up_after_it_landed_is_found_when_it_is_passed_again(self, system: System) -> None:
+        system.fail(Outage.LOST_ANSWER)
+        change = step(system, None, "a", 1)
+        with pytest.raises(CatalogUnavailable):
+            system.commits(1).commit(change)
+        system.commits().commit(change)
+        assert (system.rows(), system.snapshots()) == ([1], 1)
+
+    def test_a_rollback_takes_progress_back(self, system: System) -> None:
+        first = system.commits().commit(step(system, None, "a", 1))
+        system.commits().commit(step(system, "a", "b", 2))
+        system.rollback(first.snapshot_id)
+        assert (system.rows(), system.commits().progress(NAME, "landing")) == ([1], "a")
+        with pytest.raises(Fenced):
+            system.commits().commit(step(system, "b", "c", 3))
+        system.commits().commit(step(system, "a", "b", 2))
+        assert system.rows() == [1, 2]
+
+    def test_complete_replaces_all_rows_at_once(self, system: System) -> None:
+        system.commits().commit(step(system, None, "a", 1))
+        system.commits().commit(step(system, "a", "b", 2))
+        system.commits().commit(Change(NAME, (system.file(7),), replace_all=True, progress=Progress("landing", "b", "c")))
+        assert (system.rows(), system.snapshots(), system.commits().progress(NAME, "landing")) == ([7], 3, "c")
+
+    def test_complete_without_rows_empties_the_table(self, system: System) -> None:
+        system.commits().commit(step(system, None, "a", 1))
+        system.commits().commit(Change(NAME, replace_all=True, progress=Progress("landing", "a", "b")))
+        assert (system.rows(), system.snapshots(), system.commits().progress(NAME, "landing")) == ([], 2, "b")
+
+    def test_complete_on_an_empty_table(self, system: System) -> None:
+        system.commits().commit(Change(NAME, (system.file(1),), replace_all=True))
+        assert system.rows() == [1]
+
+    def test_a_merge_replaces_the_files_it_names(self, system: System) -> None:
+        old = system.file(1, 2)
+        base = system.commits().commit(Change(NAME, (old,))).snapshot_id
+        system.commits().commit(merge_of(system, old, base))
+        assert system.rows() == [1, 9]
+
+    def test_a_merge_against_a_table_that_moved_is_a_conflict_and_lands_nothing(self, system: System) -> None:
+        old = system.file(1, 2)
+        base = system.commits().commit(Change(NAME, (old,))).snapshot_id
+        system.commits().commit(Change(NAME, (system.file(5),)))
+        change = merge_of(system, old, base)
+        with pytest.raises(CommitConflict, match=str(base)):
+            system.commits().commit(change)
+        assert system.rows() == [1, 2, 5]
+        assert system.is_deleted(change.add[0])
+        assert not system.is_deleted(old)
+
+
+def merge_of(system: System, old: DataFile, base: int) -> Change:
+    if isinstance(system, RealSystem):
+        (task,) = [task for task in system.table().scan().plan_files() if task.file.file_path == old.file_path]
+        old = task.file
+    return Change(NAME, (system.file(1, 9),), (old,), base=base)
+
+
+def at_once(calls: list[Callable[[], Any]]) -> list[Any]:
+    """The result or the LakeflowError of each call, all started at one moment in threads of their own."""
+    barrier = threading.Barrier(len(calls))
+    outcomes: list[Any] = [None] * len(calls)
+
+    def run(place: int) -> None:
+        barrier.wait()
+        try:
+            outcomes[place] = calls[place]()
+        except LakeflowError as error:
+            outcomes[place] = error
+
+    threads = [threading.Thread(target=run, args=(place,)) for place in range(len(calls))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return outcomes
+
+
+class TestRealCatalogs:
+    @pytest.mark.parametrize(
+        ("fault", "attempts"), [(state_unknown_landed, 1), (state_unknown_not_landed, 2), (locked, 2), (sent_twice, 1)]
+    )
+    def test_whatever_the_catalog_says_the_change_lands_once(self, real: RealSystem, fault: Fault, attempts: int) -> None:
+        real.commits().commit(step(real, None, "a", 1))
+        real.catalog.faults.append(fault)
+        done = real.commits().commit(step(real, "a", "b", 2))
+        assert (real.rows(), real.snapshots(), real.head(), done.attempts) == ([1, 2], 2, done.snapshot_id, attempts)
+        assert real.commits().progress(NAME, "landing") == "b"
+
+    def test_a_lost_answer_is_found_behind_the_commits_of_others(self, real: RealSystem) -> None:
+        def land_then_others(send: Callable[[], CommitTableResponse]) -> CommitTableResponse:
+            send()
+            for value in (8, 9):
+                real.commits().commit(Change(NAME, (real.file(value),)))
+            raise ConnectionError("the answer was lost")
+
+        real.catalog.faults.append(land_then_others)
+        real.commits().commit(step(real, None, "a", 1))
+        assert (real.rows(), real.snapshots()) == ([1, 8, 9], 3)
+
+    def test_an_attempt_under_way_cannot_land_beside_its_own_retry(self, real: RealSystem) -> None:
+        held: list[Callable[[], CommitTableResponse]] = []
+
+        def hold(send: Callable[[], CommitTableResponse]) -> CommitTableResponse:
+            held.append(send)
+            raise ConnectionError("no answer yet")
+
+        real.catalog.faults.append(hold)
+        real.commits().commit(step(real, None, "a", 1))
+        with pytest.raises(CommitFailedException):
+            held[0]()
+        assert (real.rows(), real.snapshots()) == ([1], 1)
+
+    def test_a_retry_finds_its_own_late_attempt(self, real: RealSystem) -> None:
+        def hold_then_race(send: Callable[[], CommitTableResponse]) -> CommitTableResponse:
+            real.catalog.faults.append(lambda retry: late_first(send, retry))
+            raise ConnectionError("no answer yet")
+
+        real.catalog.faults.append(hold_then_race)
+        real.commits().commit(step(real, None, "a", 1))
+        assert (real.rows(), real.snapshots()) == ([1], 1)
+
+    def test_a_table_that_moves_under_the_send_is_tried_again_with_the_same_files(self, real: RealSystem) -> None:
+        real.catalog.faults.append(lambda send: after(lambda: real.commits().commit(Change(NAME, (real.file(5),))), send))
+        change = step(real, None, "a", 1)
+        done = real.commits().commit(change)
+        assert (real.rows(), real.snapshots(), done.attempts) == ([1, 5], 2, 2)
+        assert change.add[0].file_path in {task.file.file_path for task in real.table().scan().plan_files()}
+
+    def test_a_rival_that_lands_under_the_send_fences(self, real: RealSystem) -> None:
+        real.catalog.faults.append(lambda send: after(lambda: real.commits().commit(step(real, None, "rival", 5)), send))
+        change = step(real, None, "a", 1)
+        with pytest.raises(Fenced, match="shows rival"):
+            real.commits().commit(change)
+        assert (real.rows(), real.is_deleted(change.add[0])) == ([5], True)
+
+    def test_a_refused_attempt_leaves_no_manifest_behind(self, real: RealSystem) -> None:
+        real.catalog.faults.append(lambda send: after(lambda: real.commits().commit(Change(NAME, (real.file(5),))), send))
+        real.commits().commit(step(real, None, "a", 1))
+        snapshots = real.table().snapshots()
+        needed = {path_of(snapshot.manifest_list).name for snapshot in snapshots} | {
+            path_of(manifest.manifest_path).name for snapshot in snapshots for manifest in snapshot.manifests(real.table().io)
+        }
+        assert {path.name for path in path_of(real.table().location()).rglob("*.avro")} == needed
+
+    def test_files_of_a_commit_that_was_rolled_back_outlive_a_fenced_retry(self, real: RealSystem) -> None:
+        first = real.commits().commit(step(real, None, "a", 1))
+        change = step(real, "a", "b", 2)
+        landed = real.commits().commit(change)
+        real.rollback(first.snapshot_id)
+        real.commits().commit(step(real, "a", "other", 3))
+        with pytest.raises(Fenced):
+            real.commits().commit(change)
+        assert not real.is_deleted(change.add[0])
+        real.table().manage_snapshots().set_current_snapshot(landed.snapshot_id).commit()
+        assert real.rows() == [1, 2]
+
+    def test_files_that_live_in_the_table_outlive_a_fenced_retry_whose_commit_has_expired(self, real: RealSystem) -> None:
+        change = step(real, None, "a", 1)
+        real.commits().commit(change)
+        few = Committer(real.lake, real.fence, keep_snapshots=2)
+        for turn in range(3):
+            few.commit(step(real, few.progress(NAME, "landing"), f"b{turn}", 2 + turn))
+        with pytest.raises(Fenced):
+            real.commits().commit(change)
+        assert (real.rows(), real.is_deleted(change.add[0])) == ([1, 2, 3, 4], False)
+
+    def test_snapshots_expired_by_another_engine_under_the_send(self, real: RealSystem) -> None:
+        for value in range(3):
+            real.commits().commit(Change(NAME, (real.file(value),)))
+        oldest = list(ancestors(real.table().metadata))[-1].snapshot_id
+
+        def expire_first(send: Callable[[], CommitTableResponse]) -> CommitTableResponse:
+            return after(lambda: real.table().maintenance.expire_snapshots().by_id(oldest).commit(), send)
+
+        real.catalog.faults.append(expire_first)
+        Committer(Lake(cast(Catalog, real.catalog)), real.fence, keep_snapshots=3, sleep=lambda _: None).commit(
+            step(real, None, "a", 9)
+        )
+        assert real.rows() == [0, 1, 2, 9]
+
+    def test_a_branch_that_takes_the_sequence_number_is_a_conflict_and_tried_again(self, real: RealSystem) -> None:
+        base = real.commits().commit(Change(NAME, (real.file(1),))).snapshot_id
+        real.table().manage_snapshots().create_branch(base, "side").commit()
+
+        def branch_first(send: Callable[[], CommitTableResponse]) -> CommitTableResponse:
+            return after(lambda: real.table().append(ids(5), branch="side"), send)
+
+        real.catalog.faults.append(branch_first)
+        real.commits().commit(step(real, None, "a", 2))
+        assert real.rows() == [1, 2]
+
+    def test_files_for_a_table_that_was_made_anew_are_refused(self, real: RealSystem) -> None:
+        change = Change(NAME, (real.file(1),), table_uuid=str(real.table().metadata.table_uuid))
+        real.lake.drop(NAME)
+        made(real.lake)
+        with pytest.raises(SourceChanged, match="made anew"):
+            real.commits().commit(change)
+        assert real.rows() == []
+
+    def test_files_of_an_earlier_partitioning_are_refused(self, real: RealSystem) -> None:
+        change = Change(NAME, (real.file(1),))
+        with real.table().update_spec() as update:
+            update.add_identity("id")
+        with pytest.raises(SchemaMismatch, match=r"partitioning of table bronze\.flights changed"):
+            real.commits().commit(change)
+
+    def test_fewer_than_two_snapshots_cannot_be_kept(self, real: RealSystem) -> None:
+        with pytest.raises(UsageError, match="2 snapshots at the least, not 1"):
+            Committer(real.lake, real.fence, keep_snapshots=1)
+
+    def test_expired_progress_survives_in_the_property(self, real: RealSystem) -> None:
+        real.commits().commit(step(real, None, "a", 0))
+        few = Committer(Lake(cast(Catalog, real.catalog)), real.fence, keep_snapshots=3)
+        for value in range(1, 7):
+            few.commit(Change(NAME, (real.file(value),)))
+        metadata = real.table().metadata
+        assert len(metadata.snapshots) == 3
+        assert not any("lakeflow.progress.landing" in str(snapshot.summary) for snapshot in metadata.snapshots)
+        assert few.progress(NAME, "landing") == "a"
+        with pytest.raises(Fenced):
+            few.commit(step(real, None, "b", 9))
+        few.commit(step(real, "a", "b", 7))
+        assert (real.rows(), few.progress(NAME, "landing")) == (list(range(8)), "b")
+
+    def test_progress_rolled_back_and_then_expired_is_not_believed(self, real: RealSystem) -> None:
+        few = Committer(Lake(cast(Catalog, real.catalog)), real.fence, keep_snapshots=3)
+        few.commit(step(real, None, "a", 0))
+        before = few.commit(step(real, None, "x", 1, writer="job.other")).snapshot_id
+        few.commit(step(real, "a", "b", 2))
+        real.rollback(before)
+        for value in range(5):
+            few.commit(step(real, few.progress(NAME, "job.other"), f"x{value}", 10 + value, writer="job.other"))
+            assert few.progress(NAME, "landing") == "a"
+
+
+def after(first: Callable[[], Any], send: Callable[[], CommitTableResponse]) -> CommitTableResponse:
+    first()
+    return send()
+
+
+def late_first(late: Callable[[], CommitTableResponse], retry: Callable[[], CommitTableResponse]) -> CommitTableResponse:
+    late()
+    return retry()
+
+
+class TestFences:
+    def test_the_fence_follows_what_the_catalog_can_hold(self, tmp_path: Path) -> None:
+        lake = open_lake(tmp_path)
+        assert isinstance(fence_for(lake), ProgressFence)
+        assert isinstance(fence_for(rest_like(lake)), SnapshotFence)
+
+    def test_a_rest_catalog_would_refuse_a_requirement_of_our_own(self, tmp_path: Path) -> None:
+        real = real_system("rest catalog", tmp_path)
+        real.fence = ProgressFence()
+        with pytest.raises((CommitConflict, CatalogUnavailable)) as caught:
+            real.commits(1).commit(step(real, None, "a", 1))
+        assert isinstance(caught.value.__cause__.__cause__ if caught.value.__cause__ else None, ValidationError)
+        assert real.rows() == []
+
+    def test_the_progress_fence_is_evaluated_by_the_catalog_itself(self, tmp_path: Path) -> None:
+        real = real_system("progress fence", tmp_path)
+        real.commits().commit(step(real, None, "a", 1))
+        change = step(real, None, "b", 2)
+        committer = real.commits()
+        with pytest.raises(Fenced):
+            committer._send(real.table(), change)  # past the check that comes before
+        assert real.rows() == [1]
+
+
+ROUNDS = 3
+
+
+def land_in_process(folder: str, kind: str, who: int, barrier: ProcessBarrier, outcomes: Any) -> None:
+    """A process that commits ROUNDS times, each time from the progress that both processes have seen."""
+    lake = open_lake(Path(folder))
+    fence: Fence = ProgressFence() if kind == "progress fence" else SnapshotFence()
+    committer = Committer(rest_like(lake) if kind == "rest catalog" else lake, fence)
+    for turn in range(ROUNDS):
+        start = committer.progress(NAME, "landing")
+        change = Change(NAME, written(lake.table(NAME), ids(turn)), progress=Progress("landing", start, f"{turn}-{who}"))
+        barrier.wait(60)
+        try:
+            committer.commit(change)
+            outcomes.put((turn, "landed"))
+        except Fenced:
+            outcomes.put((turn, "fenced"))
+        barrier.wait(60)
+
+
+@pytest.mark.parametrize("kind", REAL)
+def test_of_two_processes_from_one_start_one_lands(kind: str, tmp_path: Path) -> None:
+    made(open_lake(tmp_path))
+    context = multiprocessing.get_context("spawn")
+    barrier, outcomes = context.Barrier(2), context.Queue()
+    rivals = [context.Process(target=land_in_process, args=(str(tmp_path), kind, who, barrier, outcomes)) for who in range(2)]
+    for rival in rivals:
+        rival.start()
+    seen = sorted(outcomes.get(timeout=60) for _ in range(2 * ROUNDS))
+    for rival in rivals:
+        rival.join(60)
+    assert seen == sorted((turn, outcome) for turn in range(ROUNDS) for outcome in ("landed", "fenced"))
+    assert id_rows(open_lake(tmp_path).table(NAME)) == list(range(ROUNDS))
+
+
+def ensure_in_process(folder: str, partitioned: bool, barrier: ProcessBarrier, outcomes: Any) -> None:
+    from lakeflow.declare import PartitionField
+
+    barrier.wait(60)
+    try:
+        lake = open_lake(Path(folder))
+        table = made(lake, partitioning=(PartitionField("id", "bucket", 4),) if partitioned else ())
+        outcomes.put(str(table.metadata.table_uuid))
+    except LakeflowError as error:
+        outcomes.put(f"failed: {error}")
+
+
+@pytest.mark.parametrize("partitioned", [False, True])
+def test_two_processes_that_make_one_table_in_a_new_lake_share_it(partitioned: bool, tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    barrier, outcomes = context.Barrier(2), context.Queue()
+    both = [context.Process(target=ensure_in_process, args=(str(tmp_path), partitioned, barrier, outcomes)) for _ in range(2)]
+    for process in both:
+        process.start()
+    seen = {outcomes.get(timeout=60) for _ in both}
+    for process in both:
+        process.join(60)
+    assert seen == {str(open_lake(tmp_path).table(NAME).metadata.table_uuid)}
+
+
+def test_snapshots_stay_bounded_over_250_commits_and_progress_survives(tmp_path: Path) -> None:
+    lake = open_lake(tmp_path)
+    made(lake)
+    committer = Committer(lake, keep_snapshots=10)
+    committer.commit(Change(NAME, progress=Progress("job.quiet", None, "q")))
+    (data_file,) = written(lake.table(NAME), ids(1))
+    start: str | None = None
+    for turn in range(250):
+        add = (data_file,) if turn == 0 else ()
+        committer.commit(Change(NAME, add, progress=Progress("landing", start, str(turn))))
+        start = str(turn)
+    metadata = lake.table(NAME).metadata
+    assert len(metadata.snapshots) == 10
+    assert (progress_in(metadata, "landing"), progress_in(metadata, "job.quiet")) == ("249", "q")
+    assert id_rows(lake.table(NAME)) == [1]
+    assert len(list(path_of(metadata.location).rglob("*.metadata.json"))) <= 12

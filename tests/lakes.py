@@ -1,0 +1,116 @@
+"""A lake in a temporary folder for tests, and a reader of it that shares no code with lakeflow's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import duckdb
+import pyarrow as pa
+from pyiceberg.catalog import Catalog
+from pyiceberg.manifest import DataFile
+from pyiceberg.table import CommitTableRequest, CommitTableResponse, Namespace, Table, TableIdentifier
+from pyiceberg.table.update import TableRequirement, TableUpdate
+
+from lakeflow.declare import PartitionField, TableSpec
+from lakeflow.job import Caps
+from lakeflow.lake.catalog import Lake
+from lakeflow.lake.commit import Change, Committed, Committer, Progress
+from lakeflow.lake.write import DataWriter
+
+NAME = "bronze.flights"
+ID_SCHEMA = pa.schema([("id", pa.int64())])
+NO_CAPS = Caps()
+
+
+def open_lake(folder: Path) -> Lake:
+    return Lake.open({"type": "sql", "uri": f"sqlite:///{folder}/catalog.db", "warehouse": f"file://{folder}/warehouse"})
+
+
+def made(
+    lake: Lake,
+    schema: pa.Schema = ID_SCHEMA,
+    partitioning: Sequence[PartitionField] = (),
+    properties: dict[str, str] | None = None,
+    name: str = NAME,
+) -> Table:
+    return lake.ensure(TableSpec(name, schema, partitioning=tuple(partitioning)), properties)
+
+
+def written(table: Table, rows: pa.Table, **limits: int) -> tuple[DataFile, ...]:
+    writer = DataWriter(table, **limits)
+    writer.write(rows)
+    return writer.finish()
+
+
+def ids(*values: int) -> pa.Table:
+    return pa.table({"id": pa.array(values, pa.int64())})
+
+
+def append(lake: Lake, rows: pa.Table, progress: Progress | None = None, *, keep: int = 100, name: str = NAME) -> Committed:
+    return Committer(lake, keep_snapshots=keep).commit(Change(name, add=written(lake.table(name), rows), progress=progress))
+
+
+def path_of(data_file: DataFile | str) -> Path:
+    return Path((data_file if isinstance(data_file, str) else data_file.file_path).removeprefix("file://"))
+
+
+def stored_files(table: Table) -> set[Path]:
+    """Every Parquet file in the table's folder, referred to or not."""
+    return set(path_of(table.location()).rglob("*.parquet"))
+
+
+def live_paths(table: Table) -> list[str]:
+    """The data files of the current snapshot, planned by PyIceberg."""
+    return sorted(task.file.file_path for task in table.scan().plan_files())
+
+
+def query(table: Table, sql: str = "SELECT * FROM rows") -> list[tuple[Any, ...]]:
+    """`sql` by DuckDB over `rows`, the Parquet files of the current snapshot."""
+    paths = [str(path_of(path)) for path in live_paths(table)]
+    if not paths:
+        return []
+    with duckdb.connect() as connection:
+        rows = connection.read_parquet(paths, hive_partitioning=False)
+        rows.create_view("rows")
+        return connection.sql(sql).fetchall()
+
+
+def id_rows(table: Table) -> list[int]:
+    return [row[0] for row in query(table, "SELECT id FROM rows ORDER BY id")]
+
+
+class RestLikeCatalog:
+    """A catalog that does to a commit what a REST catalog does: it travels as JSON and is read by standard models only.
+
+    Everything else goes to `inner` as it is.
+    """
+
+    def __init__(self, inner: Catalog) -> None:
+        self._inner = inner
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    def commit_table(
+        self, table: Table, requirements: tuple[TableRequirement, ...], updates: tuple[TableUpdate, ...]
+    ) -> CommitTableResponse:
+        identifier = table.name()
+        request = CommitTableRequest(
+            identifier=TableIdentifier(namespace=Namespace(list(identifier[:-1])), name=identifier[-1]),
+            requirements=requirements,
+            updates=updates,
+        )
+        received = CommitTableRequest.model_validate_json(request.model_dump_json())
+        answer = self._inner.commit_table(table, received.requirements, received.updates)
+        return CommitTableResponse.model_validate_json(answer.model_dump_json(by_alias=True))
+
+
+def rest_like(lake: Lake) -> Lake:
+    return Lake(cast(Catalog, RestLikeCatalog(lake.catalog)))
+
+
+def batches_of(rows: pa.Table, size: int) -> Iterator[pa.Table]:
+    for start in range(0, rows.num_rows, size):
+        yield rows.slice(start, size)
