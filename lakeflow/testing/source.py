@@ -1,0 +1,144 @@
+"""A Source made of lists, for tests: no broker, a crash on demand, pauses, topics of any length without the memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from typing import overload
+
+from lakeflow.errors import SourceChanged, UnknownName
+from lakeflow.progress import KafkaOffsets
+from lakeflow.topics.source import Bounds, Offsets, Records, TopicPartition
+
+Row = tuple[bytes | None, bytes | None, int]
+"""Key, value, timestamp in ms since the epoch."""
+
+
+class Crash(BaseException):
+    """The process dies here. No Exception, so that nothing on the way catches it."""
+
+
+class Generated(Sequence[Row]):
+    """`count` records, each made by `make(offset)` when it is read."""
+
+    def __init__(self, count: int, make: Callable[[int], Row]) -> None:
+        self._count = count
+        self._make = make
+
+    def __len__(self) -> int:
+        return self._count
+
+    @overload
+    def __getitem__(self, place: int) -> Row: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[Row]: ...
+    def __getitem__(self, place: int | slice) -> Row | list[Row]:
+        if isinstance(place, slice):
+            return [self._make(offset) for offset in range(self._count)[place]]
+        return self._make(range(self._count)[place])
+
+    def __iter__(self) -> Iterator[Row]:
+        return map(self._make, range(self._count))
+
+
+class ListSource:
+    """Source and GroupSource over `partitions`, whose rows stand at their offsets; rows added later are seen.
+
+    `crash_after` records the next poll raises Crash. The polls whose numbers (from 0) are in `pauses` give nothing.
+    `begins` are the first offsets that are kept, 0 where not given. `topics` names topics that must be there.
+    `acknowledged` is the last progress that was acknowledged, `closed` whether `close` was called.
+    """
+
+    def __init__(
+        self,
+        partitions: Mapping[TopicPartition, Sequence[Row]],
+        *,
+        crash_after: int | None = None,
+        pauses: Collection[int] = (),
+        begins: Offsets | None = None,
+        topics: Sequence[str] = (),
+    ) -> None:
+        self._partitions = partitions
+        self._crash_after = crash_after
+        self._pauses = pauses
+        self._begins = begins or {}
+        self._topics = topics
+        self._next: dict[TopicPartition, int] = {}
+        self._ended: set[TopicPartition] = set()
+        self._polls = 0
+        self._handed_out = 0
+        self.acknowledged: KafkaOffsets | None = None
+        self.closed = False
+
+    def bounds(self) -> Mapping[TopicPartition, Bounds]:
+        known = {topic for topic, _ in self._partitions}
+        for topic in self._topics:
+            if topic not in known:
+                raise UnknownName("topic", topic, known)
+        return {place: Bounds(self._begins.get(place, 0), len(rows)) for place, rows in self._partitions.items()}
+
+    def assign(self, start: Offsets) -> None:
+        for topic, partition in start:
+            if (topic, partition) not in self._partitions:
+                raise UnknownName(
+                    "partition", f"{topic}/{partition}", [f"{name}/{number}" for name, number in self._partitions]
+                )
+        self._next = dict(start)
+        self._ended = set()
+
+    def poll(self, limit: int, timeout: float) -> Records:
+        """Never waits. Takes from each partition in turn, the one that was read least recently first."""
+        number, self._polls = self._polls, self._polls + 1
+        if self._crash_after is not None:
+            if self._handed_out >= self._crash_after:
+                raise Crash(f"after {self._handed_out} records")
+            limit = min(limit, self._crash_after - self._handed_out)
+        if number in self._pauses:
+            return Records()
+        ends: dict[TopicPartition, int] = {}
+        records = Records(ends=ends)
+        for place in list(self._next):
+            self._take(place, limit - len(records), records, ends)
+        self._handed_out += len(records)
+        return records
+
+    def _take(self, place: TopicPartition, limit: int, records: Records, ends: dict[TopicPartition, int]) -> None:
+        rows, offset = self._partitions[place], self._next[place]
+        if not self._begins.get(place, 0) <= offset <= len(rows):
+            raise SourceChanged(
+                f"topic {place[0]!r} partition {place[1]} has no offset {offset}; "
+                f"valid: {self._begins.get(place, 0)} to {len(rows)}"
+            )
+        taken = rows[offset : offset + limit]
+        after = offset + len(taken)
+        if taken:
+            del self._next[place]  # to the end of the queue
+            self._next[place] = after
+            self._ended.discard(place)
+            _append(records, place, offset, taken)
+        if after == len(rows) and place not in self._ended:
+            self._ended.add(place)
+            ends[place] = after
+
+    def close(self) -> None:
+        self.closed = True
+
+    def offsets_at(self, timestamp: int) -> Offsets:
+        return {
+            place: next((offset for offset, row in enumerate(rows) if row[2] >= timestamp), len(rows))
+            for place, rows in self._partitions.items()
+        }
+
+    def acknowledge(self, progress: KafkaOffsets) -> None:
+        self.acknowledged = progress
+
+
+def _append(records: Records, place: TopicPartition, offset: int, rows: Sequence[Row]) -> None:
+    topic, partition = place
+    keys, values, timestamps = zip(*rows, strict=True)
+    records.topics.extend([topic] * len(rows))
+    records.partitions.extend([partition] * len(rows))
+    records.offsets.extend(range(offset, offset + len(rows)))
+    records.timestamps.extend(timestamps)
+    records.timestamp_types.extend([1] * len(rows))
+    records.keys.extend(keys)
+    records.values.extend(values)

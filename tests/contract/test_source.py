@@ -1,0 +1,170 @@
+"""What every Source does: the real one on the embedded broker, and the fake."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+import pytest
+
+from lakeflow.errors import SourceChanged, UnknownName
+from lakeflow.progress import KafkaOffsets
+from lakeflow.testing.source import ListSource, Row
+from lakeflow.topics.embedded import EmbeddedBroker
+from lakeflow.topics.kafka import KafkaSource
+from lakeflow.topics.source import Bounds, GroupSource, Records, Source, TopicPartition
+
+PARTITIONS = 2
+TIMEOUT = 10.0
+
+Content = Mapping[TopicPartition, Sequence[Row]]
+Make = Callable[[str, Content], Source]
+
+numbers = iter(range(1000))
+
+
+@pytest.fixture(scope="module")
+def broker() -> Iterator[EmbeddedBroker]:
+    with EmbeddedBroker(partitions=PARTITIONS) as opened:
+        yield opened
+
+
+@pytest.fixture(params=["kafka", "lists"])
+def make(request: pytest.FixtureRequest, broker: EmbeddedBroker) -> Iterator[Make]:
+    """Opens a source on `content`, whose rows are written first; `topic` is the one that it reads."""
+    opened: list[Source] = []
+
+    def on_kafka(topic: str, content: Content) -> Source:
+        for name, partition in content:
+            broker.create(name)
+            broker.produce(name, [(key, value, partition, stamp) for key, value, stamp in content[name, partition]])
+        settings = {"bootstrap.servers": broker.bootstrap}
+        opened.append(KafkaSource(settings, [topic], "land.test", request_timeout=TIMEOUT))
+        return opened[-1]
+
+    def on_lists(topic: str, content: Content) -> Source:
+        opened.append(ListSource(content, topics=[topic]))
+        return opened[-1]
+
+    yield on_kafka if request.param == "kafka" else on_lists
+    for source in opened:
+        source.close()
+
+
+@pytest.fixture
+def topic() -> str:
+    return f"topic{next(numbers)}"
+
+
+def rows(count: int, label: str = "v") -> list[Row]:
+    return [(b"key%d" % number, f"{label}{number}".encode(), 1_357_000_000_000 + number) for number in range(count)]
+
+
+def read(source: Source, count: int, limit: int = 100) -> list[Records]:
+    """Polls until `count` records came, and one more time to see that nothing follows."""
+    polled: list[Records] = []
+    while sum(map(len, polled)) < count:
+        polled.append(source.poll(limit, TIMEOUT))
+        assert len(polled[-1]) or polled[-1].ends, "no record came in time"
+    return polled
+
+
+def places(polled: list[Records]) -> list[tuple[str, int, int, bytes | None]]:
+    return [
+        place
+        for records in polled
+        for place in zip(records.topics, records.partitions, records.offsets, records.values, strict=True)
+    ]
+
+
+def test_bounds_cover_every_partition(make: Make, topic: str) -> None:
+    source = make(topic, {(topic, 0): rows(7), (topic, 1): []})
+    assert dict(source.bounds()) == {(topic, 0): Bounds(0, 7), (topic, 1): Bounds(0, 0)}
+
+
+def test_every_record_once_in_the_order_of_its_partition(make: Make, topic: str) -> None:
+    content = {(topic, 0): rows(250, "a"), (topic, 1): rows(30, "b")}
+    source = make(topic, content)
+    source.assign({(topic, 0): 0, (topic, 1): 0})
+
+    polled = read(source, 280, limit=60)
+
+    assert all(len(records) <= 60 for records in polled)
+    for partition in (0, 1):
+        seen = [(offset, value) for _, number, offset, value in places(polled) if number == partition]
+        assert seen == [(offset, row[1]) for offset, row in enumerate(content[topic, partition])]
+
+
+def test_columns_hold_what_was_written(make: Make, topic: str) -> None:
+    written: list[Row] = [(b"k", b"v", 1_357_000_000_000), (None, b"w", 1_357_000_000_001), (b"gone", None, 1_357_000_000_002)]
+    source = make(topic, {(topic, 0): written, (topic, 1): []})
+    source.assign({(topic, 0): 0})
+
+    (records,) = (records for records in read(source, 3) if len(records))
+
+    assert records.keys == [b"k", None, b"gone"]
+    assert records.values == [b"v", b"w", None]
+    assert records.timestamps == [1_357_000_000_000, 1_357_000_000_001, 1_357_000_000_002]
+    assert records.timestamp_types == [1, 1, 1]
+    assert records.headers is None
+
+
+def test_starts_where_it_is_told_and_reads_nothing_else(make: Make, topic: str) -> None:
+    source = make(topic, {(topic, 0): rows(10), (topic, 1): rows(10)})
+    source.assign({(topic, 1): 8})
+    assert [place[:3] for place in places(read(source, 2))] == [(topic, 1, 8), (topic, 1, 9)]
+
+
+def test_assigning_again_replaces_what_was_assigned(make: Make, topic: str) -> None:
+    source = make(topic, {(topic, 0): rows(4), (topic, 1): rows(4)})
+    source.assign({(topic, 0): 0})
+    read(source, 4)
+    source.assign({(topic, 0): 3, (topic, 1): 3})
+    assert sorted(place[:3] for place in places(read(source, 2))) == [(topic, 0, 3), (topic, 1, 3)]
+
+
+def test_tells_the_end_of_a_partition_once(make: Make, topic: str) -> None:
+    source = make(topic, {(topic, 0): rows(5), (topic, 1): []})
+    source.assign({(topic, 0): 2, (topic, 1): 0})
+    ends: dict[TopicPartition, int] = {}
+    while len(ends) < 2:
+        ends.update(source.poll(100, TIMEOUT).ends)
+    assert ends == {(topic, 0): 5, (topic, 1): 0}
+    nothing = source.poll(100, 0.05)
+    assert len(nothing) == 0
+    assert not nothing.ends
+
+
+def test_nothing_assigned_gives_nothing(make: Make, topic: str) -> None:
+    source = make(topic, {(topic, 0): rows(5), (topic, 1): []})
+    source.assign({})
+    assert len(source.poll(10, 0.05)) == 0
+
+
+def test_an_offset_past_the_end_never_moves_silently(make: Make, topic: str) -> None:
+    source = make(topic, {(topic, 0): rows(5), (topic, 1): []})
+    source.assign({(topic, 0): 99})
+    with pytest.raises(SourceChanged, match=rf"{topic}' partition 0 has no offset 99"):
+        source.poll(10, TIMEOUT)
+
+
+def test_a_missing_topic_names_the_near_one(make: Make, topic: str) -> None:
+    source = make(f"{topic}x", {(topic, 0): rows(1), (topic, 1): []})
+    with pytest.raises(UnknownName, match=rf"unknown topic '{topic}x'; did you mean '{topic}'\?"):
+        source.bounds()
+
+
+def test_a_large_record_comes_whole(make: Make, topic: str) -> None:
+    large = bytes(range(256)) * 3800  # 972,800 bytes; a producer's default limit is 1,000,000
+    source = make(topic, {(topic, 0): [(b"k", large, 1)], (topic, 1): []})
+    source.assign({(topic, 0): 0})
+    assert places(read(source, 1)) == [(topic, 0, 0, large)]
+
+
+def test_acknowledging_and_closing_twice_do_no_harm(make: Make, topic: str) -> None:
+    source = make(topic, {(topic, 0): rows(5), (topic, 1): []})
+    assert isinstance(source, KafkaSource | ListSource)
+    group: GroupSource = source
+    group.acknowledge(KafkaOffsets({(topic, 0): 5}))
+    group.acknowledge(KafkaOffsets())
+    source.close()
+    source.close()

@@ -1,0 +1,107 @@
+"""What only a cluster can do to a source: be away, refuse, forget; and what it shows of itself."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+
+import pytest
+from confluent_kafka import Consumer
+from confluent_kafka import TopicPartition as Place
+
+from lakeflow.errors import ConfigError, SourceUnavailable
+from lakeflow.progress import KafkaOffsets
+from lakeflow.topics.embedded import EmbeddedBroker
+from lakeflow.topics.kafka import KafkaSource
+
+NOBODY = {"bootstrap.servers": "127.0.0.1:1"}
+
+
+@pytest.fixture(scope="module")
+def broker() -> Iterator[EmbeddedBroker]:
+    with EmbeddedBroker(partitions=1) as opened:
+        opened.produce("flights", [(b"k", b"v", 0, 1000, [("origin", b"JFK"), ("empty", None)]), (None, b"w")])
+        yield opened
+
+
+def settings(broker: EmbeddedBroker) -> dict[str, str]:
+    return {"bootstrap.servers": broker.bootstrap}
+
+
+def test_headers_come_when_asked_for(broker: EmbeddedBroker) -> None:
+    with KafkaSource(settings(broker), ["flights"], "g", headers=True) as source:
+        source.assign({("flights", 0): 0})
+        assert source.poll(2, 10.0).headers == [[("origin", b"JFK"), ("empty", None)], None]
+
+
+def test_acknowledged_offsets_are_the_groups(broker: EmbeddedBroker) -> None:
+    with KafkaSource(settings(broker), ["flights"], "land.flights") as source:
+        source.acknowledge(KafkaOffsets({("flights", 0): 2}))
+    reader = Consumer({**settings(broker), "group.id": "land.flights"})
+    (found,) = reader.committed([Place("flights", 0)], timeout=10)
+    reader.close()
+    assert found.offset == 2
+
+
+def test_a_failed_acknowledgement_is_logged_and_not_raised(caplog: pytest.LogCaptureFixture, broker: EmbeddedBroker) -> None:
+    with caplog.at_level(logging.WARNING, "lakeflow.topics"), KafkaSource(settings(broker), ["flights"], "g") as source:
+        source.acknowledge(KafkaOffsets({("flights", -7): 2}))
+        source.poll(1, 0.2)
+    assert any("lag could not be shown" in record.getMessage() for record in caplog.records)
+
+
+def test_no_broker_for_bounds_is_unavailable_within_the_timeout() -> None:
+    source = KafkaSource(NOBODY, ["flights"], "g", request_timeout=0.3)
+    with pytest.raises(SourceUnavailable, match=r"no answer within 0\.3 s for the list of topics.*127\.0\.0\.1:1") as caught:
+        source.bounds()
+    assert caught.value.next_step == "lakeflow doctor"
+    source.close()
+
+
+def test_brokers_away_for_longer_than_patience_end_a_poll() -> None:
+    with EmbeddedBroker(partitions=1) as broker:
+        broker.produce("t", [(None, b"v")])
+        with KafkaSource(settings(broker), ["t"], "g", patience=0.5, request_timeout=0.5) as source:
+            source.assign({("t", 0): 0})
+            assert len(source.poll(1, 10.0)) == 1
+            broker.stop()
+            with pytest.raises(SourceUnavailable, match=r"all brokers .* have been away for"):
+                source.poll(1, 20.0)
+
+
+def test_brokers_that_come_back_in_time_are_no_failure() -> None:
+    with EmbeddedBroker(partitions=1) as broker:
+        broker.produce("t", [(None, b"v")])
+        with KafkaSource(settings(broker), ["t"], "g", patience=30.0) as source:
+            source.assign({("t", 0): 0})
+            assert len(source.poll(1, 10.0)) == 1
+            broker.stop()
+            assert len(source.poll(1, 0.3)) == 0
+            broker.start()
+            broker.produce("t", [(None, b"later")])
+            seen: list[bytes | None] = []
+            while not seen:
+                seen = source.poll(1, 20.0).values
+            assert seen == [b"later"]
+
+
+def test_an_unknown_setting_is_named() -> None:
+    with pytest.raises(ConfigError, match=r"\[kafka\].*sasl\.pasword"):
+        KafkaSource({**NOBODY, "sasl.pasword": "hush"}, ["t"], "g")
+
+
+def test_no_secret_is_shown(caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(ConfigError) as caught:
+        KafkaSource({**NOBODY, "ssl.key.pem": "hush-hush", "security.protocol": "ssl"}, ["t"], "g")
+    assert "hush" not in str(caught.value) + caplog.text
+
+
+def test_librdkafka_writes_to_the_log_and_not_to_stderr(
+    caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with caplog.at_level(logging.DEBUG, "lakeflow.topics"), KafkaSource(NOBODY, ["t"], "g", request_timeout=0.2) as source:
+        with pytest.raises(SourceUnavailable):
+            source.bounds()
+        source.poll(1, 0.2)
+    assert "127.0.0.1:1" in caplog.text
+    assert capfd.readouterr().err == ""

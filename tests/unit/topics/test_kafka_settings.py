@@ -1,0 +1,51 @@
+"""The user's [kafka] settings, what lakeflow owns of them, and what is never shown."""
+
+from __future__ import annotations
+
+import pytest
+
+from lakeflow.errors import ConfigError
+from lakeflow.topics.kafka_settings import consumer_settings, without_secrets
+
+SERVERS = {"bootstrap.servers": "localhost:9092"}
+
+
+def test_settings_are_handed_through_with_what_lakeflow_owns() -> None:
+    found = consumer_settings({**SERVERS, "client.id": "me", "fetch.queue.backoff.ms": "7"}, "land.t")
+    assert found["client.id"] == "me"
+    assert found["fetch.queue.backoff.ms"] == "7"
+    assert found["group.id"] == "land.t"
+    assert found["isolation.level"] == "read_committed"
+    assert found["auto.offset.reset"] == "error"
+    assert found["enable.auto.commit"] == "false"
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("enable.auto.commit", "true"),
+        ("enable.auto.offset.store", "true"),
+        ("auto.offset.reset", "earliest"),
+        ("enable.partition.eof", "false"),
+        ("group.id", "mine"),
+    ],
+)
+def test_what_lakeflow_owns_cannot_be_set_otherwise(key: str, value: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        consumer_settings({**SERVERS, key: value}, "land.t")
+    assert f"[kafka] {key} is {value!r}" in caught.value.message
+    assert caught.value.next_step == f"remove {key} from [kafka] in lakeflow.toml"
+
+
+def test_what_lakeflow_owns_may_be_said_again() -> None:
+    assert consumer_settings({**SERVERS, "enable.auto.commit": "False"}, "g")["enable.auto.commit"] == "false"
+
+
+def test_a_broker_address_is_needed() -> None:
+    with pytest.raises(ConfigError, match=r"bootstrap\.servers is missing"):
+        consumer_settings({}, "g")
+
+
+@pytest.mark.parametrize("key", ["sasl.password", "ssl.key.password", "ssl.key.pem", "sasl.oauthbearer.client.secret"])
+def test_secrets_are_blotted_out(key: str) -> None:
+    assert without_secrets("wrong: hush-hush, they say", {key: "hush-hush", "client.id": "they"}) == "wrong: ***, they say"
