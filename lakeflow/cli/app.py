@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
 
-from lakeflow.cli import land, run
+from lakeflow.cli import demo, doctor, index, init, jobs, land, models, plan, query, run, runs, search, status, tables
 from lakeflow.cli.output import show_error
 from lakeflow.errors import LakeflowError, UsageError
 
@@ -28,7 +29,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-for verb in (land, run):
+for verb in (init, demo, doctor, plan, land, run, query, search, index, tables, jobs, models, runs, status):
     verb.register(app)
 
 
@@ -45,17 +46,22 @@ def options(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="The version, and exit.")
     ] = False,
-    verbose: Annotated[int, typer.Option("--verbose", "-v", count=True, help="More log lines on stderr; twice for all.")] = 0,
+    verbose: Annotated[
+        int, typer.Option("--verbose", "-v", count=True, show_default=False, help="More log lines on stderr; twice for all.")
+    ] = 0,
 ) -> None:
     level = {0: logging.WARNING, 1: logging.INFO}.get(verbose, logging.DEBUG)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     logging.getLogger("lakeflow").setLevel(level)
 
 
-def main() -> int:
-    """Run the command line with the process's arguments; the exit code. A user's mistake shows no stack trace."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line with the process's arguments, or those given; the exit code.
+
+    A user's mistake shows no stack trace.
+    """
     try:
-        app()
+        app(arguments)
     except LakeflowError as error:
         show_error(error)
         return USAGE if isinstance(error, UsageError) else FAILED

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import sys
-from collections.abc import Iterable, Mapping, Sequence
-from datetime import date, datetime
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from lakeflow.errors import LakeflowError
@@ -17,7 +17,7 @@ _settings: list[Settings] = []
 
 
 def keep_secret(settings: Settings) -> None:
-    """From now on, take the secrets of these settings out of all that is printed."""
+    """From now on, take the secrets of these settings out of all that is printed but rows of tables."""
     _settings.append(settings)
 
 
@@ -40,8 +40,8 @@ def show_error(error: LakeflowError) -> None:
 
 
 def show_json(document: object) -> None:
-    """One JSON document on stdout."""
-    sys.stdout.write(_redacted(json.dumps(document, default=_plain, ensure_ascii=False)) + "\n")
+    """One JSON document on stdout, in one line."""
+    sys.stdout.write(_redacted(json_text(document)) + "\n")
 
 
 def show_text(text: str) -> None:
@@ -51,15 +51,8 @@ def show_text(text: str) -> None:
 
 def show_table(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> None:
     """Rows as aligned columns on stdout, with a header; numbers to the right."""
-    cells = [[_cell(row.get(column)) for column in columns] for row in rows]
-    right = [all(_is_number(row[at]) for row in cells) and bool(cells) for at in range(len(columns))]
-    widths = [max([len(name), *(len(row[at]) for row in cells)]) for at, name in enumerate(columns)]
-    for row in [list(columns), *cells]:
-        line = (
-            cell.rjust(width) if to_right else cell.ljust(width)
-            for cell, width, to_right in zip(row, widths, right, strict=True)
-        )
-        show_text("  ".join(line).rstrip())
+    for line in aligned(columns, [[cell_text(row.get(column)) for column in columns] for row in rows]):
+        show_text(line)
 
 
 def show_rows(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], *, as_json: bool) -> None:
@@ -70,7 +63,39 @@ def show_rows(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], *, as_j
         show_table(rows, columns)
 
 
-def _cell(value: Any) -> str:
+def show_facts(facts: Mapping[str, Any]) -> None:
+    """Name and value, a line each, on stdout."""
+    width = max(map(len, facts), default=0)
+    for name, value in facts.items():
+        show_text(f"{name.replace('_', ' '):<{width}}  {cell_text(value)}")
+
+
+def json_text(document: object) -> str:
+    """JSON: times as ISO 8601, bytes as base64, decimals as numbers, NaN as null."""
+    return _encoder()(document).decode()
+
+
+@cache
+def _encoder() -> Callable[[object], bytes]:
+    from msgspec.json import Encoder
+
+    return Encoder(decimal_format="number", enc_hook=str).encode
+
+
+def aligned(columns: Sequence[str], cells: Sequence[Sequence[str]]) -> Iterator[str]:
+    """Lines of a header and cells, each column as wide as its widest; columns of numbers to the right."""
+    right = [all(_is_number(row[at]) for row in cells) and bool(cells) for at in range(len(columns))]
+    widths = [max([len(name), *(len(row[at]) for row in cells)]) for at, name in enumerate(columns)]
+    for row in [columns, *cells]:
+        line = (
+            cell.rjust(width) if to_right else cell.ljust(width)
+            for cell, width, to_right in zip(row, widths, right, strict=True)
+        )
+        yield "  ".join(line).rstrip()
+
+
+def cell_text(value: Any) -> str:
+    """A value in a report: large numbers with commas, times in local time, no line breaks."""
     match value:
         case None:
             return "-"
@@ -82,17 +107,25 @@ def _cell(value: Any) -> str:
             return f"{value:,.4g}" if abs(value) < 1e6 else f"{value:,.0f}"
         case datetime():
             return value.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+        case list() | tuple():
+            return ", ".join(map(cell_text, value)) or "-"
         case _:
-            return " ".join(str(value).split())
+            return " ".join(str(value).split()) or "-"
+
+
+def size_text(size: int) -> str:
+    """Bytes in the unit that leaves the fewest digits."""
+    amount = float(size)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if amount < 1024:
+            return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
+        amount /= 1024
+    return f"{amount:.1f} TiB"
 
 
 def _is_number(cell: str) -> bool:
-    return cell == "-" or cell.replace(",", "").replace(".", "").lstrip("-").isdigit()
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, datetime | date):
-        return value.isoformat()
-    if isinstance(value, bytes):
-        return value.hex()
-    return str(value)
+    try:
+        float(cell.replace(",", ""))
+    except ValueError:
+        return cell in ("-", "NULL")
+    return True

@@ -16,10 +16,10 @@ PATIENCE_SECONDS = 1.0
 class Bar:
     """Counts rows towards `total` (None: not known). Nothing is shown or imported before a second has passed.
 
-    May be advanced from several threads.
+    May be advanced from several threads. Not `wanted` where data goes to the terminal meanwhile.
     """
 
-    def __init__(self, label: str, total: int | None = None) -> None:
+    def __init__(self, label: str, total: int | None = None, *, wanted: bool = True) -> None:
         self._label = label
         self._total = total
         self._done = 0
@@ -27,7 +27,7 @@ class Bar:
         self._lock = threading.Lock()
         self._shown: Progress | None = None
         self._task: Any = None
-        self._wanted = sys.stderr.isatty()
+        self._wanted = wanted and sys.stderr.isatty()
 
     def __enter__(self) -> Bar:
         return self

@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lakeflow.cli.common import Format, OutputOption, ProjectOption, TargetOption, open_project
+from lakeflow.cli.common import (
+    AsOfOption,
+    Format,
+    IntoOption,
+    ModeOption,
+    OutputOption,
+    ProjectOption,
+    SnapshotOption,
+    TargetOption,
+    check_into,
+    open_project,
+    request_of,
+)
+from lakeflow.cli.index import update
 from lakeflow.cli.output import note, show_error, show_rows
 from lakeflow.cli.progress import Bar
 from lakeflow.cli.signals import StopSignals
 from lakeflow.errors import LakeflowError, UsageError
-from lakeflow.job import Job, Mode
+from lakeflow.job import Job
 
 if TYPE_CHECKING:
     from lakeflow.observe.runs import Run
@@ -41,10 +53,10 @@ def register(app: typer.Typer) -> None:
 
 def run(
     jobs: Annotated[list[str] | None, typer.Argument(help="Jobs and indexes to run; without any, all.")] = None,
-    mode: Annotated[Mode | None, typer.Option("--mode", help="Another mode than the job's own.")] = None,
-    snapshot_id: Annotated[int | None, typer.Option("--snapshot-id", help="Read this snapshot of the job's table.")] = None,
-    as_of: Annotated[datetime | None, typer.Option("--as-of", help="Read the tables as of this moment, local time.")] = None,
-    into: Annotated[str | None, typer.Option("--into", help="Write to this table in place of the job's target.")] = None,
+    mode: ModeOption = None,
+    snapshot_id: SnapshotOption = None,
+    as_of: AsOfOption = None,
+    into: IntoOption = None,
     follow: Annotated[bool, typer.Option("--follow", help="Stay, and run again at an interval.")] = False,
     every: Annotated[float | None, typer.Option("--every", help="Seconds between runs with --follow.", min=0.1)] = None,
     exit_on_empty: Annotated[int, typer.Option("--exit-on-empty", help="Exit code for nothing to do.", min=0, max=255)] = 0,
@@ -53,11 +65,10 @@ def run(
     output: OutputOption = Format.TEXT,
 ) -> None:
     from lakeflow.runner.graph import check_tables
-    from lakeflow.runner.plan import Request
 
     opened = open_project(project, target)
     chosen = opened.choose(jobs or [])
-    request = Request(mode, snapshot_id, as_of.astimezone() if as_of else None, into)
+    request = request_of(mode, snapshot_id, as_of, into)
     _check_request(request, chosen, follow)
     check_tables(chosen, opened.lake.names(), opened.declarations.tables)
     as_json = output is Format.JSON
@@ -72,20 +83,18 @@ def run(
         raise typer.Exit(signals.exit_code)
     if any("error" in result for result in results):
         raise typer.Exit(1)
-    if not any(result["commits"] for result in results):
+    if not any(result["commits"] or result["read"] for result in results):
         raise typer.Exit(exit_on_empty)
 
 
 def _check_request(request: Request, chosen: Sequence[Node], follow: bool) -> None:
-    names = [node.name for node in chosen]
-    if request.into is not None and (len(chosen) != 1 or not isinstance(chosen[0].work, Job)):
-        raise UsageError(f"--into writes one job's rows to another table; {len(names)} were named: {', '.join(names)}")
+    check_into(request.into, chosen)
     if follow and (request.snapshot_id is not None or request.as_of is not None):
         raise UsageError("--follow reads what comes; --snapshot-id and --as-of read one moment")
 
 
 def _show_round(results: Sequence[dict[str, Any]], as_json: bool) -> None:
-    done = [result for result in results if result["commits"] or "error" in result]
+    done = [result for result in results if result["commits"] or result["read"] or "error" in result]
     if done:
         show_rows(done, COLUMNS, as_json=as_json)
 
@@ -111,14 +120,16 @@ def _round(project: Project, nodes: Sequence[Node], request: Request, signals: S
 def _run_node(project: Project, node: Node, request: Request, signals: StopSignals) -> dict[str, Any]:
     from lakeflow.observe.runs import Run, RunLog, Status
 
-    is_job = isinstance(node.work, Job)
-    run = Run("job" if is_job else "index", node.name, request.into or node.writes or node.reads[0], "incremental")
+    work = node.work
+    run = Run(
+        "job" if isinstance(work, Job) else "index", node.name, request.into or node.writes or node.reads[0], "incremental"
+    )
     try:
         with RunLog(project.lake, project.commits, project.settings).recorded(run):
-            if is_job:
-                _run_job(project, node.work, request, run, signals)
+            if isinstance(work, Job):
+                _run_job(project, work, request, run, signals)
             else:
-                _update_index(project, node.work, run)
+                update(project, work, run)
             if run.status is Status.DONE and run.read == 0 and not run.snapshot_ids:
                 run.status = Status.EMPTY
     except LakeflowError as error:
@@ -127,7 +138,7 @@ def _run_node(project: Project, node: Node, request: Request, signals: StopSigna
     return _result(run)
 
 
-def _run_job(project: Project, job: Any, request: Request, run: Run, signals: StopSignals) -> None:
+def _run_job(project: Project, job: Job, request: Request, run: Run, signals: StopSignals) -> None:
     from lakeflow.observe.runs import Status
     from lakeflow.runner.execute import run_job
     from lakeflow.runner.plan import plan_job
@@ -140,19 +151,6 @@ def _run_job(project: Project, job: Any, request: Request, run: Run, signals: St
             run.end_position, run.snapshot_ids = ran.end, ran.snapshots
     if len(run.snapshot_ids) < len(plan.steps):
         run.status = Status.STOPPED
-
-
-def _update_index(project: Project, index: Any, run: Run) -> None:
-    from lakeflow.runner.indexing import update_index
-
-    with Bar(f"indexing {index.name}") as bar:
-        updated = update_index(index, project.index_room, on_rows=bar.advance)
-    run.read, run.written = updated.counts.read, updated.counts.inserted + updated.counts.updated
-    run.filtered = run.read - run.written
-    run.start_position = updated.start.dumps() if updated.start else None
-    run.end_position = updated.end.dumps() if updated.end else None
-    if updated.rebuilt:
-        note(f"index {index.name} was built anew: {updated.rebuilt}")
 
 
 def _result(run: Run) -> dict[str, Any]:
@@ -172,4 +170,10 @@ def _result(run: Run) -> dict[str, Any]:
 
 
 def _left_out(node: Node) -> dict[str, Any]:
-    return {"name": node.name, "kind": "job" if isinstance(node.work, Job) else "index", "status": "left out", "commits": 0}
+    return {
+        "name": node.name,
+        "kind": "job" if isinstance(node.work, Job) else "index",
+        "status": "left out",
+        "read": 0,
+        "commits": 0,
+    }

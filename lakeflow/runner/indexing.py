@@ -57,7 +57,7 @@ def update_index(spec: IndexSpec, room: IndexRoom, *, on_rows: Callable[[int], N
     state = index_state(spec, room)
     if state is None:
         return build_index(spec, room, reason="it was not built yet", on_rows=on_rows)
-    check_identity(spec.name, state.identity, _identity(spec, table, room.models, state.identity.width))
+    check_identity(spec.name, state.identity, identity_of(spec, table, room.models, state.identity.width))
     try:
         splits = appended(table, state.position)
     except SourceChanged as change:
@@ -77,7 +77,7 @@ def build_index(
     width = _width(spec, table, splits)
     if width is None:
         return Indexed(UpsertCounts(), None, None, f"{reason}, but {spec.table} holds no vector yet")
-    identity = _identity(spec, table, room.models, width)
+    identity = identity_of(spec, table, room.models, width)
     with room.open(spec).rebuild(identity, _schema(spec, table)) as writer:
         done = _fill(spec, writer, table, splits, room.caps, on_rows)
     return replace(done, rebuilt=reason)
@@ -154,7 +154,8 @@ def _schema(spec: IndexSpec, table: Table) -> pa.Schema:
     return pa.schema([pa.field(name, schema.field(name).type, schema.field(name).nullable) for name in names])
 
 
-def _identity(spec: IndexSpec, table: Table, models: ModelSet, width: int) -> Identity:
+def identity_of(spec: IndexSpec, table: Table, models: ModelSet, width: int) -> Identity:
+    """What the index would be built from now, for vectors of `width` elements."""
     fingerprint = models.get(spec.model).fingerprint() if spec.model else None
     return Identity(
         spec.table, str(table.metadata.table_uuid), spec.column, spec.key, spec.metric, width, spec.model, fingerprint

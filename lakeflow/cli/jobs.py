@@ -1,0 +1,118 @@
+"""`lakeflow jobs`: what there is in jobs/, and how it hangs together."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from lakeflow.cli.common import Format, OutputOption, ProjectOption, TargetOption, open_project, verbs
+from lakeflow.cli.output import show_facts, show_json, show_rows, show_text
+from lakeflow.errors import UnknownName
+from lakeflow.job import Job, Lookup
+
+if TYPE_CHECKING:
+    from lakeflow.runner.project import Project
+
+COLUMNS = ("name", "mode", "output", "reads", "lookups", "target", "declared")
+LIST_HELP = """List the jobs, in the order in which they run.
+
+Example:
+
+  lakeflow jobs
+"""
+SHOW_HELP = """Show a job: what it reads and writes, the models that it names, and what it says of itself.
+
+Example:
+
+  lakeflow jobs show score_flights
+"""
+GRAPH_HELP = """Show how topics, tables, jobs and indexes hang together, in the order in which they run.
+
+Example:
+
+  lakeflow jobs graph
+"""
+
+
+def register(app: typer.Typer) -> None:
+    group = verbs("jobs", "List and show jobs, and their graph.", listed=True)
+    group.command("list", help=LIST_HELP)(list_verb)
+    group.command("show", help=SHOW_HELP)(show_verb)
+    group.command("graph", help=GRAPH_HELP)(graph_verb)
+    app.add_typer(group)
+
+
+def list_verb(project: ProjectOption = None, target: TargetOption = None, output: OutputOption = Format.TEXT) -> None:
+    opened = open_project(project, target)
+    rows = [_listed(node.work) for node in opened.nodes if isinstance(node.work, Job)]
+    show_rows(rows, COLUMNS, as_json=output is Format.JSON)
+
+
+def show_verb(
+    name: Annotated[str, typer.Argument(help="The job.")],
+    project: ProjectOption = None,
+    target: TargetOption = None,
+    output: OutputOption = Format.TEXT,
+) -> None:
+    from lakeflow.runner.uses import models_named
+
+    opened = open_project(project, target)
+    jobs = opened.declarations.jobs
+    if name not in jobs:
+        raise UnknownName("job", name, jobs, next_step="lakeflow jobs")
+    job = jobs[name]
+    caps = job.caps or opened.runtime.caps
+    facts = _listed(job) | {
+        "key": list(job.key),
+        "models": list(models_named(job, opened.declarations.models)),
+        "batch": {"files": caps.files, "rows": caps.rows, "bytes": caps.bytes},
+        "description": job.description,
+    }
+    if output is Format.JSON:
+        show_json(facts)
+        return
+    batch = f"at most {caps.files or 'any'} files, {caps.rows or 'any'} rows, {caps.bytes or 'any'} bytes"
+    show_facts({**facts, "batch": batch})
+
+
+def graph_verb(project: ProjectOption = None, target: TargetOption = None, output: OutputOption = Format.TEXT) -> None:
+    edges = _edges(open_project(project, target))
+    if output is Format.JSON:
+        show_json(edges)
+        return
+    for edge in edges:
+        head = f"{', '.join(edge['reads'])} -> {edge['kind']} {edge['name']}"
+        show_text(f"{head} -> {edge['writes']}" if edge["writes"] else head)
+
+
+def _listed(job: Job) -> dict[str, Any]:
+    return {
+        "name": job.name,
+        "mode": str(job.mode),
+        "output": str(job.output),
+        "reads": [source.table for source in job.inputs.values() if not isinstance(source, Lookup)],
+        "lookups": [source.table for source in job.inputs.values() if isinstance(source, Lookup)],
+        "target": job.target,
+        "declared": str(job.origin),
+    }
+
+
+def _edges(project: Project) -> list[dict[str, Any]]:
+    """Landings, then jobs and indexes in the order of the graph: what each reads and writes."""
+    from lakeflow.landing.spec import is_landed
+
+    landed = [spec for spec in project.declared_tables.tables.values() if is_landed(spec)]
+    landings = [
+        {"kind": "landing", "name": spec.name, "reads": [f"topic {spec.options.get('topic')}"], "writes": spec.name}
+        for spec in landed
+    ]
+    return landings + [
+        {
+            "kind": "job" if isinstance(node.work, Job) else "index",
+            "name": node.name,
+            "reads": list(node.reads),
+            "writes": node.writes,
+        }
+        for node in project.nodes
+    ]

@@ -1,0 +1,201 @@
+"""`lakeflow plan`: what `land` and `run` would do, with nothing done."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from lakeflow.cli.common import (
+    AsOfOption,
+    Format,
+    IntoOption,
+    ModeOption,
+    OutputOption,
+    ProjectOption,
+    SnapshotOption,
+    TargetOption,
+    check_into,
+    open_project,
+    request_of,
+)
+from lakeflow.cli.output import show_json, show_table, show_text, size_text
+from lakeflow.errors import SourceChanged, UsageError
+from lakeflow.job import Job
+
+if TYPE_CHECKING:
+    from lakeflow.landing.plan import LandingPlan
+    from lakeflow.runner.graph import Node
+    from lakeflow.runner.index_plan import IndexPlan
+    from lakeflow.runner.plan import JobPlan, Request
+    from lakeflow.runner.project import Project
+
+ASK_SECONDS = 3.0
+LANDINGS = ("table", "topic", "partition", "from", "to", "waiting", "note")
+JOBS = ("name", "mode", "output", "target", "files", "rows", "size", "commits", "models", "note")
+INDEXES = ("name", "table", "files", "rows", "note")
+HELP = """Show what land and run would do, with nothing done.
+
+For landings the offsets and the records that wait, for jobs the files, rows, snapshots and commits, for indexes the rows
+to add or why they would be built anew. Exits with 1 where a step would fail.
+
+Examples:
+
+  lakeflow plan
+
+  lakeflow plan score_flights --mode snapshot --output json
+"""
+
+Row = dict[str, Any]
+
+
+def register(app: typer.Typer) -> None:
+    app.command("plan", help=HELP)(plan)
+
+
+def plan(
+    jobs: Annotated[
+        list[str] | None, typer.Argument(help="Jobs and indexes to plan; without any, all of them and the landings.")
+    ] = None,
+    mode: ModeOption = None,
+    snapshot_id: SnapshotOption = None,
+    as_of: AsOfOption = None,
+    into: IntoOption = None,
+    project: ProjectOption = None,
+    target: TargetOption = None,
+    output: OutputOption = Format.TEXT,
+) -> None:
+    from lakeflow.runner.graph import check_tables
+
+    opened = open_project(project, target)
+    chosen = opened.choose(jobs or [])
+    request = request_of(mode, snapshot_id, as_of, into)
+    check_into(into, chosen)
+    check_tables(chosen, opened.lake.names(), opened.declarations.tables)
+    landings = [] if jobs else [_landing_row(one) for one in _landings(opened)]
+    work = [_job_row(opened, node, request) for node in chosen if isinstance(node.work, Job)]
+    indexes = [_index_row(one) for one in _index_plans(opened, chosen)]
+    if output is Format.JSON:
+        show_json({"landings": landings, "jobs": work, "indexes": indexes})
+    else:
+        _show(landings, work, indexes)
+    if any(row["would_fail"] for row in [*landings, *work, *indexes]):
+        raise typer.Exit(1)
+
+
+def _landings(project: Project) -> list[LandingPlan]:
+    from lakeflow.landing.plan import plan_landings
+    from lakeflow.landing.spec import is_landed
+
+    landed = [spec for spec in project.declared_tables.tables.values() if is_landed(spec)]
+    timeout = min(ASK_SECONDS, project.settings.run.connect_seconds)
+    return list(plan_landings(landed, project.settings, project.lake, project.commits, timeout=timeout))
+
+
+def _landing_row(plan: LandingPlan) -> Row:
+    return {
+        "table": plan.table,
+        "topic": plan.topic,
+        "makes_table": plan.is_new,
+        "waiting": plan.waiting,
+        "partitions": [
+            {"partition": part.partition, "from": part.start, "to": part.end, "waiting": part.waiting} for part in plan.parts
+        ],
+        "skipped": plan.problem,
+        "would_fail": plan.would_fail,
+    }
+
+
+def _job_row(project: Project, node: Node, request: Request) -> Row:
+    """A job's plan as one row; where it cannot be made yet, why."""
+    from lakeflow.runner.plan import plan_job
+    from lakeflow.runner.uses import models_named
+
+    job = node.work
+    assert isinstance(job, Job)
+    row: Row = {
+        "name": job.name,
+        "mode": str(request.mode or job.mode),
+        "target": request.into or job.target,
+        "makes_table": not project.lake.exists(request.into or job.target),
+        "models": list(models_named(job, project.declared_tables.models)),
+        "problem": None,
+        "would_fail": False,
+    }
+    if missing := [table for table in job.reads if not project.lake.exists(table)]:
+        return row | {"problem": f"waits for {', '.join(missing)}, not there yet"}
+    try:
+        planned = plan_job(job, request, project.lake, project.commits, project.runtime.caps)
+    except (SourceChanged, UsageError) as error:
+        return row | {"problem": error.message, "would_fail": True}
+    return row | _planned(planned)
+
+
+def _planned(plan: JobPlan) -> Row:
+    return {
+        "mode": str(plan.mode),
+        "output": str(plan.output),
+        "files": plan.files,
+        "rows": plan.rows,
+        "bytes": sum(source.bytes for step in plan.steps for source in step.reads),
+        "commits": len(plan.steps),
+        "start": plan.start,
+        "reads": _snapshots(plan),
+        "lookups": {source.name: source.snapshot_id for source in plan.lookups},
+    }
+
+
+def _snapshots(plan: JobPlan) -> dict[str, int | None]:
+    """The snapshot that each table is read up to, or at."""
+    return {source.name: source.snapshot_id for step in plan.steps for source in step.reads}
+
+
+def _index_plans(project: Project, nodes: Sequence[Node]) -> list[IndexPlan]:
+    from lakeflow.runner.index_plan import plan_index
+
+    return [plan_index(node.work, project.index_room) for node in nodes if not isinstance(node.work, Job)]
+
+
+def _index_row(plan: IndexPlan) -> Row:
+    return {
+        "name": plan.spec.name,
+        "table": plan.spec.table,
+        "files": plan.files,
+        "rows": plan.rows,
+        "rebuild": plan.rebuild,
+        "problem": plan.standing if plan.refused or not plan.table_exists else None,
+        "would_fail": plan.refused is not None,
+    }
+
+
+def _show(landings: Sequence[Row], jobs: Sequence[Row], indexes: Sequence[Row]) -> None:
+    """The three parts of a plan, each under its heading."""
+    parts = (
+        ("Landings", [line for row in landings for line in _landing_lines(row)], LANDINGS),
+        ("Jobs", [_job_line(row) for row in jobs], JOBS),
+        ("Indexes", [{**row, "note": row["problem"] or _anew(row["rebuild"])} for row in indexes], INDEXES),
+    )
+    shown = [part for part in parts if part[1]]
+    for number, (heading, lines, columns) in enumerate(shown):
+        show_text(f"{'' if number == 0 else chr(10)}{heading}")
+        show_table(lines, columns)
+    if not shown:
+        show_text("Nothing is declared in tables/ and jobs/.")
+
+
+def _landing_lines(row: Row) -> list[Row]:
+    """A line a partition; one alone where the topic could not be asked."""
+    head = {"table": row["table"], "topic": row["topic"], "note": "makes the table" if row["makes_table"] else ""}
+    if row["skipped"]:
+        return [{**head, "note": f"skipped: {row['skipped']}"}]
+    return [{**head, **part} for part in row["partitions"]]
+
+
+def _job_line(row: Row) -> Row:
+    note = row["problem"] or ("makes the table" if row["makes_table"] else "")
+    return {**row, "size": size_text(row["bytes"]) if "bytes" in row else None, "note": note}
+
+
+def _anew(reason: str | None) -> str:
+    return f"built anew: {reason}" if reason else ""

@@ -1,0 +1,47 @@
+"""`lakeflow status`: how far each landing, job and index has come, and how stale it is."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+import typer
+
+from lakeflow.cli.common import Format, OutputOption, ProjectOption, TargetOption, open_project
+from lakeflow.cli.output import show_rows
+from lakeflow.cli.rows import shortened
+
+ASK_SECONDS = 3.0
+COLUMNS = ("kind", "name", "state", "behind", "files_behind", "updated", "last_run", "last_ended")
+HELP = """Show how far each landing, job and index has come, and how stale it is.
+
+Behind counts records of the topic for a landing, where brokers answer, and rows of the table for jobs and indexes.
+
+Example:
+
+  lakeflow status
+"""
+
+
+def register(app: typer.Typer) -> None:
+    app.command("status", help=HELP)(status)
+
+
+def status(project: ProjectOption = None, target: TargetOption = None, output: OutputOption = Format.TEXT) -> None:
+    from lakeflow.observe.past import last_runs
+    from lakeflow.observe.status import standings
+
+    opened = open_project(project, target)
+    as_json = output is Format.JSON
+    timeout = min(ASK_SECONDS, opened.settings.run.connect_seconds)
+    found = list(standings(opened, timeout=timeout))
+    ran = last_runs(opened.lake, [one.name for one in found])
+    rows = [
+        asdict(one)
+        | {
+            "state": one.state if as_json else shortened(one.state),
+            "last_run": ran[one.name]["status"] if one.name in ran else None,
+            "last_ended": ran[one.name]["ended_at"] if one.name in ran else None,
+        }
+        for one in found
+    ]
+    show_rows(rows, COLUMNS, as_json=as_json)

@@ -1,0 +1,124 @@
+"""What a landing would read now: from which offset to which, in each partition. Reads metadata only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from lakeflow.config import Settings, fill
+from lakeflow.declare import TableSpec
+from lakeflow.errors import ConfigError, SourceUnavailable, Terminal
+from lakeflow.lake.catalog import Lake
+from lakeflow.lake.commit import CommitProtocol
+from lakeflow.landing.cut import Limits
+from lakeflow.landing.spec import LandingSpec, landing_spec
+from lakeflow.landing.writer import WRITER
+from lakeflow.progress import KafkaOffsets
+from lakeflow.topics.kafka import KafkaSource
+from lakeflow.topics.source import AtTimestamp, start_of, start_offsets
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A partition: the next offset to be read, and the offset after its last record now."""
+
+    topic: str
+    partition: int
+    start: int
+    end: int
+
+    @property
+    def waiting(self) -> int:
+        """Records at the most: transaction markers and compacted records take offsets too."""
+        return max(0, self.end - self.start)
+
+
+@dataclass(frozen=True, slots=True)
+class LandingPlan:
+    """A landing as of now. `is_new` says that the table is not there yet.
+
+    Where the topic could not be asked, `problem` says why and there are no parts; `would_fail` tells whether a landing
+    would fail for it too, in place of waiting for the brokers.
+    """
+
+    table: str
+    topic: str | None
+    is_new: bool
+    parts: tuple[Part, ...] = ()
+    problem: str | None = None
+    would_fail: bool = False
+
+    @property
+    def waiting(self) -> int | None:
+        """Records that wait, at the most; None where that is not known."""
+        return None if self.problem else sum(part.waiting for part in self.parts)
+
+
+def declared_landing(table: TableSpec, settings: Settings) -> LandingSpec:
+    """The landing of a table with connector kafka. Raises DeclarationError, ConfigError for a missing secret."""
+    run = settings.run
+    options = fill(table.options, settings.environment, str(table.origin))
+    return landing_spec(table, options, Limits(run.commit_rows, run.commit_bytes, run.commit_seconds))
+
+
+def committed_offsets(spec: LandingSpec, commits: CommitProtocol) -> KafkaOffsets:
+    """The table's progress in its topic, without topics that it was landed from before."""
+    progress = KafkaOffsets.loads(commits.progress(spec.table, WRITER))
+    return KafkaOffsets({place: offset for place, offset in progress.offsets.items() if place[0] == spec.topic})
+
+
+def plan_landings(
+    tables: Iterable[TableSpec], settings: Settings, lake: Lake, commits: CommitProtocol, *, timeout: float
+) -> Iterator[LandingPlan]:
+    """What `lakeflow land` would read for each of the tables. Brokers get `timeout` seconds for an answer, once.
+
+    What stands in the way of one landing is its `problem`. Raises CatalogUnavailable.
+    """
+    away: dict[str, SourceUnavailable] = {}
+    for table in tables:
+        topic = table.options.get("topic")
+        is_new = not lake.exists(table.name)
+        try:
+            parts = _parts(declared_landing(table, settings), settings, commits, timeout, away)
+            yield LandingPlan(table.name, topic, is_new, parts)
+        except (SourceUnavailable, NoBrokers) as error:
+            yield LandingPlan(table.name, topic, is_new, problem=error.message)
+        except Terminal as error:
+            yield LandingPlan(table.name, topic, is_new, problem=error.message, would_fail=True)
+
+
+class NoBrokers(ConfigError):
+    """The project names no brokers, which is all right for one that lands nothing here."""
+
+
+def _brokers(settings: Settings) -> Mapping[str, str]:
+    try:
+        return settings.kafka_options()
+    except ConfigError as error:
+        raise NoBrokers(error.message, next_step=error.next_step) from error
+
+
+def _parts(
+    spec: LandingSpec,
+    settings: Settings,
+    commits: CommitProtocol,
+    timeout: float,
+    away: dict[str, SourceUnavailable],
+) -> tuple[Part, ...]:
+    """From where to where each partition would be read. Brokers that are in `away` are not asked again."""
+    options = {**_brokers(settings), **spec.properties}
+    servers = options["bootstrap.servers"]
+    if servers in away:
+        raise away[servers]
+    start = start_of(spec.options)
+    committed = committed_offsets(spec, commits)
+    group = f"lakeflow.{settings.project.name}.{spec.table}"
+    try:
+        with KafkaSource(options, (spec.topic,), group, request_timeout=timeout) as source:
+            bounds = source.bounds()
+            at = source.offsets_at(start.milliseconds) if isinstance(start, AtTimestamp) and not committed.offsets else None
+    except SourceUnavailable as error:
+        away[servers] = error
+        raise
+    begin = start_offsets(start, bounds, committed, at)
+    return tuple(Part(*place, begin[place], bound.end) for place, bound in sorted(bounds.items()))

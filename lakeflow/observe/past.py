@@ -1,0 +1,69 @@
+"""What ran: the newest rows of lakeflow.runs, read from its newest files on. A run is recorded as it ends."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from lakeflow.lake.catalog import Lake
+from lakeflow.lake.read import read, snapshot_at, splits_at
+from lakeflow.observe.runs import RUNS, Status
+
+Row = dict[str, Any]
+LOOKED_AT = 1000
+FAILURES = (Status.FAILED, Status.SUSPENDED)
+
+
+def recent_runs(lake: Lake, *, last: int, name: str | None = None, failed: bool = False) -> list[Row]:
+    """The `last` runs that ended last, the last one first; of one landing, job or index, or those that failed, where asked for.
+
+    Holds no more than these and one file's rows. Files are read newest first, and no more of them than needed.
+    """
+
+    def wanted(row: Row) -> bool:
+        return (name is None or row["name"] == name) and (not failed or row["status"] in FAILURES)
+
+    return newest(_files(lake), last, wanted)
+
+
+def last_runs(lake: Lake, names: Iterable[str]) -> dict[str, Row]:
+    """The newest run of each name, among the newest thousand files of runs."""
+    missing = set(names)
+    found: dict[str, Row] = {}
+    for number, rows in enumerate(_files(lake)):
+        for row in sorted(rows, key=_ended, reverse=True):
+            if row["name"] in missing:
+                missing.remove(row["name"])
+                found[row["name"]] = row
+        if not missing or number == LOOKED_AT:
+            break
+    return found
+
+
+def newest(files: Iterable[Iterable[Row]], last: int, wanted: Callable[[Row], bool]) -> list[Row]:
+    """The `last` newest rows that are wanted, out of files whose rows are older from file to file. Pure."""
+    kept: list[tuple[Any, int, Row]] = []
+    number = 0
+    for rows in files:
+        for row in filter(wanted, rows):
+            number += 1
+            heapq.heappush(kept, (_ended(row), number, row))
+            if len(kept) > last:
+                heapq.heappop(kept)
+        if len(kept) == last:
+            break
+    return [row for _, _, row in sorted(kept, reverse=True)]
+
+
+def _files(lake: Lake) -> Iterator[list[Row]]:
+    """The rows of each file of lakeflow.runs, the last committed file first; none where nothing ran yet."""
+    if not lake.exists(RUNS):
+        return
+    table = lake.table(RUNS)
+    for split in reversed(splits_at(table, snapshot_at(table))):
+        yield [row for batch in read(table, [split]) for row in batch.to_pylist()]
+
+
+def _ended(row: Row) -> Any:
+    return row["ended_at"]

@@ -1,0 +1,101 @@
+"""How far each landing, job and index has come, and how stale it is. Reads metadata only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from lakeflow.errors import SourceChanged
+from lakeflow.job import Job, Mode, Read
+from lakeflow.lake.catalog import Lake
+from lakeflow.lake.commit import CommitProtocol
+from lakeflow.lake.history import PROGRESS, ancestors
+from lakeflow.lake.read import appended
+from lakeflow.landing.plan import LandingPlan, plan_landings
+from lakeflow.landing.spec import is_landed
+from lakeflow.landing.writer import WRITER
+from lakeflow.progress import SnapshotPosition
+from lakeflow.runner.index_plan import IndexPlan, plan_index
+from lakeflow.runner.project import Project
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """One landing, job or index. `behind` is records of a topic for a landing, else rows of a table; None: not known.
+
+    `files_behind` are the data files that these rows are in. `updated` is its last commit that is kept.
+    """
+
+    kind: str
+    name: str
+    table: str
+    state: str
+    behind: int | None = None
+    files_behind: int | None = None
+    updated: datetime | None = None
+
+
+def standings(project: Project, *, timeout: float) -> Iterator[Standing]:
+    """Landings, then jobs and indexes in the order of the graph. Brokers get `timeout` seconds for an answer, once."""
+    landed = [spec for spec in project.declared_tables.tables.values() if is_landed(spec)]
+    for plan in plan_landings(landed, project.settings, project.lake, project.commits, timeout=timeout):
+        yield landing_standing(plan, project.lake)
+    for node in project.nodes:
+        if isinstance(node.work, Job):
+            yield job_standing(node.work, project.lake, project.commits)
+        else:
+            yield index_standing(plan_index(node.work, project.index_room))
+
+
+def landing_standing(plan: LandingPlan, lake: Lake) -> Standing:
+    """A landing against its topic's end."""
+    if plan.problem:
+        state = plan.problem
+    elif plan.waiting:
+        state = "behind"
+    else:
+        state = "up to date"
+    updated = None if plan.is_new else committed_at(lake, plan.table, WRITER)
+    return Standing("landing", plan.table, plan.table, state, plan.waiting, updated=updated)
+
+
+def job_standing(job: Job, lake: Lake, commits: CommitProtocol) -> Standing:
+    """A job against the head of the first table that it reads, whose position is its progress."""
+    if missing := [table for table in job.reads if not lake.exists(table)]:
+        return Standing("job", job.name, job.target, f"waits for {', '.join(missing)}, not there yet")
+    source = next(source for source in job.inputs.values() if isinstance(source, Read))
+    start = commits.progress(job.target, job.writer)
+    updated = committed_at(lake, job.target, job.writer)
+    try:
+        splits = appended(lake.table(source.table), SnapshotPosition.loads(start))
+    except SourceChanged as change:
+        state = "behind" if job.mode is Mode.SNAPSHOT else f"needs a snapshot run: {change.message}"
+        return Standing("job", job.name, job.target, state, updated=updated)
+    state = "never ran" if start is None else "behind" if splits else "up to date"
+    return Standing("job", job.name, job.target, state, sum(split.rows for split in splits), len(splits), updated)
+
+
+def index_standing(plan: IndexPlan) -> Standing:
+    """An index against its table's head."""
+    updated = plan.state.updated_at if plan.state else None
+    known = plan.table_exists and not plan.refused
+    return Standing(
+        "index",
+        plan.spec.name,
+        plan.spec.table,
+        plan.standing,
+        plan.rows if known else None,
+        plan.files if known else None,
+        updated,
+    )
+
+
+def committed_at(lake: Lake, table: str, writer: str) -> datetime | None:
+    """When the writer's last commit on main was made, as far as snapshots are kept; None for a table that is not there."""
+    if not lake.exists(table):
+        return None
+    for snapshot in ancestors(lake.table(table).metadata):
+        if snapshot.summary is not None and PROGRESS + writer in snapshot.summary.additional_properties:
+            return datetime.fromtimestamp(snapshot.timestamp_ms / 1000, UTC)
+    return None

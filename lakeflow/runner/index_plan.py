@@ -1,0 +1,62 @@
+"""How far an index is behind its table, and what an update of it would do. Reads metadata only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lakeflow.declare import IndexSpec
+from lakeflow.errors import LakeflowError, SourceChanged
+from lakeflow.index.vectors import IndexState, check_identity
+from lakeflow.lake.read import appended
+from lakeflow.runner.indexing import IndexRoom, identity_of, index_state
+
+
+@dataclass(frozen=True, slots=True)
+class IndexPlan:
+    """An index against its table's head. `state` is None where it was never built.
+
+    `files` and `rows` are what an update would read: what was appended since the index's position, or, where
+    `rebuild` says why it would be built anew, the whole table. `refused` is why an update would be refused.
+    """
+
+    spec: IndexSpec
+    state: IndexState | None
+    table_exists: bool
+    files: int = 0
+    rows: int = 0
+    rebuild: str | None = None
+    refused: str | None = None
+
+    @property
+    def standing(self) -> str:
+        """How the index stands, in words."""
+        if self.refused:
+            return f"refused: {self.refused}"
+        if not self.table_exists:
+            return f"waits for {self.spec.table}, not there yet"
+        if self.state is None:
+            return "not built"
+        if self.rebuild:
+            return f"to be built anew: {self.rebuild}"
+        return "behind" if self.files else "up to date"
+
+
+def plan_index(spec: IndexSpec, room: IndexRoom) -> IndexPlan:
+    """What `update_index` would do now. Raises CatalogUnavailable, StorageUnavailable."""
+    state = index_state(spec, room)
+    if not room.lake.exists(spec.table):
+        return IndexPlan(spec, state, table_exists=False)
+    table = room.lake.table(spec.table)
+    rebuild = None
+    try:
+        if state is not None:
+            check_identity(spec.name, state.identity, identity_of(spec, table, room.models, state.identity.width))
+        splits = appended(table, state.position if state else None)
+    except SourceChanged as change:
+        rebuild = change.message
+        splits = appended(table, None)
+    except LakeflowError as error:
+        return IndexPlan(spec, state, table_exists=True, refused=error.message)
+    if state is None and splits:
+        rebuild = "it was not built yet"
+    return IndexPlan(spec, state, True, len(splits), sum(split.rows for split in splits), rebuild)
