@@ -100,7 +100,7 @@ class Lake:
         Raises SchemaMismatch where it exists with other columns or another partitioning, showing both sides.
         """
         wanted = storable(spec.schema, f"table {spec.name}")
-        require_columns([part.column for part in spec.partitioning], wanted, spec.name)
+        _check_partitioning(spec, wanted)
         if not self.exists(spec.name):
             self._create(spec, wanted, properties or {})
         table = self.table(spec.name)
@@ -154,6 +154,17 @@ class Lake:
 def arrow_schema(table: Table) -> pa.Schema:
     """The table's columns as Arrow, with field ids in the metadata: the schema that its data files are written in."""
     return schema_to_pyarrow(table.schema())
+
+
+def _check_partitioning(spec: TableSpec, schema: pa.Schema) -> None:
+    columns = [part.column for part in spec.partitioning]
+    require_columns(columns, schema, spec.name)
+    for column in columns:
+        if columns.count(column) > 1:
+            raise DeclarationError(
+                f"{spec.origin}: table {spec.name}: column {column!r} is there twice in PARTITIONED BY, "
+                "and rows are written by one partition field of a column only; drop one of the two"
+            )
 
 
 def _prepare_sqlite(properties: dict[str, str]) -> None:

@@ -12,7 +12,12 @@ from sqlalchemy.exc import DBAPIError
 from lakeflow.errors import CatalogUnavailable, LakeflowError, StorageFull, StorageUnavailable
 
 _NOT_WRITABLE = ("readonly", "read-only", "unable to open", "permission denied", "disk is full")
-_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EFBIG}
+_FULL = {
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG),
+    *(errno.EACCES, errno.EPERM, errno.EROFS),
+    # A file stands where a folder is to be made.
+    *(errno.ENOTDIR, errno.EEXIST),
+}
 
 
 @contextmanager

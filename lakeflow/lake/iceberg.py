@@ -153,6 +153,11 @@ def live_files(table: Table, snapshot: Snapshot, after_sequence: int = -1) -> It
                 yield LiveFile(sequence, entry.data_file)
 
 
+def has_deletes(table: Table, snapshot: Snapshot) -> bool:
+    """Whether delete files belong to the snapshot, by its manifests: the totals in a summary are optional."""
+    return any(manifest.content == ManifestContent.DELETES for manifest in snapshot.manifests(table.io))
+
+
 class FileReader:
     """Reads data files as record batches of a projected schema, a row group of one file in memory at a time.
 

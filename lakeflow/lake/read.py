@@ -19,7 +19,7 @@ from lakeflow.errors import UnknownName, UsageError
 from lakeflow.job import Caps
 from lakeflow.lake.failures import lake_errors
 from lakeflow.lake.history import ancestors, check_readable_from, is_cut, require_ordered
-from lakeflow.lake.iceberg import FileReader, live_files
+from lakeflow.lake.iceberg import FileReader, has_deletes, live_files
 from lakeflow.lake.schema import require_columns
 from lakeflow.progress import SnapshotPosition
 
@@ -74,7 +74,7 @@ def appended(table: Table, start: SnapshotPosition | None) -> tuple[Split, ...]:
 
 
 def _splits_of(table: Table, snapshot: Snapshot, after_sequence: int = -1) -> tuple[Split, ...]:
-    if _has_deletes(snapshot):
+    if has_deletes(table, snapshot):
         tasks = {task.file.file_path: task for task in table.scan(snapshot_id=snapshot.snapshot_id).plan_files()}
     else:
         tasks = {}
@@ -83,11 +83,6 @@ def _splits_of(table: Table, snapshot: Snapshot, after_sequence: int = -1) -> tu
         for live in live_files(table, snapshot, after_sequence)
     ]
     return tuple(sorted(splits, key=lambda split: (split.sequence, split.path)))
-
-
-def _has_deletes(snapshot: Snapshot) -> bool:
-    summary = snapshot.summary
-    return summary is None or summary.additional_properties.get("total-delete-files", "0") != "0"
 
 
 def cut(splits: Sequence[Split], caps: Caps, table: Table) -> Iterator[Batch]:
