@@ -108,9 +108,8 @@ class Lakeflow:
         return json.loads(done.stdout) if done.stdout.strip() else None
 
     def row(self, sql: str) -> dict[str, Any]:
-        """The one row that a query gives."""
-        rows = self("query", " ".join(sql.split()))
-        row: dict[str, Any] = rows[0]
+        """The one row that a query gives: one line of JSON."""
+        row: dict[str, Any] = self("query", " ".join(sql.split()))
         return row
 
     def count(self, table: str) -> int:
