@@ -21,7 +21,7 @@ from lakeflow.errors import Terminal, UsageError
 from lakeflow.topics.mock_cluster import MockCluster
 from lakeflow.topics.source import TopicPartition
 
-LOG = logging.getLogger("lakeflow.topics")
+CLIENT_LOG = logging.getLogger("lakeflow.topics.librdkafka")
 
 MIB = 1024 * 1024
 PARTITION_BYTES = 5 * MIB
@@ -86,8 +86,8 @@ class EmbeddedBroker:
             "enable.idempotence": True,
             "on_delivery": self._delivered,
         }
-        self._producer = Producer(settings, logger=LOG)
-        self._reader = Consumer({"bootstrap.servers": self.bootstrap, "group.id": "embedded"}, logger=LOG)
+        self._producer = Producer(settings, logger=CLIENT_LOG)
+        self._reader = Consumer({"bootstrap.servers": self.bootstrap, "group.id": "embedded"}, logger=CLIENT_LOG)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:

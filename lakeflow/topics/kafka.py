@@ -24,6 +24,8 @@ from lakeflow.topics.kafka_settings import brokers, consumer_settings, without_s
 from lakeflow.topics.source import Bounds, Offsets, Records, TopicPartition
 
 LOG = logging.getLogger("lakeflow.topics")
+CLIENT_LOG = logging.getLogger("lakeflow.topics.librdkafka")
+"""librdkafka's own lines: one for each attempt to connect. What matters of them comes as an error or a warning."""
 
 CONSUME_AT_ONCE = 1000
 """Messages a call to librdkafka: more of them alive at once are slower to collect than they save in calls."""
@@ -76,7 +78,7 @@ class KafkaSource:
             "on_commit": self._committed,
         }
         try:
-            self._consumer = Consumer(conf, logger=LOG)
+            self._consumer = Consumer(conf, logger=CLIENT_LOG)
         except KafkaException as error:
             raise self._refused(error) from None
 
@@ -213,7 +215,9 @@ class KafkaSource:
     def _noted(self, error: KafkaError) -> None:
         """Called by librdkafka within consume and the like: what it says is acted on once the call is back."""
         if error.code() == KafkaError._ALL_BROKERS_DOWN:
-            self._away_since = self._away_since or time.monotonic()
+            if self._away_since is None:
+                self._away_since = time.monotonic()
+                LOG.info("all brokers (%s) are away; waiting for them up to %g s", self._brokers, self._patience)
         elif error.code() in DENIED or error.fatal():
             self._failure = error
         else:
