@@ -47,9 +47,13 @@ def _metadata_column(name: str, values: Sequence[Any], kind: pa.DataType) -> pa.
 
 
 def next_offsets(records: Records) -> dict[TopicPartition, int]:
-    """For each partition that `records` tell of, the offset to read next."""
-    last = dict(zip(zip(records.topics, records.partitions, strict=True), records.offsets, strict=True))
-    return {place: offset + 1 for place, offset in last.items()} | dict(records.ends)
+    """For each partition that `records` tell of, the offset to read next.
+
+    A poll may see a partition end, and then records that came behind that end: the greater offset holds.
+    """
+    last = zip(records.topics, records.partitions, records.offsets, strict=True)
+    after = {(topic, partition): offset + 1 for topic, partition, offset in last}
+    return after | {place: max(end, after.get(place, 0)) for place, end in records.ends.items()}
 
 
 def size_of(records: Records) -> int:

@@ -1,0 +1,27 @@
+"""Where a landing goes on in each partition, after a poll."""
+
+from __future__ import annotations
+
+import pytest
+
+from lakeflow.landing.rows import next_offsets
+from lakeflow.topics.source import Records, TopicPartition
+
+
+def polled(*places: tuple[str, int, int], ends: dict[TopicPartition, int]) -> Records:
+    topics, partitions, offsets = map(list, zip(*places, strict=True)) if places else ([], [], [])
+    return Records(topics=topics, partitions=partitions, offsets=offsets, ends=ends)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("ends", "expected"),
+    [
+        ({}, {("t", 0): 8, ("t", 1): 3}),
+        ({("t", 0): 10}, {("t", 0): 10, ("t", 1): 3}),
+        ({("t", 2): 5}, {("t", 0): 8, ("t", 1): 3, ("t", 2): 5}),
+        ({("t", 0): 6}, {("t", 0): 8, ("t", 1): 3}),
+    ],
+    ids=["no end", "an end beyond the last record", "an end alone", "an end that records came behind in the same poll"],
+)
+def test_the_greatest_offset_told_holds(ends: dict[TopicPartition, int], expected: dict[TopicPartition, int]) -> None:
+    assert next_offsets(polled(("t", 0, 6), ("t", 1, 2), ("t", 0, 7), ends=ends)) == expected
