@@ -12,7 +12,7 @@ from lakeflow.cli.common import Format, OutputOption, ProjectOption, TargetOptio
 from lakeflow.cli.output import note, show_error, show_rows
 from lakeflow.cli.progress import Bar
 from lakeflow.cli.signals import StopSignals
-from lakeflow.errors import LakeflowError, UnknownName
+from lakeflow.errors import LakeflowError, SourceUnavailable, UnknownName
 
 if TYPE_CHECKING:
     from lakeflow.declare import TableSpec
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from lakeflow.runner.project import Project
 
 COLUMNS = ("table", "status", "read", "written", "dead_lettered", "skipped", "commits", "seconds", "rows_per_second")
+UNREACHABLE = "unreachable"
 HELP = """Land Kafka topics in their Iceberg tables, exactly once.
 
 Stops when it has read what the topics held at the start; --follow stays until a signal comes.
@@ -51,7 +52,7 @@ def land(
         if follow and len(chosen) > 1:
             results = _side_by_side(opened, chosen, signals)
         else:
-            results = [_land_one(opened, table, follow, signals) for table in chosen if not signals.requested()]
+            results = _one_after_another(opened, chosen, follow, signals)
     show_rows(results, COLUMNS, as_json=output is Format.JSON)
     if signals.requested():
         raise typer.Exit(signals.exit_code)
@@ -69,6 +70,22 @@ def _chosen(project: Project, names: Sequence[str]) -> list[TableSpec]:
         if name not in landed:
             raise UnknownName("table with connector 'kafka'", name, landed, next_step="lakeflow tables")
     return [spec for name, spec in landed.items() if not names or name in names]
+
+
+def _one_after_another(
+    project: Project, tables: Sequence[TableSpec], follow: bool, signals: StopSignals
+) -> list[dict[str, Any]]:
+    """Each table once. Where no broker answers for one, the others are not waited for."""
+    results: list[dict[str, Any]] = []
+    for table in tables:
+        if signals.requested():
+            break
+        if any(result["status"] == UNREACHABLE for result in results):
+            note(f"{table.name} is left out: the brokers do not answer")
+            results.append({"table": table.name, "status": "left out", "read": 0, "commits": 0})
+            continue
+        results.append(_land_one(project, table, follow, signals))
+    return results
 
 
 def _side_by_side(project: Project, tables: Sequence[TableSpec], signals: StopSignals) -> list[dict[str, Any]]:
@@ -103,8 +120,8 @@ def _land_one(project: Project, table: TableSpec, follow: bool, signals: StopSig
                     run.status = Status.EMPTY
         except LakeflowError as error:
             show_error(error)
-            note("")
-            return {**_result(run), "error": str(error)}
+            status = UNREACHABLE if isinstance(error, SourceUnavailable) and run.read == 0 else str(run.status)
+            return {**_result(run), "status": status, "error": str(error)}
     return _result(run)
 
 

@@ -254,7 +254,11 @@ class KafkaSource:
         if error.code() in UNKNOWN:
             return SourceChanged(f"no longer there: {detail}", next_step="lakeflow doctor")
         if error.retriable() or error.code() in AWAY or self._away_since is not None:
-            return SourceUnavailable(f"no answer within {self._request_timeout:g} s for {detail}", next_step="lakeflow doctor")
+            return SourceUnavailable(
+                f"the brokers at {self._brokers} gave no answer within {self._request_timeout:g} s "
+                f"for {what}: {self._clean(error.str())}",
+                next_step="see that they run and that bootstrap.servers under [kafka] names them, then: lakeflow doctor",
+            )
         return Terminal(f"the brokers gave an error for {detail}", next_step="lakeflow doctor")
 
     def _refused(self, error: KafkaException) -> ConfigError:
