@@ -2,185 +2,37 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import threading
-from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from functools import partial
-from multiprocessing.synchronize import Barrier as ProcessBarrier
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import pytest
 from pydantic import ValidationError
 from pyiceberg.catalog import Catalog
-from pyiceberg.exceptions import CommitFailedException, CommitStateUnknownException, ServiceUnavailableError
+from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.manifest import DataFile
-from pyiceberg.table import CommitTableResponse, Table
-from sqlalchemy.exc import OperationalError
+from pyiceberg.table import CommitTableResponse
 
 from lakeflow.errors import CatalogUnavailable, CommitConflict, Fenced, LakeflowError, SchemaMismatch, SourceChanged, UsageError
 from lakeflow.lake.catalog import Lake
-from lakeflow.lake.commit import Change, CommitProtocol, Committer, Fence, Progress, ProgressFence, SnapshotFence, fence_for
-from lakeflow.lake.history import ancestors, progress_in
-from lakeflow.retry import Backoff
+from lakeflow.lake.commit import Change, Committer, Progress, ProgressFence, SnapshotFence, fence_for
+from lakeflow.lake.history import ancestors
 from lakeflow.testing.lake import MemoryCommits, Outage
-from tests.lakes import (
-    NAME,
-    RestLikeCatalog,
-    id_rows,
-    ids,
-    live_paths,
-    made,
-    open_lake,
-    path_of,
-    rest_like,
-    stored_files,
-    written,
+from tests.commit_systems import (
+    REAL,
+    FakeSystem,
+    Fault,
+    RealSystem,
+    System,
+    locked,
+    real_system,
+    sent_twice,
+    state_unknown_landed,
+    state_unknown_not_landed,
 )
-
-Fault = Callable[[Callable[[], CommitTableResponse]], CommitTableResponse]
-
-
-class FaultyCatalog:
-    """A catalog whose commits meet the queued faults, one each; a fault gets the real commit to call, or not."""
-
-    def __init__(self, inner: Any) -> None:
-        self._inner = inner
-        self.faults: deque[Fault] = deque()
-        self.sent: list[list[str]] = []
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._inner, name)
-
-    def commit_table(self, table: Table, requirements: Any, updates: Any) -> CommitTableResponse:
-        self.sent.append([update.action for update in updates])
-
-        def send() -> CommitTableResponse:
-            return cast(CommitTableResponse, self._inner.commit_table(table, requirements, updates))
-
-        return self.faults.popleft()(send) if self.faults else send()
-
-
-def lost_answer(send: Callable[[], CommitTableResponse]) -> CommitTableResponse:
-    send()
-    raise ConnectionError("the answer was lost")
-
-
-def no_answer(send: Callable[[], CommitTableResponse]) -> CommitTableResponse:
-    raise ServiceUnavailableError("try later")
-
-
-def state_unknown_landed(send: Callable[[], CommitTableResponse]) -> CommitTableResponse:
-    send()
-    raise CommitStateUnknownException("504")
-
-
-def state_unknown_not_landed(send: Callable[[], CommitTableResponse]) -> CommitTableResponse:
-    raise CommitStateUnknownException("504")
-
-
-def sent_twice(send: Callable[[], CommitTableResponse]) -> CommitTableResponse:
-    """A proxy that repeats a request whose answer it lost, and hands on the refusal of the repetition."""
-    send()
-    return send()
-
-
-def locked(send: Callable[[], CommitTableResponse]) -> CommitTableResponse:
-    raise OperationalError("UPDATE iceberg_tables", {}, Exception("database is locked"))
-
-
-class System(Protocol):
-    """What the suite needs of an implementation beside the protocol."""
-
-    def commits(self, attempts: int = 4) -> CommitProtocol: ...
-    def file(self, *values: int) -> DataFile: ...
-    def rows(self) -> list[int]: ...
-    def snapshots(self) -> int: ...
-    def head(self) -> int | None: ...
-    def rollback(self, snapshot_id: int) -> None: ...
-    def is_deleted(self, data_file: DataFile) -> bool: ...
-    def fail(self, *outages: Outage) -> None: ...
-
-
-@dataclass
-class RealSystem:
-    lake: Lake
-    fence: Fence
-    catalog: FaultyCatalog
-
-    def commits(self, attempts: int = 4) -> Committer:
-        backoff = Backoff(attempts=attempts, base=0.001, cap=0.002)
-        return Committer(Lake(cast(Catalog, self.catalog)), self.fence, backoff=backoff)
-
-    def table(self) -> Table:
-        return self.lake.table(NAME)
-
-    def file(self, *values: int) -> DataFile:
-        (data_file,) = written(self.table(), ids(*values))
-        return data_file
-
-    def rows(self) -> list[int]:
-        return id_rows(self.table())
-
-    def snapshots(self) -> int:
-        return len(list(ancestors(self.table().metadata)))
-
-    def head(self) -> int | None:
-        return self.table().metadata.current_snapshot_id
-
-    def rollback(self, snapshot_id: int) -> None:
-        self.table().manage_snapshots().rollback_to_snapshot(snapshot_id).commit()
-
-    def is_deleted(self, data_file: DataFile) -> bool:
-        return not path_of(data_file).exists()
-
-    def fail(self, *outages: Outage) -> None:
-        self.catalog.faults.extend({Outage.NO_ANSWER: no_answer, Outage.LOST_ANSWER: lost_answer}[o] for o in outages)
-
-
-@dataclass
-class FakeSystem:
-    memory: MemoryCommits
-    values: dict[str, tuple[int, ...]] = field(default_factory=dict)
-
-    def commits(self, attempts: int = 4) -> MemoryCommits:
-        self.memory._attempts = attempts
-        return self.memory
-
-    def file(self, *values: int) -> DataFile:
-        path = f"memory://{len(self.values)}.parquet"
-        self.values[path] = values
-        return DataFile.from_args(file_path=path, record_count=len(values))
-
-    def rows(self) -> list[int]:
-        return sorted(value for path in self.memory.paths(NAME) for value in self.values[path])
-
-    def snapshots(self) -> int:
-        return len(self.memory.history(NAME))
-
-    def head(self) -> int | None:
-        return self.memory.head(NAME)
-
-    def rollback(self, snapshot_id: int) -> None:
-        self.memory.rollback(NAME, snapshot_id)
-
-    def is_deleted(self, data_file: DataFile) -> bool:
-        return data_file in self.memory.discarded
-
-    def fail(self, *outages: Outage) -> None:
-        self.memory.fail(*outages)
-
-
-REAL = ("progress fence", "snapshot fence", "rest catalog")
-
-
-def real_system(kind: str, folder: Path) -> RealSystem:
-    lake = open_lake(folder)
-    made(lake)
-    inner: Any = RestLikeCatalog(lake.catalog) if kind == "rest catalog" else lake.catalog
-    return RealSystem(lake, ProgressFence() if kind == "progress fence" else SnapshotFence(), FaultyCatalog(inner))
+from tests.lakes import NAME, ids, live_paths, made, open_lake, path_of, rest_like, stored_files
 
 
 @pytest.fixture(params=[*REAL, "fake"])
@@ -544,81 +396,3 @@ class TestFences:
         with pytest.raises(Fenced):
             committer._send(real.table(), change)  # past the check that comes before
         assert real.rows() == [1]
-
-
-ROUNDS = 3
-
-
-def land_in_process(folder: str, kind: str, who: int, barrier: ProcessBarrier, outcomes: Any) -> None:
-    """A process that commits ROUNDS times, each time from the progress that both processes have seen."""
-    lake = open_lake(Path(folder))
-    fence: Fence = ProgressFence() if kind == "progress fence" else SnapshotFence()
-    committer = Committer(rest_like(lake) if kind == "rest catalog" else lake, fence)
-    for turn in range(ROUNDS):
-        start = committer.progress(NAME, "landing")
-        change = Change(NAME, written(lake.table(NAME), ids(turn)), progress=Progress("landing", start, f"{turn}-{who}"))
-        barrier.wait(60)
-        try:
-            committer.commit(change)
-            outcomes.put((turn, "landed"))
-        except Fenced:
-            outcomes.put((turn, "fenced"))
-        barrier.wait(60)
-
-
-@pytest.mark.parametrize("kind", REAL)
-def test_of_two_processes_from_one_start_one_lands(kind: str, tmp_path: Path) -> None:
-    made(open_lake(tmp_path))
-    context = multiprocessing.get_context("spawn")
-    barrier, outcomes = context.Barrier(2), context.Queue()
-    rivals = [context.Process(target=land_in_process, args=(str(tmp_path), kind, who, barrier, outcomes)) for who in range(2)]
-    for rival in rivals:
-        rival.start()
-    seen = sorted(outcomes.get(timeout=60) for _ in range(2 * ROUNDS))
-    for rival in rivals:
-        rival.join(60)
-    assert seen == sorted((turn, outcome) for turn in range(ROUNDS) for outcome in ("landed", "fenced"))
-    assert id_rows(open_lake(tmp_path).table(NAME)) == list(range(ROUNDS))
-
-
-def ensure_in_process(folder: str, partitioned: bool, barrier: ProcessBarrier, outcomes: Any) -> None:
-    from lakeflow.declare import PartitionField
-
-    barrier.wait(60)
-    try:
-        lake = open_lake(Path(folder))
-        table = made(lake, partitioning=(PartitionField("id", "bucket", 4),) if partitioned else ())
-        outcomes.put(str(table.metadata.table_uuid))
-    except LakeflowError as error:
-        outcomes.put(f"failed: {error}")
-
-
-@pytest.mark.parametrize("partitioned", [False, True])
-def test_two_processes_that_make_one_table_in_a_new_lake_share_it(partitioned: bool, tmp_path: Path) -> None:
-    context = multiprocessing.get_context("spawn")
-    barrier, outcomes = context.Barrier(2), context.Queue()
-    both = [context.Process(target=ensure_in_process, args=(str(tmp_path), partitioned, barrier, outcomes)) for _ in range(2)]
-    for process in both:
-        process.start()
-    seen = {outcomes.get(timeout=60) for _ in both}
-    for process in both:
-        process.join(60)
-    assert seen == {str(open_lake(tmp_path).table(NAME).metadata.table_uuid)}
-
-
-def test_snapshots_stay_bounded_over_250_commits_and_progress_survives(tmp_path: Path) -> None:
-    lake = open_lake(tmp_path)
-    made(lake)
-    committer = Committer(lake, keep_snapshots=10)
-    committer.commit(Change(NAME, progress=Progress("job.quiet", None, "q")))
-    (data_file,) = written(lake.table(NAME), ids(1))
-    start: str | None = None
-    for turn in range(250):
-        add = (data_file,) if turn == 0 else ()
-        committer.commit(Change(NAME, add, progress=Progress("landing", start, str(turn))))
-        start = str(turn)
-    metadata = lake.table(NAME).metadata
-    assert len(metadata.snapshots) == 10
-    assert (progress_in(metadata, "landing"), progress_in(metadata, "job.quiet")) == ("249", "q")
-    assert id_rows(lake.table(NAME)) == [1]
-    assert len(list(path_of(metadata.location).rglob("*.metadata.json"))) <= 12

@@ -71,11 +71,10 @@ def test_each_file_is_read_exactly_once(steps: Sequence[int | Caps], rest: Caps,
                 seen += paths
             else:
                 commit_files(lake, keep, template, step, appended_paths)
-        while True:
+        for _ in appended_paths:
             paths, position = read_batch(lake, position, replace(rest, files=rest.files or 3))
-            if not paths:
-                break
             seen += paths
+        assert read_batch(lake, position, rest) == ([], position)
         assert sorted(seen) == sorted(appended_paths) == live_paths(lake.table(NAME))
         assert len(set(seen)) == len(seen)
         assert len(lake.table(NAME).metadata.snapshots) <= keep

@@ -14,9 +14,10 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from pyiceberg.catalog import load_catalog
 from pyiceberg.exceptions import ServerError, ServiceUnavailableError
 from pyiceberg.io.pyarrow import PyArrowFileIO
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import IntegrityError, OperationalError
 
 from lakeflow.declare import PartitionField, TableSpec
 from lakeflow.errors import (
@@ -133,6 +134,34 @@ class TestEnsure:
         parts = (PartitionField("other"),) if partitioned else ()
         with pytest.raises(SchemaMismatch, match="id: declared nothing, in the table int64"):
             lake.ensure(TableSpec(NAME, pa.schema([("other", pa.int64())]), partitioning=parts))
+
+    def test_a_namespace_that_another_process_makes_at_the_same_moment(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        lake = open_lake(tmp_path)
+        create = lake.catalog.create_namespace
+
+        def second(namespace: str) -> None:
+            create(namespace)
+            raise IntegrityError("INSERT ..", {}, Exception("UNIQUE constraint failed"))
+
+        monkeypatch.setattr(lake.catalog, "create_namespace", second)
+        assert made(lake).name() == ("bronze", "flights")
+
+    def test_a_catalog_that_another_process_sets_up_at_the_same_moment(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        attempts: list[str] = []
+
+        def second(name: str, **properties: str) -> Any:
+            attempts.append(name)
+            if len(attempts) == 1:
+                raise from_sqlite("table iceberg_tables already exists")
+            return load_catalog(name, **properties)
+
+        monkeypatch.setattr("lakeflow.lake.catalog.load_catalog", second)
+        assert open_lake(tmp_path).names() == ()
+        assert attempts == ["lakeflow", "lakeflow"]
 
     def test_a_partitioning_that_cannot_be(self, tmp_path: Path) -> None:
         schema = pa.schema([("t", pa.string())])
