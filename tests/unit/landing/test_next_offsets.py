@@ -10,7 +10,7 @@ from lakeflow.topics.source import Records, TopicPartition
 
 def polled(*places: tuple[str, int, int], ends: dict[TopicPartition, int]) -> Records:
     topics, partitions, offsets = map(list, zip(*places, strict=True)) if places else ([], [], [])
-    return Records(topics=topics, partitions=partitions, offsets=offsets, ends=ends)  # type: ignore[arg-type]
+    return Records(topics=topics, partitions=partitions, offsets=offsets, ends=ends)
 
 
 @pytest.mark.parametrize(
