@@ -2,31 +2,35 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 
 import polars as pl
 import pyarrow as pa
 
 from lakeflow.declare import TableSpec
-from lakeflow.errors import CommitConflict, JobFailed
-from lakeflow.job import Caps, Job, Output
+from lakeflow.errors import CommitConflict, JobFailed, LakeflowError
+from lakeflow.job import Caps, Job, Output, Read
 from lakeflow.lake.catalog import Lake, Table, arrow_schema
 from lakeflow.lake.commit import Change, CommitProtocol, Progress
-from lakeflow.lake.merge import KeyedMerge
-from lakeflow.lake.schema import fit
+from lakeflow.lake.failures import lake_errors
+from lakeflow.lake.iceberg import delete_files
+from lakeflow.lake.merge import KeyedMerge, Merged
+from lakeflow.lake.schema import fit, require_columns, storable
 from lakeflow.lake.write import DataFile, DataWriter
 from lakeflow.models.predict import bound
 from lakeflow.models.registry import ModelSet
 from lakeflow.runner.engines import Engine
-from lakeflow.runner.frames import arrow_schema_of, scan
+from lakeflow.runner.frames import arrow_schema_of, read_up_to, scan
 from lakeflow.runner.plan import JobPlan, Source, Step, pack
 from lakeflow.runner.user_code import user_code
 
+logger = logging.getLogger("lakeflow.runner")
+
 CHUNK_ROWS = 128 * 1024
 TASK_BYTES = 64 << 20
-KEPT_LOOKUP_BYTES = 32 << 20
+KEPT_LOOKUP_BYTES = 64 << 20
 MERGE_ATTEMPTS = 5
 
 
@@ -88,6 +92,8 @@ def run_job(
 ) -> Iterator[JobRun]:
     """Carry out a plan, step by step, and tell after each what the run has done so far. `stop` is asked between steps.
 
+    Where there is nothing to read yet, the target is made nonetheless, for those who read it.
+
     Raises JobFailed for what the job's function raises, SchemaMismatch where its rows do not fit the target, Fenced
     where another process runs the same job. The steps before stay committed; nothing of the failing one is visible.
     """
@@ -95,10 +101,12 @@ def run_job(
     total = RunCounts()
     snapshots: list[int] = []
     lookups = _Lookups(plan.lookups)
+    if not plan.steps and not runtime.lake.exists(plan.target):
+        _target(plan, _no_rows(plan.job, runtime.lake), lookups, runtime)
     for step in plan.steps:
         if stop():
             return
-        target = _target(plan, step, lookups, runtime)
+        target = _target(plan, step.reads, lookups, runtime)
         run_step = _merge_step if plan.output is Output.UPDATE else _write_step
         snapshot, counts = run_step(
             plan, step, target, Progress(plan.job.writer, progress, step.end), lookups, runtime, on_rows
@@ -110,18 +118,25 @@ def run_job(
 
 
 class _Lookups:
-    """The lookups of a run, as of its start. Small ones are read once and kept."""
+    """The lookups of a run, as of its start. They are read once and kept as long as there is room, else by each part."""
 
     def __init__(self, sources: Sequence[Source]) -> None:
         self._sources = sources
-        self._kept: dict[str, pl.LazyFrame] = {}
+        self._room = KEPT_LOOKUP_BYTES
+        self._frames: dict[str, pl.LazyFrame] = {}
 
     def frames(self) -> dict[str, pl.LazyFrame]:
         for source in self._sources:
-            if source.parameter not in self._kept:
-                frame = scan(source.table, source.splits)
-                self._kept[source.parameter] = frame.collect().lazy() if source.bytes <= KEPT_LOOKUP_BYTES else frame
-        return dict(self._kept)
+            if source.parameter not in self._frames:
+                self._frames[source.parameter] = self._frame(source)
+        return dict(self._frames)
+
+    def _frame(self, source: Source) -> pl.LazyFrame:
+        rows = read_up_to(source.table, source.splits, self._room) if source.bytes <= self._room else None
+        if rows is None:
+            return scan(source.table, source.splits)
+        self._room -= int(rows.estimated_size())
+        return rows.lazy()
 
 
 def _output_frame(
@@ -139,17 +154,28 @@ def _output_frame(
     return frame
 
 
-def _target(plan: JobPlan, step: Step, lookups: _Lookups, runtime: Runtime) -> Table:
+def _no_rows(job: Job, lake: Lake) -> tuple[Source, ...]:
+    """What the job reads, with nothing in it."""
+    return tuple(
+        Source(parameter, lake.table(source.table), None, ())
+        for parameter, source in job.inputs.items()
+        if isinstance(source, Read)
+    )
+
+
+def _target(plan: JobPlan, reads: Sequence[Source], lookups: _Lookups, runtime: Runtime) -> Table:
     """The target table, made where it is missing; checked to fit before any row is read."""
-    frame = _output_frame(plan.job, step.reads, lookups, runtime.models)
+    frame = _output_frame(plan.job, reads, lookups, runtime.models)
     with user_code(plan.job):
         schema = arrow_schema_of(frame)
-    if not runtime.lake.exists(plan.target):
-        declared = runtime.declared.get(plan.job.target) or TableSpec(plan.target, schema, origin=plan.job.origin)
-        return runtime.lake.ensure(replace(declared, name=plan.target))
-    table = runtime.lake.table(plan.target)
-    fit(schema.empty_table(), arrow_schema(table), plan.target)
-    return table
+    require_columns(plan.job.key, schema, f"the rows of job {plan.job.name!r}")
+    if runtime.lake.exists(plan.target):
+        table = runtime.lake.table(plan.target)
+        fit(schema.empty_table(), arrow_schema(table), plan.target)
+        return table
+    declared = runtime.declared.get(plan.job.target) or TableSpec(plan.target, schema, origin=plan.job.origin)
+    fit(schema.empty_table(), storable(declared.schema, plan.target), plan.target)
+    return runtime.lake.ensure(replace(declared, name=plan.target))
 
 
 def _chunks(
@@ -173,12 +199,17 @@ def _write_step(
 ) -> tuple[int, RunCounts]:
     """Append, or replace all: parts are written by the engine's workers, and committed once by the driver."""
     lookups.frames()
-    work = partial(_write_part, plan.job, target, lookups, runtime, on_rows)
-    written: list[_Written] = []
+    finished: list[_Written] = []
+
+    def work(reads: tuple[Source, ...]) -> _Written:
+        part = _write_part(plan.job, target, lookups, runtime, on_rows, reads)
+        finished.append(part)
+        return part
+
     try:
-        written.extend(runtime.engine.map(work, _parts(plan, step)))
+        written = list(runtime.engine.map(work, _parts(plan, step)))
     except BaseException:
-        _discard(target, written)
+        _discard(target, finished)
         raise
     counts = sum((part.counts for part in written), RunCounts())
     change = Change(
@@ -186,6 +217,7 @@ def _write_step(
         tuple(data_file for part in written for data_file in part.files),
         replace_all=plan.output is Output.COMPLETE,
         progress=progress,
+        table_uuid=str(target.metadata.table_uuid),
         summary=counts.summary(),
     )
     return runtime.commits.commit(change).snapshot_id, counts
@@ -219,9 +251,14 @@ def _write_part(
 
 
 def _discard(target: Table, written: Sequence[_Written]) -> None:
-    for part in written:
-        for data_file in part.files:
-            target.io.delete(data_file.file_path)
+    """Delete the files of parts. What fails here is logged and left: the error that led here says more."""
+    paths = [data_file.file_path for part in written for data_file in part.files]
+    name = ".".join(target.name())
+    try:
+        with lake_errors(f"table {name}"):
+            delete_files(target.io, paths)
+    except LakeflowError as error:
+        logger.warning("data files for %s are left behind, %d at the most: %s", name, len(paths), error.message)
 
 
 def _merge_step(
@@ -240,14 +277,22 @@ def _merge_step(
             merge.write(chunk)
         counts = RunCounts(sum(source.rows for source in step.reads), merge.rows)
         for attempt in range(MERGE_ATTEMPTS):
-            merged = merge.merge(DataWriter(target, buffer_bytes=runtime.buffer_bytes))
+            merged = _merged(merge, target, runtime)
             summary = {
                 **counts.summary(),
                 "lakeflow.rows-inserted": str(merged.inserted),
                 "lakeflow.rows-updated": str(merged.updated),
                 "lakeflow.rows-superseded": str(merged.superseded),
             }
-            change = Change(plan.target, merged.add, merged.remove, base=merged.base, progress=progress, summary=summary)
+            change = Change(
+                plan.target,
+                merged.add,
+                merged.remove,
+                base=merged.base,
+                progress=progress,
+                table_uuid=str(target.metadata.table_uuid),
+                summary=summary,
+            )
             try:
                 return runtime.commits.commit(change).snapshot_id, counts
             except CommitConflict:
@@ -257,3 +302,12 @@ def _merge_step(
         raise AssertionError("the last attempt returns or raises")
     finally:
         merge.close()
+
+
+def _merged(merge: KeyedMerge, target: Table, runtime: Runtime) -> Merged:
+    writer = DataWriter(target, buffer_bytes=runtime.buffer_bytes, target_file_bytes=runtime.target_file_bytes)
+    try:
+        return merge.merge(writer)
+    except BaseException:
+        writer.abort()
+        raise

@@ -11,11 +11,15 @@ from polars.io.plugins import register_io_source
 from lakeflow.lake.catalog import Table, arrow_schema
 from lakeflow.lake.read import Split, read
 
+FRAME_BYTES = 4 << 20
+"""Polars reads some thirty frames ahead whatever their size, so memory is bounded by how large one is."""
+
 
 def scan(table: Table, splits: Sequence[Split], on_rows: Callable[[int], None] = lambda rows: None) -> pl.LazyFrame:
     """The rows of the splits, in their order, as a LazyFrame that reads a row group of one file at a time.
 
     Only the columns that the query needs are read. `on_rows` is told the rows as they are read, before any filter.
+    Where Polars asks for the first rows and a filter at once, it means the filter of the first rows.
     """
     schema = polars_schema(arrow_schema(table))
 
@@ -26,16 +30,27 @@ def scan(table: Table, splits: Sequence[Split], on_rows: Callable[[int], None] =
         for batch in read(table, splits, with_columns):
             frame = _frame(batch)
             on_rows(frame.height)
-            if predicate is not None:
-                frame = frame.filter(predicate)
             if left is not None:
                 frame = frame.head(left)
                 left -= frame.height
-            yield frame
+            for part in frame.iter_slices(_rows_a_frame(frame)):
+                yield part if predicate is None else part.filter(predicate)
             if left == 0:
                 return
 
     return register_io_source(frames, schema=schema, is_pure=True)
+
+
+def read_up_to(table: Table, splits: Sequence[Split], most_bytes: int) -> pl.DataFrame | None:
+    """The rows of the splits in memory; None where they take more than `most_bytes` there."""
+    frames = [pl.DataFrame(schema=polars_schema(arrow_schema(table)))]
+    size = 0
+    for batch in read(table, splits):
+        size += batch.nbytes
+        if size > most_bytes:
+            return None
+        frames.append(_frame(batch))
+    return pl.concat(frames)
 
 
 def polars_schema(schema: pa.Schema) -> pl.Schema:
@@ -46,6 +61,10 @@ def polars_schema(schema: pa.Schema) -> pl.Schema:
 def arrow_schema_of(frame: pl.LazyFrame) -> pa.Schema:
     """The Arrow types of a LazyFrame's rows, found without reading any."""
     return pl.DataFrame(schema=frame.collect_schema()).to_arrow().schema
+
+
+def _rows_a_frame(frame: pl.DataFrame) -> int:
+    return max(1, FRAME_BYTES * frame.height // max(1, int(frame.estimated_size())))
 
 
 def _frame(batch: pa.RecordBatch) -> pl.DataFrame:

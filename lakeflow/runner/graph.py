@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import heapq
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 
@@ -46,15 +47,28 @@ def ordered(nodes: Sequence[Node]) -> tuple[Node, ...]:
     producer = {node.writes: node for node in nodes if node.writes}
     by_name = {node.name: node for node in nodes}
     sorter: TopologicalSorter[str] = TopologicalSorter()
-    for node in sorted(nodes, key=lambda node: node.name):
+    for node in nodes:
         sorter.add(node.name, *(producer[table].name for table in node.reads if table in producer))
     try:
-        return tuple(by_name[name] for name in sorter.static_order())
+        return tuple(by_name[name] for name in _by_name(sorter))
     except CycleError as error:
         cycle = " -> ".join(error.args[1])
         raise DeclarationError(
             f"jobs form a cycle: {cycle}; a job must not read, even by way of others, what it writes"
         ) from error
+
+
+def _by_name(sorter: TopologicalSorter[str]) -> Iterator[str]:
+    """The sorter's order; of what may come next, the first by name."""
+    sorter.prepare()
+    ready = list(sorter.get_ready())
+    heapq.heapify(ready)
+    while ready:
+        name = heapq.heappop(ready)
+        yield name
+        sorter.done(name)
+        for following in sorter.get_ready():
+            heapq.heappush(ready, following)
 
 
 def chosen(nodes: Sequence[Node], names: Sequence[str]) -> tuple[Node, ...]:

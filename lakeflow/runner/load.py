@@ -37,7 +37,7 @@ def load_tables(settings: Settings) -> Declarations:
     tables: dict[str, TableSpec] = {}
     models: dict[str, ModelDeclaration] = {}
     indexes: dict[str, IndexSpec] = {}
-    for path in sorted((settings.root / TABLES).glob("**/*.sql")):
+    for path in _files(settings.root / TABLES, ".sql"):
         for statement in parse_declarations(_text_of(path), _shown(path, settings.root)):
             match statement:
                 case CreateTable():
@@ -54,7 +54,7 @@ def load_tables(settings: Settings) -> Declarations:
 def load_project(settings: Settings) -> Declarations:
     """All declarations: those of tables/*.sql and the jobs in jobs/*.py. Raises DeclarationError, naming file and line."""
     jobs: dict[str, Job] = {}
-    for path in sorted((settings.root / JOBS).glob("**/*.py")):
+    for path in _files(settings.root / JOBS, ".py"):
         for job in _jobs_in(path, settings.root):
             _declare(jobs, "job", job.name, job)
     return replace(load_tables(settings), jobs=jobs)
@@ -77,17 +77,26 @@ def _declare(there: dict[str, Declared], kind: str, name: str, declared: Declare
     there[name] = declared
 
 
+def _files(folder: Path, suffix: str) -> list[Path]:
+    """The files of a kind at any depth, but hidden ones: editors keep copies of their own there."""
+    found = sorted(folder.glob(f"**/*{suffix}"))
+    return [path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
+
+
 def _text_of(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise DeclarationError(f"{path} is not UTF-8: {error.reason} at byte {error.start}") from error
+    except OSError as error:
+        raise DeclarationError(f"{path} cannot be read: {error.strerror}") from error
 
 
 def _jobs_in(path: Path, root: Path) -> Iterator[Job]:
     module = _module_of(path, root)
-    for value in vars(module).values():
-        if isinstance(value, Job) and value.function.__module__ == module.__name__:
+    jobs = {id(value): value for value in vars(module).values() if isinstance(value, Job)}
+    for value in jobs.values():
+        if value.function.__module__ == module.__name__:
             yield replace(value, origin=Origin(_shown(path, root), value.origin.line))
 
 
@@ -103,7 +112,7 @@ def _module_of(path: Path, root: Path) -> ModuleType:
         spec.loader.exec_module(module)
     except LakeflowError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         line = _line_in(path, error)
         raise DeclarationError(
             f"{_shown(path, root)}:{line} cannot be loaded: {type(error).__name__}: {error}",
@@ -114,7 +123,7 @@ def _module_of(path: Path, root: Path) -> ModuleType:
 
 def _line_in(path: Path, error: BaseException) -> int:
     """The last line of `path` that the error passed through."""
-    if isinstance(error, SyntaxError) and error.lineno is not None:
+    if isinstance(error, SyntaxError) and error.lineno is not None and error.filename == str(path):
         return error.lineno
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
     return lines[-1] or 1 if lines else 1

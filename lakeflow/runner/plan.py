@@ -93,6 +93,10 @@ def plan_job(job: Job, request: Request, lake: Lake, commits: CommitProtocol, ca
     """
     mode = request.mode or (Mode.SNAPSHOT if request.snapshot_id or request.as_of else job.mode)
     target = request.into or job.target
+    if target in job.reads:
+        raise UsageError(
+            f"job {job.name!r} reads {target}, so it cannot write to it", next_step="name another table after --into"
+        )
     start = commits.progress(target, job.writer)
     lookups = tuple(_whole(parameter, lake.table(s.table)) for parameter, s in job.inputs.items() if isinstance(s, Lookup))
     if mode is Mode.INCREMENTAL:
@@ -163,9 +167,11 @@ def pack(splits: Sequence[Split], target_bytes: int) -> list[tuple[Split, ...]]:
     """Neighbouring splits as groups of about `target_bytes`, one split at the least: what one worker reads. Pure."""
     groups: list[tuple[Split, ...]] = []
     pending: list[Split] = []
+    size = 0
     for split in splits:
-        if pending and sum(one.bytes for one in pending) + split.bytes > target_bytes:
+        if pending and size + split.bytes > target_bytes:
             groups.append(tuple(pending))
-            pending = []
+            pending, size = [], 0
         pending.append(split)
+        size += split.bytes
     return [*groups, tuple(pending)] if pending else groups

@@ -8,21 +8,22 @@ from contextlib import contextmanager
 
 import polars as pl
 
-from lakeflow.errors import JobFailed, LakeflowError
+from lakeflow.errors import JobFailed
 from lakeflow.job import Job
 from lakeflow.models.predict import unwrap
 
 
 @contextmanager
 def user_code(job: Job) -> Iterator[None]:
-    """Run a job's function or its LazyFrame. Errors of lakeflow come out as themselves, all others as JobFailed."""
+    """Run a job's function or its LazyFrame. Errors of lakeflow come out as themselves, all others as JobFailed.
+
+    A panic of Polars, which is no Exception, is one of the others.
+    """
     try:
         yield
-    except LakeflowError:
-        raise
-    except Exception as error:
+    except (Exception, pl.exceptions.PanicException) as error:
         if (own := unwrap(error)) is not None:
-            raise own from error
+            raise own from (None if own is error else error)
         raise JobFailed(
             f"job {job.name!r} ({_place(job, error)}) failed: {_said(error)}",
             left_behind=f"{job.target}, as of the last step that was committed",
@@ -30,14 +31,15 @@ def user_code(job: Job) -> Iterator[None]:
         ) from error
 
 
-def _place(job: Job, error: Exception) -> str:
+def _place(job: Job, error: BaseException) -> str:
     """The last line of the job's own file in the trace."""
     file = job.function.__code__.co_filename
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
     return f"{job.origin.path}:{lines[-1]}" if lines else str(job.origin)
 
 
-def _said(error: Exception) -> str:
+def _said(error: BaseException) -> str:
     text = str(error).split("\n\nResolved plan until failure", maxsplit=1)[0].strip()
-    kind = "" if isinstance(error, pl.exceptions.PolarsError) else f"{type(error).__name__}: "
-    return f"{kind}{text}"
+    if isinstance(error, pl.exceptions.PolarsError):
+        return text
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -26,5 +26,11 @@ class Threads:
                 running.append(pool.submit(work, task))
                 if len(running) == self._workers:
                     yield running.popleft().result()
+                if any(_has_failed(future) for future in running):
+                    break
             while running:
                 yield running.popleft().result()
+
+
+def _has_failed(future: Future[Result]) -> bool:
+    return future.done() and future.exception() is not None
