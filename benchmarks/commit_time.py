@@ -1,77 +1,68 @@
-"""Commit time over many commits of a landing: one data file and its progress each, snapshots bounded.
-
-    python benchmarks/commit_time.py [--commits 1000] [--keep 100]
-
-Prints the median and the 95th percentile of each hundred in milliseconds, and the last hundred against the first.
-Only the commit is timed; the data file of each is written before.
-"""
+"""The time of a commit stays flat over many commits of a landing: one data file and its progress each, snapshots bounded."""
 
 from __future__ import annotations
 
-import argparse
-import os
-import platform
 import statistics
-import sys
-import tempfile
 import time
-from importlib.metadata import version
 from pathlib import Path
 
 import pyarrow as pa
 
+from benchmarks.harness import Bar, Result, Settings, in_child
+from benchmarks.projects import project_in
 from lakeflow.declare import TableSpec
-from lakeflow.lake.catalog import Lake
-from lakeflow.lake.commit import Change, Committer, Progress
+from lakeflow.lake.commit import Change, Progress
 from lakeflow.lake.write import DataWriter
 
 TABLE = "bench.commits"
+COMMITS = 1_000
 GROUP = 100
+LIMIT = 2.0
+SCHEMA = pa.schema([("id", pa.int64()), ("name", pa.string()), ("value", pa.float64())])
 
 
-def timed_commits(folder: Path, commits: int, keep: int) -> list[float]:
-    """Milliseconds of each commit."""
-    lake = Lake.open({"type": "sql", "uri": f"sqlite:///{folder}/catalog.db", "warehouse": f"file://{folder}/warehouse"})
-    table = lake.ensure(TableSpec(TABLE, pa.schema([("id", pa.int64()), ("name", pa.string()), ("value", pa.float64())])))
-    committer = Committer(lake, keep_snapshots=keep)
-    times: list[float] = []
+def run(settings: Settings) -> Result:
+    """All commits in one process, one after the other."""
+    count = max(2 * GROUP, settings.count(COMMITS))
+    walls, cpus = in_child(timed_commits, settings.place("table"), count).value
+    groups = [slice(begin, begin + GROUP) for begin in range(0, count, GROUP)]
+    medians = [statistics.median(walls[group]) for group in groups]
+    return Result(
+        title="Commits: time",
+        data=(
+            f"{count:,} commits of a landing, each of one small data file with its progress, to a table in a SQLite catalog, "
+            "with the settings that a project has by default (100 snapshots kept). Only the commit is timed; its file is "
+            "written before."
+        ),
+        columns=("commits", "median", "95th percentile", "median CPU"),
+        rows=tuple(
+            (
+                f"{group.start + 1:,} to {group.stop:,}",
+                f"{median:.1f} ms",
+                f"{sorted(walls[group])[int(len(walls[group]) * 0.95)]:.1f} ms",
+                f"{statistics.median(cpus[group]):.1f} ms",
+            )
+            for group, median in zip(groups, medians, strict=True)
+        ),
+        bars=(Bar(f"last {GROUP} over first {GROUP}, median", medians[-1] / medians[0], LIMIT, at_least=False, unit=" x"),),
+    )
+
+
+def timed_commits(folder: Path, count: int) -> tuple[list[float], list[float]]:
+    """Milliseconds of each commit, by the clock and of CPU."""
+    project = project_in(folder, {})
+    table = project.lake.ensure(TableSpec(TABLE, SCHEMA))
+    walls: list[float] = []
+    cpus: list[float] = []
     start: str | None = None
-    for number in range(commits):
+    for number in range(count):
         writer = DataWriter(table)
-        writer.write(pa.table({"id": [number], "name": [f"row {number}"], "value": [number / 2]}))
+        writer.write(pa.table([[number], [f"row {number}"], [number / 2]], schema=SCHEMA))
         end = f'{{"bench":{{"0":{number + 1}}}}}'
-        change = Change(TABLE, writer.finish(), progress=Progress("landing.bench", start, end))
-        began = time.perf_counter()
-        committer.commit(change)
-        times.append((time.perf_counter() - began) * 1000)
+        change = Change(TABLE, writer.finish(), progress=Progress("landing", start, end))
+        wall, cpu = time.perf_counter(), time.process_time()
+        project.commits.commit(change)
+        walls.append((time.perf_counter() - wall) * 1000)
+        cpus.append((time.process_time() - cpu) * 1000)
         start = end
-    return times
-
-
-def report(times: list[float], keep: int) -> str:
-    lines = [
-        f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, PyIceberg {version('pyiceberg')}",
-        f"{' '.join(sys.argv)}: SQLite catalog, {keep} snapshots kept",
-        f"{'commits':>12}  {'median ms':>9}  {'p95 ms':>7}",
-    ]
-    medians = []
-    for begin in range(0, len(times), GROUP):
-        group = times[begin : begin + GROUP]
-        medians.append(statistics.median(group))
-        p95 = sorted(group)[int(len(group) * 0.95)]
-        lines.append(f"{f'{begin + 1}-{begin + len(group)}':>12}  {medians[-1]:9.1f}  {p95:7.1f}")
-    lines.append(f"last {GROUP} against first {GROUP}: {medians[-1] / medians[0]:.2f}")
-    return "\n".join(lines)
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--commits", type=int, default=1000)
-    parser.add_argument("--keep", type=int, default=100)
-    arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        print(report(timed_commits(Path(folder), arguments.commits, arguments.keep), arguments.keep))
-
-
-if __name__ == "__main__":
-    main()
+    return walls, cpus

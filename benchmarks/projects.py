@@ -1,0 +1,49 @@
+"""Projects made for a benchmark: written as a user writes them, opened by the public names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from lakeflow import Project
+from lakeflow.config import Settings
+from lakeflow.landing.cut import Limits
+from lakeflow.landing.spec import landing_spec
+from lakeflow.landing.writer import Landing, Sizes
+from lakeflow.testing.source import ListSource
+from lakeflow.topics.formats import open_format
+from lakeflow.topics.source import Earliest
+
+WAREHOUSE = Path(".lakeflow", "warehouse")
+
+
+def project_in(folder: Path, files: Mapping[str, str]) -> Project:
+    """A project of `files`, path to text, in a folder that may hold tables already."""
+    for name, text in {"lakeflow.toml": "", **files}.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    return Project.open(folder)
+
+
+def landing_of(project: Project, table: str, source: ListSource) -> Landing:
+    """The landing of a declared table with the project's own settings, from a source other than Kafka."""
+    spec = project.declared_tables.tables[table]
+    return Landing(
+        landing_spec(spec, spec.options, _limits(project.settings)),
+        source,
+        open_format(spec.options["value.format"], spec.schema, spec.options),
+        project.lake,
+        project.commits,
+        start=Earliest(),
+        sizes=_sizes(project.settings),
+    )
+
+
+def _limits(settings: Settings) -> Limits:
+    run = settings.run
+    return Limits(run.commit_rows, run.commit_bytes, run.commit_seconds)
+
+
+def _sizes(settings: Settings) -> Sizes:
+    run = settings.run
+    return Sizes(run.buffer_bytes, run.target_file_bytes, run.poll_seconds)
