@@ -54,13 +54,6 @@ def options(
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     logging.getLogger("lakeflow").setLevel(level)
     logging.getLogger("lakeflow.topics.librdkafka").setLevel(level if verbose else logging.CRITICAL)
-    if not verbose:
-        logging.getLogger("lakeflow.topics").addFilter(_is_our_own)
-
-
-def _is_our_own(record: logging.LogRecord) -> bool:
-    """librdkafka logs each attempt at a broker; what matters of it comes as an error or a warning of lakeflow's."""
-    return "[rdkafka#" not in record.getMessage()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
