@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.chaos.processes import PATIENCE, TERMINATED, Child, judge, wait_for
+from tests.chaos.processes import TERMINATED, Child, judge, wait_for
 from tests.chaos.project import JOB_TABLES, LANDED, LANDING_TABLES, RUNS
 from tests.chaos.scene import Scene
 from tests.chaos.watch import AIMS, JUST_NOW, FolderWatch, Phase, locks_of, traces
@@ -108,8 +108,7 @@ class Track:
         self._raise_to(1)
         child = self._any_child()
         self._take_aim(child, may_be_starting=False)
-        child.process.send_signal(signal.SIGTERM)
-        child.process.wait(PATIENCE)
+        child.end()
         alone = len(self._children) == 1
         if alone and child.process.returncode == TERMINATED and (phase := self._look(child)) in UNFINISHED:
             raise AssertionError(f"{child.arguments} was asked to stop and left {phase}")
@@ -266,8 +265,7 @@ class Track:
         self._reap()
         for child in list(self._children):
             self._wait(lambda child=child: child.is_ready() or not child.is_live(), "a process to be ready")  # type: ignore[misc]
-            child.process.send_signal(signal.SIGTERM)
-            child.process.wait(PATIENCE)
+            child.end()
             self._bury(child, TERMINATED)
 
     def _commits(self) -> tuple[Path | None, ...]:

@@ -15,15 +15,17 @@ from pathlib import Path
 from types import TracebackType
 
 CLOSE_WRITE = 0x8
+MOVED_TO = 0x80
 CREATE = 0x100
 DELETE = 0x200
+WATCHED = CLOSE_WRITE | MOVED_TO | CREATE | DELETE
 _EVENT = struct.Struct("iIII")
 _BUFFER = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
 class Sign:
-    """A file of this name was created, closed after writing, or deleted."""
+    """A file of this name was created, closed after writing, moved there, or deleted."""
 
     mask: int
     pattern: str
@@ -49,7 +51,7 @@ class FolderWatch:
         self._library = ctypes.CDLL(None, use_errno=True)
         self._descriptor = self._library.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
         for folder in folders:
-            added = self._library.inotify_add_watch(self._descriptor, os.fsencode(folder), CLOSE_WRITE | CREATE | DELETE)
+            added = self._library.inotify_add_watch(self._descriptor, os.fsencode(folder), WATCHED)
             if self._descriptor < 0 or added < 0:
                 raise OSError(ctypes.get_errno(), f"inotify does not watch {folder}")
 
