@@ -205,7 +205,13 @@ class Landing:
 
     def _land(self, end: KafkaOffsets, counts: Counts) -> None:
         progress = Progress(WRITER, self._ledger, end.dumps())
-        change = Change(self._spec.table, self._writer.finish(), progress=progress, summary=counts.summary())
+        change = Change(
+            self._spec.table,
+            self._writer.finish(),
+            progress=progress,
+            summary=counts.summary(),
+            table_uuid=str(self._table.metadata.table_uuid),
+        )
         self._snapshots.append(self._commits.commit(change).snapshot_id)
         self._committed, self._ledger = end, progress.end
         self._counts += counts
