@@ -112,7 +112,7 @@ class Track:
         alone = len(self._children) == 1
         if alone and child.process.returncode == TERMINATED and (phase := self._look(child)) in UNFINISHED:
             raise AssertionError(f"{child.arguments} was asked to stop and left {phase}")
-        self._bury(child, TERMINATED)
+        self._bury(child, TERMINATED, *self._if_ending(child))
         with self._scene.lock:
             self._scene.tally.terminated[self._role.name] += 1
 
@@ -266,7 +266,11 @@ class Track:
         for child in list(self._children):
             self._wait(lambda child=child: child.is_ready() or not child.is_live(), "a process to be ready")  # type: ignore[misc]
             child.end()
-            self._bury(child, TERMINATED)
+            self._bury(child, TERMINATED, *self._if_ending(child))
+
+    def _if_ending(self, child: Child) -> tuple[int, ...]:
+        """A landing that was fenced and is on its way out handles signals no more."""
+        return (-signal.SIGTERM,) if self._role.ends_fenced and child.fenced() else ()
 
     def _commits(self) -> tuple[Path | None, ...]:
         current = self._scene.locations()
