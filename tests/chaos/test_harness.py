@@ -85,6 +85,7 @@ def test_signs_are_seen_in_their_order(tmp_path: Path) -> None:
         writer.start()
         assert watch.wait((Sign(CREATE, "a.*"), Sign(CLOSE_WRITE, "b.*")), seconds=10)
         writer.join()
+        watch.forget()
         assert not watch.wait((Sign(CREATE, "a.*"),), seconds=0.05)
 
 

@@ -188,6 +188,7 @@ class Track:
             time.sleep(self._roll.uniform(0, 1.5))
             return
         aim = self._roll.choice(list(AIMS.values()))
+        self._watch.forget()
         self._watch.wait(aim, seconds=3.0, given_up=lambda: not child.is_live() or self._scene.over.is_set())
         if self._roll.random() < 0.4:
             time.sleep(self._roll.uniform(0, 0.01))

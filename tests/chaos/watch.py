@@ -62,8 +62,10 @@ class FolderWatch:
         os.close(self._descriptor)
 
     def wait(self, signs: Iterable[Sign], seconds: float, given_up: Callable[[], bool] = lambda: False) -> bool:
-        """Wait until the signs, from now on, have come one after the other; no longer than `seconds` or `given_up()`."""
-        self._drain()
+        """Wait until the signs have come one after the other; no longer than `seconds` or `given_up()`. Whether they have.
+
+        Counted are those since the watch was made, or since `forget`.
+        """
         end = time.monotonic() + seconds
         waiting = list(signs)
         while waiting and time.monotonic() < end and not given_up():
@@ -73,7 +75,8 @@ class FolderWatch:
                     waiting.pop(0)
         return not waiting
 
-    def _drain(self) -> None:
+    def forget(self) -> None:
+        """Leave all signs that have come so far."""
         for _ in self._events():
             pass
 
