@@ -15,6 +15,7 @@ import typer
 
 from lakeflow.cli import demo, doctor, index, init, jobs, land, models, plan, query, run, runs, search, status, tables
 from lakeflow.cli.output import show_error
+from lakeflow.cli.signals import ended_by_sigterm
 from lakeflow.errors import LakeflowError, UsageError
 
 FAILED = 1
@@ -62,7 +63,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     A user's mistake shows no stack trace.
     """
     try:
-        app(arguments)
+        with ended_by_sigterm():
+            app(arguments)
     except LakeflowError as error:
         show_error(error)
         return USAGE if isinstance(error, UsageError) else FAILED
