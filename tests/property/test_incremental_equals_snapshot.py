@@ -38,7 +38,7 @@ from tests.jobs import CARRIERS, FLIGHTS, NAMES, World, flights, open_world
 from tests.lakes import query, written
 
 SHARE = settings(
-    max_examples=max(5, settings().max_examples // 4),
+    max_examples=max(5, settings().max_examples // 5),
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 TOPIC = "flights"
