@@ -17,7 +17,7 @@ def embedded(shop: Shop) -> Shop:
 def test_an_index_is_built_searched_and_kept_up_to_date(embedded: Shop) -> None:
     assert embedded.json("index", "status")[0]["state"] == "not built"
     [plan] = embedded.json("plan", "docs_index")["indexes"]
-    assert (plan["rows"], plan["rebuild"], plan["would_fail"]) == (3, "it was not built yet", False)
+    assert (plan["rows"], plan["rebuild"], plan["would_fail"]) == (3, "it was not there yet", False)
 
     [built] = embedded.json("index", "update")
     assert (built["status"], built["read"], built["written"], built["rebuilt"]) == ("done", 3, 3, True)

@@ -66,7 +66,7 @@ def test_an_index_that_is_missing_is_built(world: World, room: MemoryRoom) -> No
     head = world.append(rows((1, "a", X), (2, "b", Y)), TABLE)
     assert index_state(SPEC, room) is None
     done = update_index(SPEC, room)
-    assert (done.counts, done.rebuilt) == (UpsertCounts(read=2, inserted=2), "it was not built yet")
+    assert (done.counts, done.rebuilt) == (UpsertCounts(read=2, inserted=2), "it was not there yet")
     assert done.end is not None
     assert (done.end.snapshot_id, done.end.path) == (head, None)
     assert nearest(room, X) == [1, 2]
@@ -195,7 +195,7 @@ def test_a_table_without_a_vector_builds_nothing_and_says_so(world: World, room:
     world.append(content, TABLE)
     done = update_index(SPEC, room)
     assert (done.counts, done.end) == (UpsertCounts(), None)
-    assert done.rebuilt == f"it was not built yet, but {TABLE} holds no vector yet"
+    assert done.rebuilt == f"it was not there yet, but {TABLE} holds no vector yet"
     assert index_state(SPEC, room) is None
 
 
