@@ -96,22 +96,24 @@ def cut(splits: Sequence[Split], caps: Caps, table: Table) -> Iterator[Batch]:
     """Cut splits, in their order, into batches within the caps; a batch holds one split at the least."""
     head = position_at(table, table.current_snapshot())
     pending: list[Split] = []
+    rows = size = 0
     for index, split in enumerate(splits):
         pending.append(split)
+        rows, size = rows + split.rows, size + split.bytes
         following = splits[index + 1] if index + 1 < len(splits) else None
         if following is None:
             yield Batch(tuple(pending), head)
-        elif _full([*pending, following], caps):
+        elif _exceeded(caps, len(pending) + 1, rows + following.rows, size + following.bytes):
             partial = split.path if following.sequence == split.sequence else None
             yield Batch(tuple(pending), replace(head, sequence=split.sequence, path=partial))
-            pending = []
+            pending, rows, size = [], 0, 0
 
 
-def _full(splits: Sequence[Split], caps: Caps) -> bool:
+def _exceeded(caps: Caps, files: int, rows: int, size: int) -> bool:
     return (
-        (caps.files is not None and len(splits) > caps.files)
-        or (caps.rows is not None and sum(split.rows for split in splits) > caps.rows)
-        or (caps.bytes is not None and sum(split.bytes for split in splits) > caps.bytes)
+        (caps.files is not None and files > caps.files)
+        or (caps.rows is not None and rows > caps.rows)
+        or (caps.bytes is not None and size > caps.bytes)
     )
 
 

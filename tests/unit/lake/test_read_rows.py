@@ -13,7 +13,7 @@ from pyiceberg.types import LongType, StructType
 from lakeflow.lake.catalog import Lake
 from lakeflow.lake.commit import Change, Committer
 from lakeflow.lake.iceberg import FileReader
-from lakeflow.lake.read import BATCH_BYTES, BATCH_ROWS, read, snapshot_at, splits_at
+from lakeflow.lake.read import BATCH_BYTES, BATCH_ROWS, appended, read, snapshot_at, splits_at
 from lakeflow.lake.write import DataWriter
 from tests.lakes import NAME, append, batches_of, made, open_lake
 
@@ -101,3 +101,18 @@ def test_a_renamed_column_is_found(lake: Lake) -> None:
     with lake.table(NAME).update_schema() as update:
         update.rename_column("id", "number")
     assert [batch.column("number").to_pylist() for batch in rows_of(lake.table(NAME))] == [[0, 1, 2]]
+
+
+def test_a_null_list_of_structs_is_not_read_as_an_empty_one(tmp_path: Path) -> None:
+    lake = open_lake(tmp_path)
+    kind = pa.list_(pa.struct([("x", pa.int64())]))
+    rows = pa.table({"items": pa.array([None, [], [{"x": 1}], [None]], kind)})
+    made(lake, rows.schema)
+    append(lake, rows)
+    table = lake.table(NAME)
+    assert [value for batch in read(table, appended(table, None)) for value in batch.column(0).to_pylist()] == [
+        None,
+        [],
+        [{"x": 1}],
+        [None],
+    ]

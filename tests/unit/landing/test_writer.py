@@ -467,3 +467,10 @@ def test_a_table_that_was_dropped_is_landed_anew(site: Site) -> None:
     site.lake.drop(TABLE)
     site.land()
     assert site.ids() == [1, 2]
+
+
+def test_a_start_at_the_latest_of_an_empty_topic_is_kept(site: Site) -> None:
+    site.land(start=Latest())
+    site.add(*goods(1, 2, 3))
+    site.land(start=Latest())
+    assert site.ids() == [1, 2, 3]
