@@ -84,13 +84,17 @@ class Child:
 
     def wait(self) -> int:
         """Wait for the end; the exit code. Raises Misbehaved, with the stacks of its threads, where it does not come."""
+        self.wait_until(lambda: not self.is_live(), "its end")
+        return int(self.process.returncode)
+
+    def wait_until(self, happened: Callable[[], bool], what: str) -> None:
+        """Wait for what this process should do. Raises Misbehaved, with the stacks of its threads, where it does not."""
         try:
-            return self.process.wait(PATIENCE)
-        except subprocess.TimeoutExpired:
+            wait_for(happened, what, pause=0.02)
+        except Misbehaved as error:
             self.process.send_signal(signal.SIGABRT)
             self.process.wait()
-            said = f"lakeflow {' '.join(self.arguments)} (pid {self.pid}) did not end within {PATIENCE:g} s:\n{self.said()}"
-            raise Misbehaved(said) from None
+            raise Misbehaved(f"lakeflow {' '.join(self.arguments)} (pid {self.pid}): {error}:\n{self.said()}") from None
 
     def _state(self) -> str:
         try:

@@ -129,33 +129,41 @@ class Track:
             zombie.go_on()  # nobody can commit while it holds the catalog's lock
             self._count_zombie("held the catalog's lock")
             return
-        self._let_a_rival_commit(zombie)
+        rival = self._let_a_rival_commit(zombie)
         fenced = zombie.fenced()
         zombie.go_on()
-        outcome = self._outcome(zombie, fenced)
+        outcome = self._outcome(zombie, rival, fenced)
         self._count_zombie(f"{outcome}, stopped {phase}")
 
-    def _let_a_rival_commit(self, zombie: Child) -> None:
+    def _let_a_rival_commit(self, zombie: Child) -> Child:
         for other in self._children:
             if other is not zombie:
                 self._strike(other)
         rival = self._start(self._role.commands[0])
         before = self._commits()
         self._wait(lambda: self._commits() != before or not rival.is_live(), "a rival of a stopped process to commit")
+        return rival
 
-    def _outcome(self, zombie: Child, fenced: int) -> str:
-        """A landing must be fenced: its table went on without it. A job may have been caught with nothing in hand."""
+    def _outcome(self, zombie: Child, rival: Child, fenced: int) -> str:
+        """What became of a zombie. Of two landings one must be fenced: the rival, where the zombie was stopped before it
+        had read the table's progress. A job may have been caught with nothing in hand.
+        """
 
         def is_fenced() -> bool:
             return zombie.fenced() > fenced or not zombie.is_live()
+
+        def is_settled() -> bool:
+            return is_fenced() or rival.fenced() > 0 or not rival.is_live() or self._scene.over.is_set()
 
         if not self._role.ends_fenced:
             end = time.monotonic() + 3
             self._wait(lambda: is_fenced() or time.monotonic() > end, "a zombie job")
             return "fenced" if is_fenced() else "unharmed"
-        self._wait(is_fenced, "a zombie landing to be fenced")
+        zombie.wait_until(is_settled, "a zombie landing or its rival to be fenced")
+        if not is_fenced():
+            return "its rival fenced"
         if zombie.arguments == self._role.commands[1]:
-            self._wait(lambda: not zombie.is_live(), "a fenced landing to end")
+            zombie.wait()
             self._bury(zombie)
         return "fenced"
 
@@ -243,7 +251,10 @@ class Track:
         return self._roll.choice(self._children)
 
     def _reap(self) -> None:
+        """Bury what has ended. A landing of several tables that was fenced in one would stay, and land the others only."""
         for child in list(self._children):
+            if self._role.ends_fenced and child.fenced():
+                child.kill()
             if not child.is_live():
                 self._bury(child)
 
