@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from lakeflow.cli import output
-from lakeflow.errors import UsageError
+from lakeflow.errors import LakeflowError, UsageError
 from lakeflow.job import Job, Mode
 
 if TYPE_CHECKING:
@@ -37,7 +37,10 @@ OutputOption = Annotated[Format, typer.Option("--output", help="text for people,
 
 ModeOption = Annotated[Mode | None, typer.Option("--mode", help="Another mode than the job's own.")]
 SnapshotOption = Annotated[int | None, typer.Option("--snapshot-id", help="Read this snapshot of the job's table.")]
-AsOfOption = Annotated[datetime | None, typer.Option("--as-of", help="Read the tables as of this moment, local time.")]
+AsOfOption = Annotated[
+    datetime | None,
+    typer.Option("--as-of", help="Read the job's lf.Read tables as of this moment, local time; its lookups as of now."),
+]
 IntoOption = Annotated[str | None, typer.Option("--into", help="Write to this table in place of the job's target.")]
 
 
@@ -83,3 +86,10 @@ def check_into(into: str | None, nodes: Sequence[Node]) -> None:
     if into is not None and (len(nodes) != 1 or not isinstance(nodes[0].work, Job)):
         names = [node.name for node in nodes]
         raise UsageError(f"--into writes one job's rows to another table; {len(names)} were named: {', '.join(names)}")
+
+
+def exit_code_of(errors: Sequence[LakeflowError]) -> int:
+    """The exit code of a verb that went on past these failures: 0 without one, 2 where each is a UsageError, else 1."""
+    if not errors:
+        return 0
+    return 2 if all(isinstance(error, UsageError) for error in errors) else 1

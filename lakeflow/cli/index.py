@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lakeflow.cli.common import Format, OutputOption, ProjectOption, TargetOption, open_project, verbs
+from lakeflow.cli.common import Format, OutputOption, ProjectOption, TargetOption, exit_code_of, open_project, verbs
 from lakeflow.cli.output import note, show_error, show_rows, size_text
 from lakeflow.cli.progress import Bar
 from lakeflow.errors import LakeflowError, UnknownName
@@ -117,14 +117,13 @@ def update(project: Project, index: IndexSpec, run: Run, *, rebuild: bool = Fals
 def _each(project: Project, names: Sequence[str], output: Format, *, rebuild: bool) -> None:
     chosen = chosen_indexes(project, names)
     with project.models:
-        results = [_one(project, spec, rebuild) for spec in chosen]
-    show_rows(results, DONE, as_json=output is Format.JSON)
-    if any("error" in result for result in results):
-        raise typer.Exit(1)
+        ended = [_one(project, spec, rebuild) for spec in chosen]
+    show_rows([row for row, _ in ended], DONE, as_json=output is Format.JSON)
+    raise typer.Exit(exit_code_of([error for _, error in ended if error]))
 
 
-def _one(project: Project, spec: IndexSpec, rebuild: bool) -> dict[str, Any]:
-    """One index, recorded as a run."""
+def _one(project: Project, spec: IndexSpec, rebuild: bool) -> tuple[dict[str, Any], LakeflowError | None]:
+    """One index, recorded as a run: the row to show, and what it failed with."""
     from lakeflow.observe.runs import Run, RunLog, Status
 
     run = Run("index", spec.name, spec.table, "rebuild" if rebuild else "incremental")
@@ -136,8 +135,8 @@ def _one(project: Project, spec: IndexSpec, rebuild: bool) -> dict[str, Any]:
                 run.status = Status.EMPTY
     except LakeflowError as error:
         show_error(error)
-        return {**_result(run, rebuilt), "error": str(error)}
-    return _result(run, rebuilt)
+        return {**_result(run, rebuilt), "error": str(error)}, error
+    return _result(run, rebuilt), None
 
 
 def _result(run: Run, rebuilt: str | None) -> dict[str, Any]:

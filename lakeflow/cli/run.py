@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -17,14 +18,16 @@ from lakeflow.cli.common import (
     SnapshotOption,
     TargetOption,
     check_into,
+    exit_code_of,
     open_project,
     request_of,
 )
 from lakeflow.cli.index import update
 from lakeflow.cli.output import note, show_error, show_rows
 from lakeflow.cli.progress import Bar
+from lakeflow.cli.rounds import Patience, left_out
 from lakeflow.cli.signals import StopSignals
-from lakeflow.errors import LakeflowError, UsageError
+from lakeflow.errors import LakeflowError, Transient, UsageError
 from lakeflow.job import Job
 
 if TYPE_CHECKING:
@@ -38,6 +41,9 @@ HELP = """Run jobs and bring the indexes up to date, in the order of the graph.
 
 Incremental jobs read what was appended since their last run; --mode snapshot reads the whole table as of now, or as of
 --snapshot-id or --as-of, and replaces the target atomically. Stops when all is read; --follow stays until a signal comes.
+
+What reads the table of a job that failed is left out. --follow gives a job or index up whose failure a retry does not
+mend, or that failed in ten rounds in a row, goes on with the rest, and exits with 1 at its end, which comes where none is left.
 
 Examples:
 
@@ -73,18 +79,12 @@ def run(
     check_tables(chosen, opened.lake.names(), opened.declarations.tables)
     as_json = output is Format.JSON
     with StopSignals() as signals, opened.models:
-        results = _round(opened, chosen, request, signals)
-        while follow and not signals.requested():
-            _show_round(results, as_json)
-            signals.sleep(every or opened.settings.run.follow_seconds)
-            results = _round(opened, chosen, request, signals)
-    show_rows(results, COLUMNS, as_json=as_json)
-    if signals.requested():
-        raise typer.Exit(signals.exit_code)
-    if any("error" in result for result in results):
-        raise typer.Exit(1)
-    if not any(result["commits"] or result["read"] for result in results):
-        raise typer.Exit(exit_on_empty)
+        if follow:
+            ended, code = _follow(opened, chosen, request, signals, every or opened.settings.run.follow_seconds, as_json)
+        else:
+            ended, code = _once(opened, chosen, request, signals, exit_on_empty)
+    show_rows([one.row for one in ended], COLUMNS, as_json=as_json)
+    raise typer.Exit(code)
 
 
 def _check_request(request: Request, chosen: Sequence[Node], follow: bool) -> None:
@@ -93,39 +93,99 @@ def _check_request(request: Request, chosen: Sequence[Node], follow: bool) -> No
         raise UsageError("--follow reads what comes; --snapshot-id and --as-of read one moment")
 
 
-def _show_round(results: Sequence[dict[str, Any]], as_json: bool) -> None:
-    done = [result for result in results if result["commits"] or result["read"] or "error" in result]
-    if done:
-        show_rows(done, COLUMNS, as_json=as_json)
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a node ended in a round, as a row to show. `ran` is False where it was left out or had to wait."""
+
+    row: dict[str, Any]
+    error: LakeflowError | None = None
+    ran: bool = True
+
+    @property
+    def did_something(self) -> bool:
+        return bool(self.row["commits"] or self.row["read"] or self.error)
 
 
-def _round(project: Project, nodes: Sequence[Node], request: Request, signals: StopSignals) -> list[dict[str, Any]]:
-    """Each node once. What reads a table that a failed job should have written is left out, the rest goes on."""
-    results: list[dict[str, Any]] = []
-    stale: set[str] = set()
+def _once(
+    project: Project, nodes: Sequence[Node], request: Request, signals: StopSignals, exit_on_empty: int
+) -> tuple[list[Ended], int]:
+    """One round, and the exit code."""
+    ended = _round(project, nodes, request, signals, following=False)
+    if signals.requested():
+        return ended, signals.exit_code
+    if code := exit_code_of([one.error for one in ended if one.error]):
+        return ended, code
+    return ended, 0 if any(one.did_something for one in ended) else exit_on_empty
+
+
+def _follow(
+    project: Project, nodes: Sequence[Node], request: Request, signals: StopSignals, every: float, as_json: bool
+) -> tuple[list[Ended], int]:
+    """Rounds until a signal comes or no node is left to run. The last round, which is not shown yet, and the exit code."""
+    patience = Patience(nodes)
+    while True:
+        left = patience.left()
+        ended = _round(project, left, request, signals, following=True)
+        for one in ended:
+            if one.ran and patience.tell(one.row["name"], one.error):
+                _tell_given_up(one.row["name"], left)
+        none_is_left = patience.given_up and not patience.left()
+        if signals.requested() or none_is_left:
+            return ended, 1 if patience.given_up else signals.exit_code
+        if done := [one.row for one in ended if one.did_something]:
+            show_rows(done, COLUMNS, as_json=as_json)
+        signals.sleep(every)
+
+
+def _tell_given_up(name: str, nodes: Sequence[Node]) -> None:
+    with_it = sorted(left_out(nodes, {name}) - {name})
+    note(
+        f"{name} IS GIVEN UP until this command is started again"
+        + (f", and with it what reads its table: {', '.join(with_it)}" if with_it else "")
+    )
+
+
+def _round(project: Project, nodes: Sequence[Node], request: Request, signals: StopSignals, *, following: bool) -> list[Ended]:
+    """Each node once. What reads a table that was not brought up to date is left out, the rest goes on.
+
+    A table is not, where the job that writes it failed or was left out itself.
+    """
+    results: list[Ended] = []
+    failed: set[str] = set()
     for node in nodes:
         if signals.requested():
             break
-        if missing := stale.intersection(node.reads):
-            note(f"{node.name} is left out: {', '.join(sorted(missing))} was not brought up to date")
-            result = _left_out(node)
+        if node.name in left_out(nodes, failed):
+            stale = {other.writes for other in nodes if other.name in failed}.intersection(node.reads)
+            note(f"{node.name} is left out: {', '.join(sorted(filter(None, stale)))} was not brought up to date")
+            result = _not_run(node, "left out")
+            failed.add(node.name)
+        elif following and (missing := _missing(project, node)):
+            result = _not_run(node, f"waits for {', '.join(missing)}, not there yet")
         else:
-            result = _run_node(project, node, request, signals)
-        if "error" in result and node.writes:
-            stale.add(node.writes)
+            result = _run_node(project, node, request, signals, following=following)
+        if result.error:
+            failed.add(node.name)
         results.append(result)
     return results
 
 
-def _run_node(project: Project, node: Node, request: Request, signals: StopSignals) -> dict[str, Any]:
+def _missing(project: Project, node: Node) -> list[str]:
+    """The tables of the node that are still to be made. One that cannot be asked for is left to the run to tell of."""
+    try:
+        return [table for table in node.reads if not project.lake.exists(table)]
+    except Transient:
+        return []
+
+
+def _run_node(project: Project, node: Node, request: Request, signals: StopSignals, *, following: bool) -> Ended:
+    """One node, recorded as a run; but a round of --follow that found nothing to do is no run."""
     from lakeflow.observe.runs import Run, RunLog, Status
 
     work = node.work
-    run = Run(
-        "job" if isinstance(work, Job) else "index", node.name, request.into or node.writes or node.reads[0], "incremental"
-    )
+    run = Run(_kind(node), node.name, request.into or node.writes or node.reads[0], "incremental")
     try:
-        with RunLog(project.lake, project.commits, project.settings).recorded(run):
+        with RunLog(project.lake, project.commits, project.settings).recorded(run, even_empty=not following):
             if isinstance(work, Job):
                 _run_job(project, work, request, run, signals)
             else:
@@ -134,8 +194,8 @@ def _run_node(project: Project, node: Node, request: Request, signals: StopSigna
                 run.status = Status.EMPTY
     except LakeflowError as error:
         show_error(error)
-        return {**_result(run), "error": str(error)}
-    return _result(run)
+        return Ended({**_result(run), "error": str(error)}, error)
+    return Ended(_result(run))
 
 
 def _run_job(project: Project, job: Job, request: Request, run: Run, signals: StopSignals) -> None:
@@ -169,11 +229,9 @@ def _result(run: Run) -> dict[str, Any]:
     }
 
 
-def _left_out(node: Node) -> dict[str, Any]:
-    return {
-        "name": node.name,
-        "kind": "job" if isinstance(node.work, Job) else "index",
-        "status": "left out",
-        "read": 0,
-        "commits": 0,
-    }
+def _not_run(node: Node, status: str) -> Ended:
+    return Ended({"name": node.name, "kind": _kind(node), "status": status, "read": 0, "commits": 0}, ran=False)
+
+
+def _kind(node: Node) -> str:
+    return "job" if isinstance(node.work, Job) else "index"

@@ -98,8 +98,11 @@ class RunLog:
         self._settings = settings
 
     @contextmanager
-    def recorded(self, run: Run) -> Iterator[Run]:
-        """The block is the run: it fills in `run`, and how it ends is recorded. What it raises is raised on."""
+    def recorded(self, run: Run, *, even_empty: bool = True) -> Iterator[Run]:
+        """The block is the run: it fills in `run`, and how it ends is recorded. What it raises is raised on.
+
+        Without `even_empty`, a run that ends as `Status.EMPTY` is not recorded.
+        """
         try:
             yield run
         except BaseException as error:
@@ -108,7 +111,8 @@ class RunLog:
             raise
         finally:
             run.ended_at = datetime.now(UTC)
-            self._record(run)
+            if even_empty or run.status is not Status.EMPTY:
+                self._record(run)
 
     def _record(self, run: Run) -> None:
         try:

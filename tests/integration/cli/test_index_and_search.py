@@ -73,7 +73,7 @@ def test_an_index_without_its_table(shop: Shop) -> None:
     [status] = shop.json("index", "status")
     assert status["state"] == "waits for gold.doc_vectors, not there yet"
     ran = shop("index", "update")
-    assert ran.code == 1
+    assert ran.code == 2
     assert "gold.doc_vectors" in ran.err
 
 
