@@ -3,22 +3,37 @@
 They land before the rows of their batch, in a commit of their own with a progress of their own: up to which offset of
 each partition the table has taken the rejects of this landing. A landing that dies in between reads the batch again,
 and `DeadLetters` leaves out what the table holds already. So each reject is there once.
+
+Below that progress the table itself is asked: a declaration that changed since may reject records that it did not then.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from lakeflow.declare import TableSpec
+from lakeflow.errors import Terminal
 from lakeflow.lake.catalog import SYSTEM_NAMESPACE, Lake
 from lakeflow.lake.commit import Change, CommitProtocol, Progress
+from lakeflow.lake.read import position_at, read, splits_at
 from lakeflow.lake.write import DataWriter
+from lakeflow.landing.discard import discarded_on_error
 from lakeflow.progress import KafkaOffsets
 
 DEAD_LETTERS = f"{SYSTEM_NAMESPACE}.dead_letters"
+OWN = "#"
+"""The progress' own entry among those of the topics, which are named by letters, digits, `.`, `_` and `-`."""
+CHUNK_LETTERS = 4096
+"""Letters that are made into rows at once."""
+
+Place = tuple[str, int, int]
+"""Topic, partition, offset."""
 
 SCHEMA = pa.schema(
     [
@@ -50,44 +65,100 @@ class DeadLetter:
     error: str
 
 
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """The dead letters' progress: the rejects of all records before `offsets` are in the table.
+
+    They came after the commit `since` (a sequence number of lakeflow.dead_letters): what is older belongs to an earlier
+    table of the same name. `letters` is how many there are; it grows with each commit, so that of two landings in the
+    same place one is fenced.
+    """
+
+    offsets: KafkaOffsets = field(default_factory=KafkaOffsets)
+    since: int = 0
+    letters: int = 0
+
+    def holds(self, letter: DeadLetter) -> bool:
+        """Whether the rejects of the letter's place were taken."""
+        taken = self.offsets.next_offset(letter.topic, letter.partition)
+        return taken is not None and letter.offset < taken
+
+    def dumps(self) -> str:
+        """`{"topic":{"0":12},"#":{"letters":2,"since":7}}`."""
+        own = {"letters": self.letters, "since": self.since}
+        return json.dumps({**json.loads(self.offsets.dumps()), OWN: own}, separators=(",", ":"))
+
+    @staticmethod
+    def loads(text: str | None) -> Taken:
+        """The inverse of `dumps`; offsets alone are read too. Raises Terminal where the string is of neither form."""
+        try:
+            fields = json.loads(text or "{}")
+            own = fields.pop(OWN, {})
+            return Taken(KafkaOffsets.loads(json.dumps(fields)), int(own.get("since", 0)), int(own.get("letters", 0)))
+        except (ValueError, AttributeError, TypeError) as error:
+            raise Terminal(f"progress of dead letters is not readable: {(text or '')[:200]!r}") from error
+
+
 class DeadLetters:
     """The dead letters of one landing. The table is made when the first one is written.
 
     The progress is kept under the identity of the landed table: one that is dropped and made anew starts anew here too.
     """
 
-    def __init__(self, lake: Lake, commits: CommitProtocol, table: str, table_uuid: str) -> None:
+    def __init__(
+        self, lake: Lake, commits: CommitProtocol, table: str, table_uuid: str, *, buffer_bytes: int = 64 << 20
+    ) -> None:
         self._lake = lake
         self._commits = commits
         self._table = table
+        self._buffer_bytes = buffer_bytes
         self._writer = f"landing.{table}.{table_uuid}"
-        self._progress = KafkaOffsets.loads(commits.progress(DEAD_LETTERS, self._writer))
+        self._ledger = commits.progress(DEAD_LETTERS, self._writer)
+        self._taken = Taken.loads(self._ledger)
 
-    def write(self, letters: list[DeadLetter], upto: KafkaOffsets) -> int:
+    def write(self, letters: Sequence[DeadLetter], upto: KafkaOffsets) -> int:
         """Land the letters that the table does not hold yet, as the rejects of all records before `upto`; how many they were.
 
         Raises Fenced where another process lands the same table.
         """
-        fresh = [letter for letter in letters if self._is_fresh(letter)]
+        fresh = self._missing(letters)
         if not fresh:
             return 0
-        end = self._progress.advance((topic, part, offset - 1) for (topic, part), offset in upto.offsets.items())
         table = self._lake.ensure(TableSpec(DEAD_LETTERS, SCHEMA, comment="records that no landing could make a row of"))
-        writer = DataWriter(table)
-        writer.write(self._rows(fresh))
-        start = self._progress.dumps() if self._progress.offsets else None
-        progress = Progress(self._writer, start, end.dumps())
-        self._commits.commit(
-            Change(DEAD_LETTERS, writer.finish(), progress=progress, table_uuid=str(table.metadata.table_uuid))
-        )
-        self._progress = end
+        writer = DataWriter(table, buffer_bytes=self._buffer_bytes)
+        with discarded_on_error(writer):
+            for some in _chunks(fresh):
+                writer.write(self._rows(some))
+            files = writer.finish()
+        offsets = self._taken.offsets.advance((topic, part, offset - 1) for (topic, part), offset in upto.offsets.items())
+        since = position_at(table, table.current_snapshot()).sequence if self._ledger is None else self._taken.since
+        end = Taken(offsets, since, self._taken.letters + len(fresh))
+        progress = Progress(self._writer, self._ledger, end.dumps())
+        self._commits.commit(Change(DEAD_LETTERS, files, progress=progress, table_uuid=str(table.metadata.table_uuid)))
+        self._taken, self._ledger = end, progress.end
         return len(fresh)
 
-    def _is_fresh(self, letter: DeadLetter) -> bool:
-        taken = self._progress.next_offset(letter.topic, letter.partition)
-        return taken is None or letter.offset >= taken
+    def _missing(self, letters: Sequence[DeadLetter]) -> list[DeadLetter]:
+        again = {_place(letter) for letter in letters if self._taken.holds(letter)}
+        held = self._held(again) if again else set()
+        return [letter for letter in letters if _place(letter) not in held]
 
-    def _rows(self, letters: list[DeadLetter]) -> pa.Table:
+    def _held(self, places: set[Place]) -> set[Place]:
+        """Those of the places that this landing has a letter of in the table."""
+        table = self._lake.table(DEAD_LETTERS)
+        splits = [split for split in splits_at(table, table.current_snapshot()) if split.sequence > self._taken.since]
+        offsets = [offset for _, _, offset in places]
+        first, last = min(offsets), max(offsets)
+        held: set[Place] = set()
+        for batch in read(table, splits, ["table", "topic", "partition", "offset"]):
+            column = batch.column("offset")
+            near = pc.and_(pc.greater_equal(column, first), pc.less_equal(column, last))
+            mine = batch.filter(pc.and_(near, pc.equal(batch.column("table"), self._table)))
+            found = (mine.column(name).to_pylist() for name in ("topic", "partition", "offset"))
+            held.update(places.intersection(zip(*found, strict=True)))
+        return held
+
+    def _rows(self, letters: Sequence[DeadLetter]) -> pa.Table:
         now = datetime.now(UTC)
         stamps = [letter.timestamp * 1000 if letter.timestamp >= 0 else None for letter in letters]
         columns = {
@@ -103,3 +174,12 @@ class DeadLetters:
             "rejected_at": [now] * len(letters),
         }
         return pa.table(columns, schema=SCHEMA)
+
+
+def _place(letter: DeadLetter) -> Place:
+    return letter.topic, letter.partition, letter.offset
+
+
+def _chunks(letters: list[DeadLetter]) -> Iterator[list[DeadLetter]]:
+    for begin in range(0, len(letters), CHUNK_LETTERS):
+        yield letters[begin : begin + CHUNK_LETTERS]

@@ -18,6 +18,7 @@ from lakeflow.lake.commit import Change, CommitProtocol, Progress
 from lakeflow.lake.write import DataWriter
 from lakeflow.landing.cut import Filling, is_due, room, wait
 from lakeflow.landing.dead_letters import DeadLetter, DeadLetters
+from lakeflow.landing.discard import discarded_on_error
 from lakeflow.landing.rows import before, next_offsets, size_of, with_metadata
 from lakeflow.landing.spec import LandingSpec, OnError
 from lakeflow.progress import KafkaOffsets
@@ -143,16 +144,13 @@ class Landing:
         self._source.assign(self._begin)
         batch = _Batch()
         self._record_start()
-        try:
+        with discarded_on_error(self._writer):
             while not (stop() or batch.suspended or (not follow and self._has_caught_up())):
                 self._take(batch)
                 if is_due(batch.filling, self._spec.limits, self._clock()):
                     self._commit(batch)
                     batch = _Batch(suspended=batch.suspended)
             self._commit(batch)
-        except BaseException:
-            self._writer.abort()
-            raise
         if batch.suspended:
             raise batch.suspended
         return self.landed

@@ -1,16 +1,20 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
-from lakeflow.errors import Fenced
+from lakeflow.errors import Fenced, StorageFull, Terminal
 from lakeflow.lake.catalog import Lake
 from lakeflow.lake.commit import Committer
-from lakeflow.landing.dead_letters import DEAD_LETTERS, DeadLetter, DeadLetters
+from lakeflow.lake.write import DataWriter
+from lakeflow.landing import dead_letters
+from lakeflow.landing.dead_letters import DEAD_LETTERS, DeadLetter, DeadLetters, Taken
 from lakeflow.progress import KafkaOffsets
-from tests.lakes import query
+from tests.lakes import query, stored_files
 
 UUID = "5f0e"
 
@@ -90,6 +94,66 @@ def test_two_tables_of_one_topic_have_letters_of_their_own(lake: Lake) -> None:
 def test_a_table_made_anew_starts_anew(lake: Lake) -> None:
     letters_of(lake).write([letter(3)], upto(5))
     assert letters_of(lake, uuid="77aa").write([letter(3)], upto(5)) == 1
+
+
+def test_what_is_rejected_only_the_second_time_is_not_lost(lake: Lake) -> None:
+    letters_of(lake).write([letter(3)], upto(5))
+    tightened = letters_of(lake)
+    assert tightened.write([letter(1), letter(3), letter(4)], upto(5)) == 2
+    assert tightened.write([letter(1), letter(3), letter(4)], upto(5)) == 0
+    assert held(lake) == [("bronze.t", 0, offset) for offset in (1, 3, 4)]
+
+
+def test_a_letter_of_another_table_or_topic_at_the_same_place_is_not_taken_for_ours(lake: Lake) -> None:
+    letters_of(lake, "bronze.a").write([letter(3)], upto(5))
+    letters_of(lake, "bronze.a").write([replace(letter(2), topic="other")], KafkaOffsets({("other", 0): 5}))
+    letters_of(lake, "bronze.b").write([letter(2)], upto(5))
+    assert letters_of(lake, "bronze.a").write([letter(2)], upto(5)) == 1
+    assert letters_of(lake, "bronze.b").write([letter(3)], upto(5)) == 1
+
+
+def test_a_letter_of_an_earlier_table_is_not_taken_for_ours(lake: Lake) -> None:
+    letters_of(lake).write([letter(1)], upto(5))
+    letters_of(lake, uuid="77aa").write([letter(3)], upto(5))
+    assert letters_of(lake, uuid="77aa").write([letter(1), letter(3)], upto(5)) == 1
+    assert held(lake) == [("bronze.t", 0, offset) for offset in (1, 1, 3)]
+
+
+def test_of_two_landings_that_write_below_the_progress_the_second_is_fenced(lake: Lake) -> None:
+    letters_of(lake).write([letter(3)], upto(5))
+    first, second = letters_of(lake), letters_of(lake)
+    first.write([letter(1)], upto(5))
+    with pytest.raises(Fenced):
+        second.write([letter(2)], upto(5))
+
+
+@pytest.mark.parametrize("taken", [Taken(), Taken(upto(5), 7, 2), Taken(KafkaOffsets({("since", 0): 1}), 0, 3)])
+def test_the_progress_is_read_as_it_was_written(taken: Taken) -> None:
+    assert Taken.loads(taken.dumps()) == taken
+
+
+def test_offsets_alone_are_read_as_progress() -> None:
+    assert Taken.loads(upto(5).dumps()) == Taken(upto(5))
+    with pytest.raises(Terminal, match="not readable"):
+        Taken.loads("[1]")
+
+
+def test_letters_that_cannot_be_written_leave_no_file(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    letters_of(lake).write([letter(1)], upto(2))
+    before = stored_files(lake.table(DEAD_LETTERS))
+    write = DataWriter.write
+
+    def full(writer: DataWriter, rows: pa.Table) -> None:
+        write(writer, rows)
+        if writer.rows == 3:
+            raise StorageFull("no room")
+
+    monkeypatch.setattr(DataWriter, "write", full)
+    monkeypatch.setattr(dead_letters, "CHUNK_LETTERS", 1)
+    some = DeadLetters(lake, Committer(lake), "bronze.t", UUID, buffer_bytes=1)
+    with pytest.raises(StorageFull):
+        some.write([letter(3), letter(4), letter(5)], upto(6))
+    assert stored_files(lake.table(DEAD_LETTERS)) == before
 
 
 def test_of_two_landings_of_one_table_the_second_is_fenced(lake: Lake) -> None:

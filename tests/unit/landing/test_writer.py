@@ -9,10 +9,11 @@ import pyarrow as pa
 import pytest
 
 from lakeflow.declare import Origin, TableSpec
-from lakeflow.errors import Fenced, SchemaMismatch, SourceChanged, Suspended
+from lakeflow.errors import Fenced, SchemaMismatch, SourceChanged, StorageUnavailable, Suspended
 from lakeflow.lake.catalog import Lake
 from lakeflow.lake.commit import Committer
 from lakeflow.lake.history import ancestors
+from lakeflow.lake.write import DataWriter
 from lakeflow.landing.cut import Limits
 from lakeflow.landing.dead_letters import DEAD_LETTERS
 from lakeflow.landing.spec import landing_spec
@@ -459,6 +460,33 @@ def test_a_table_that_was_rolled_back_takes_its_records_again_and_no_letter_twic
     site.lake.table(TABLE).manage_snapshots().rollback_to_snapshot(first.snapshots[0]).commit()
     site.land()
     assert (site.ids(), site.dead()) == ([1, 3], [(0, 1), (0, 3)])
+
+
+def test_letters_of_a_tightened_declaration_below_the_progress_are_kept(site: Site) -> None:
+    site.options["on_error"] = "dead_letter"
+    site.add(good(1), BAD, good(3))
+    crashes = Crashes()
+    with crashes.survived(Plan(Where.AFTER_COMMIT, 2), site.lake):
+        site.land()
+    assert (site.dead(), site.ids()) == ([(0, 1)], [])
+    site.partitions[TOPIC, 0][0] = (None, b'{"id": "one"}', 1_357_000_000_000)  # as a tighter declaration would see it
+    assert site.land().counts == Counts(3, 1, dead_lettered=2)
+    assert (site.dead(), site.ids()) == ([(0, 0), (0, 1)], [3])
+
+
+def test_what_cannot_be_deleted_does_not_hide_why(
+    site: Site, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fails(writer: DataWriter) -> None:
+        raise StorageUnavailable("gone away")
+
+    monkeypatch.setattr(DataWriter, "abort", fails)
+    site.add(*goods(1, 2))
+    first, second = site.landing(), site.landing()
+    first.run()
+    with pytest.raises(Fenced):
+        second.run()
+    assert "data files for bronze.flights are left behind: gone away" in caplog.text
 
 
 def test_a_table_that_was_dropped_is_landed_anew(site: Site) -> None:
