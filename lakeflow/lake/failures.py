@@ -1,4 +1,4 @@
-"""What PyIceberg, SQLAlchemy and the operating system raise, as errors of the tree."""
+"""What PyIceberg, its HTTP client, SQLAlchemy and the operating system raise, as errors of the tree."""
 
 from __future__ import annotations
 
@@ -6,13 +6,21 @@ import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from pyiceberg.exceptions import RESTError, ServerError, ServiceUnavailableError
+from pyiceberg.exceptions import (
+    AuthorizationExpiredError,
+    BadRequestError,
+    ForbiddenError,
+    OAuthError,
+    RESTError,
+    UnauthorizedError,
+)
+from requests import RequestException
 from sqlalchemy.exc import DBAPIError
 
-from lakeflow.errors import CatalogUnavailable, LakeflowError, StorageFull, StorageUnavailable
+from lakeflow.errors import CatalogUnavailable, ConfigError, LakeflowError, StorageFull, StorageUnavailable, Terminal
 
 _NOT_WRITABLE = ("readonly", "read-only", "unable to open", "permission denied", "disk is full")
-_FULL = {
+_NO_ROOM_OR_RIGHT = {
     *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG),
     *(errno.EACCES, errno.EPERM, errno.EROFS),
     # A file stands where a folder is to be made.
@@ -27,7 +35,17 @@ def lake_errors(what: str) -> Iterator[None]:
         yield
     except LakeflowError:
         raise
-    except (ServerError, ServiceUnavailableError, RESTError, ConnectionError, TimeoutError) as error:
+    except (UnauthorizedError, ForbiddenError, AuthorizationExpiredError, OAuthError) as error:
+        raise ConfigError(
+            f"the catalog refuses to tell of {what}: {error}",
+            next_step="correct the credentials or the rights that [catalog] of lakeflow.toml names, then: lakeflow doctor",
+        ) from error
+    except BadRequestError as error:
+        raise Terminal(
+            f"the catalog takes the request about {what} for a bad one: {error}", next_step="lakeflow doctor"
+        ) from error
+    # A RequestException is an OSError too, and says nothing of the warehouse.
+    except (RESTError, RequestException, ConnectionError, TimeoutError) as error:
         raise CatalogUnavailable(f"the catalog did not answer about {what}: {error}", next_step="lakeflow doctor") from error
     except DBAPIError as error:
         if any(word in str(error.orig).lower() for word in _NOT_WRITABLE):
@@ -36,7 +54,7 @@ def lake_errors(what: str) -> Iterator[None]:
             f"the catalog did not answer about {what}: {error.orig}", next_step="lakeflow doctor"
         ) from error
     except OSError as error:
-        if error.errno in _FULL:
+        if error.errno in _NO_ROOM_OR_RIGHT:
             raise storage_full(what, str(error)) from error
         raise StorageUnavailable(f"the warehouse did not answer about {what}: {error}", next_step="lakeflow doctor") from error
 

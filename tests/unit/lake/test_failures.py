@@ -6,6 +6,7 @@ import errno
 import os
 import resource
 import signal
+import socket
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,8 +16,20 @@ from typing import Any
 import pyarrow as pa
 import pytest
 from pyiceberg.catalog import load_catalog
-from pyiceberg.exceptions import ServerError, ServiceUnavailableError
+from pyiceberg.exceptions import (
+    AuthorizationExpiredError,
+    BadRequestError,
+    CommitStateUnknownException,
+    ForbiddenError,
+    OAuthError,
+    ServerError,
+    ServiceUnavailableError,
+    TooManyRequestsError,
+    UnauthorizedError,
+)
 from pyiceberg.io.pyarrow import PyArrowFileIO
+from requests.exceptions import ChunkedEncodingError, ConnectTimeout, HTTPError
+from requests.exceptions import ConnectionError as RequestsConnectionError
 from sqlalchemy.exc import IntegrityError, OperationalError
 
 from lakeflow.declare import PartitionField, TableSpec
@@ -28,12 +41,14 @@ from lakeflow.errors import (
     SchemaMismatch,
     StorageFull,
     StorageUnavailable,
+    Terminal,
     UnknownName,
 )
 from lakeflow.lake.catalog import Lake
 from lakeflow.lake.commit import Change, Committer, Progress
 from lakeflow.lake.failures import lake_errors
 from lakeflow.lake.write import DataWriter
+from lakeflow.retry import Backoff
 from tests.lakes import NAME, id_rows, ids, made, open_lake, path_of, stored_files, written
 
 
@@ -53,6 +68,17 @@ TOLD: list[tuple[Exception, type[LakeflowError]]] = [
     (TimeoutError("timed out"), CatalogUnavailable),
     (ServiceUnavailableError("503"), CatalogUnavailable),
     (ServerError("500"), CatalogUnavailable),
+    (TooManyRequestsError("429"), CatalogUnavailable),
+    (CommitStateUnknownException("504"), CatalogUnavailable),
+    (RequestsConnectionError("connection refused"), CatalogUnavailable),
+    (ConnectTimeout("timed out"), CatalogUnavailable),
+    (ChunkedEncodingError("broken off"), CatalogUnavailable),
+    (HTTPError("502"), CatalogUnavailable),
+    (UnauthorizedError("401"), ConfigError),
+    (ForbiddenError("403"), ConfigError),
+    (AuthorizationExpiredError("419"), ConfigError),
+    (OAuthError("invalid_client"), ConfigError),
+    (BadRequestError("400"), Terminal),
     (from_sqlite("database is locked"), CatalogUnavailable),
     (from_sqlite("attempt to write a readonly database"), StorageFull),
     (from_sqlite("unable to open database file"), StorageFull),
@@ -66,6 +92,14 @@ def test_each_failure_is_told_with_its_thing_and_a_next_step(raised: Exception, 
         raise raised
     assert caught.value.__cause__ is raised
     assert caught.value.next_step
+
+
+def test_a_rest_catalog_on_a_closed_port_is_a_catalog_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lakeflow.lake.catalog.OPEN_BACKOFF", Backoff(attempts=1))
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        with pytest.raises(CatalogUnavailable, match="the catalog did not answer about its tables"):
+            Lake.open({"type": "rest", "uri": f"http://127.0.0.1:{held.getsockname()[1]}"})
 
 
 def test_errors_of_the_tree_pass_unchanged() -> None:
