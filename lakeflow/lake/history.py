@@ -38,8 +38,8 @@ def ancestors(metadata: TableMetadata) -> Iterator[Snapshot]:
         snapshot = None if snapshot.parent_snapshot_id is None else by_id.get(snapshot.parent_snapshot_id)
 
 
-def progress_in(metadata: TableMetadata, writer: str) -> str | None:
-    """The writer's progress; None where it has made none.
+def progress_in(metadata: TableMetadata, writer: str, table: str | None = None) -> str | None:
+    """The writer's progress; None where it has made none. `table` is the name for the message, where it is known.
 
     Raises SourceChanged where the table was rolled back so far that no kept snapshot tells the progress.
     """
@@ -58,10 +58,11 @@ def progress_in(metadata: TableMetadata, writer: str) -> str | None:
         return None
     if _rolled_back(written_at, oldest):
         raise SourceChanged(
-            f"the table was rolled back behind a commit of {writer}, and the snapshots that held its progress before that "
-            "have expired: what it should read again cannot be told",
+            f"table {table or metadata.location} was rolled back behind a commit of {writer}, and the snapshots that held its "
+            "progress before that have expired: what it should read again cannot be told",
             left_behind="the table, as it was rolled back to",
-            next_step="drop the table and run again from the start, or roll forward again",
+            next_step="roll the table forward again, or take it away and start anew: "
+            f"lakeflow tables drop {table or 'NAME'} --yes",
         )
     return metadata.properties.get(PROGRESS + writer)
 
@@ -193,13 +194,13 @@ def check_readable_from(metadata: TableMetadata, position: SnapshotPosition, tab
     the position that is no append, or where that can no longer be told.
     """
     if position.table_uuid != str(metadata.table_uuid):
-        raise _changed(f"table {table} was dropped and made anew since it was last read")
+        raise _changed(table, f"table {table} was dropped and made anew since it was last read")
     for snapshot in ancestors(metadata):
         if snapshot.snapshot_id == position.snapshot_id:
             return
         if (snapshot.sequence_number or 0) > position.sequence and not _is_append(snapshot):
             operation = snapshot.summary.operation.value if snapshot.summary else "unknown"
-            raise _changed(f"snapshot {snapshot.snapshot_id} of table {table} is no append but {operation!r}")
+            raise _changed(table, f"snapshot {snapshot.snapshot_id} of table {table} is no append but {operation!r}")
     _check_expired(metadata, position, table)
 
 
@@ -210,17 +211,19 @@ def _check_expired(metadata: TableMetadata, position: SnapshotPosition, table: s
     if not line and position.sequence == 0:
         return
     if elsewhere or not line or (line[-1].sequence_number or 0) <= position.sequence:
-        raise _changed(f"table {table} was rolled back behind snapshot {position.snapshot_id}, which was read already")
+        raise _changed(table, f"table {table} was rolled back behind snapshot {position.snapshot_id}, which was read already")
     if position.sequence < _known_appends_since(metadata, line[-1]):
         raise _changed(
+            table,
             f"snapshot {position.snapshot_id} of table {table}, up to which it was read, has expired, and one of the expired "
-            "snapshots after it may have been no append"
+            "snapshots after it may have been no append",
         )
 
 
-def _changed(message: str) -> SourceChanged:
+def _changed(table: str, message: str) -> SourceChanged:
     return SourceChanged(
         f"{message}; an incremental run would miss or repeat rows",
         left_behind="the target, as of the last run",
-        next_step="lakeflow run JOB --mode snapshot, which reads the table whole and goes on from there",
+        next_step=f"lakeflow jobs graph shows which job reads {table}; lakeflow run that job with --mode snapshot, "
+        "which reads the table whole and goes on from there",
     )

@@ -183,8 +183,9 @@ class TestProgress:
     @pytest.mark.parametrize("keeps_parent", [False, True])
     def test_a_rollback_to_where_it_has_expired_is_refused(self, keeps_parent: bool) -> None:
         metadata = expired(table(by("a", 1), plain(2), by("a", 3)), [1], keeps_parent=keeps_parent)
-        with pytest.raises(SourceChanged, match="rolled back behind a commit of a"):
-            progress_in(rolled_back(metadata, 2), "a")
+        with pytest.raises(SourceChanged, match=r"table gold\.late was rolled back behind a commit of a") as caught:
+            progress_in(rolled_back(metadata, 2), "a", "gold.late")
+        assert "lakeflow tables drop gold.late --yes" in (caught.value.next_step or "")
 
     def test_it_stays_refused_when_others_go_on_from_there(self) -> None:
         metadata = expired(table(by("a", 1), plain(2), by("a", 3)), [1])
@@ -300,8 +301,10 @@ class TestReadableFrom:
             self.check(table(), at(1))
 
     def test_a_rollback_behind_the_position(self) -> None:
-        with pytest.raises(SourceChanged, match="rolled back behind snapshot 20"):
+        with pytest.raises(SourceChanged, match=r"table (\S+) was rolled back behind snapshot 20") as caught:
             self.check(rolled_back(table(plain(1), plain(2)), 1), at(2))
+        name = str(caught.value).split()[1]
+        assert (caught.value.next_step or "").startswith(f"lakeflow jobs graph shows which job reads {name}; ")
 
     def test_a_rollback_behind_the_position_whose_snapshot_is_gone(self) -> None:
         metadata = went_on(rolled_back(table(plain(1), plain(2)), 1), plain(3))
