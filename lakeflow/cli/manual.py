@@ -24,7 +24,7 @@ verbs: run `python -m lakeflow.cli.manual > docs/cli.md` after a change there.)
 | --- | --- |
 | `--project DIR` | the project's folder, in place of the nearest one with a `lakeflow.toml` |
 | `--target NAME` | run against the `[target.NAME]` of `lakeflow.toml` |
-| `--output text\\|json` | text for people, or JSON: one document; `query`: an object a line; `run --follow`: one document a round |
+| `--output text\\|json` | text, or JSON: one document; `query`: an object a line; `run --follow`: one document a round |
 | `-v`, `-vv` | more log lines; stands before the verb: `lakeflow -v land` |
 
 Data goes to stdout; logs, progress and errors go to stderr. A progress bar is shown on a terminal alone, and a question
