@@ -127,7 +127,8 @@ def _check_free(target: str, job: Job, lake: Lake) -> None:
     """That a job which has not written the target yet may. Raises UsageError where it is somebody else's."""
     if target.partition(".")[0] == SYSTEM_NAMESPACE:
         raise UsageError(f"job {job.name!r} cannot write to {target}: the tables of {SYSTEM_NAMESPACE} are lakeflow's own")
-    others = writers_in(lake.table(target).metadata) if lake.exists(target) else ()
+    writers = writers_in(lake.table(target).metadata) if lake.exists(target) else ()
+    others = [writer for writer in writers if writer != job.writer]  # itself, where a rival's first commit came just now
     if others:
         raise UsageError(
             f"table {target} holds the rows of {', '.join(others)}; job {job.name!r} would repeat or replace them",
