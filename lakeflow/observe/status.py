@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from lakeflow.errors import SourceChanged
+from lakeflow.errors import LakeflowError, SourceChanged
 from lakeflow.job import Job, Mode, Read
 from lakeflow.lake.catalog import Lake
 from lakeflow.lake.commit import CommitProtocol
@@ -37,15 +37,39 @@ class Standing:
 
 
 def standings(project: Project, *, timeout: float) -> Iterator[Standing]:
-    """Landings, then jobs and indexes in the order of the graph. Brokers get `timeout` seconds for an answer, once."""
-    landed = [spec for spec in project.declared_tables.tables.values() if is_landed(spec)]
-    for plan in plan_landings(landed, project.settings, project.lake, project.commits, timeout=timeout):
-        yield landing_standing(plan, project.lake)
+    """Landings, then jobs and indexes in the order of the graph. Brokers get `timeout` seconds for an answer, once.
+
+    What cannot be told, for its table cannot be read, says why as its state. Raises CatalogUnavailable, ConfigError where
+    the catalog cannot be opened at all.
+    """
+    lake = project.lake
+    yield from _landings(project, timeout)
     for node in project.nodes:
-        if isinstance(node.work, Job):
-            yield job_standing(node.work, project.lake, project.commits)
-        else:
-            yield index_standing(plan_index(node.work, project.index_room))
+        try:
+            if isinstance(node.work, Job):
+                yield job_standing(node.work, lake, project.commits)
+            else:
+                yield index_standing(plan_index(node.work, project.index_room))
+        except LakeflowError as error:
+            kind = "job" if isinstance(node.work, Job) else "index"
+            yield _not_told(kind, node.name, node.writes or node.reads[0], error)
+
+
+def _landings(project: Project, timeout: float) -> Iterator[Standing]:
+    """Each landing. After one that cannot be told the plan of the others is begun anew, brokers and all."""
+    left = [spec for spec in project.declared_tables.tables.values() if is_landed(spec)]
+    while left:
+        try:
+            for plan in plan_landings(tuple(left), project.settings, project.lake, project.commits, timeout=timeout):
+                yield landing_standing(plan, project.lake)
+                left.pop(0)
+        except LakeflowError as error:
+            spec = left.pop(0)
+            yield _not_told("landing", spec.name, spec.name, error)
+
+
+def _not_told(kind: str, name: str, table: str, error: LakeflowError) -> Standing:
+    return Standing(kind, name, table, f"cannot be told: {error.message}")
 
 
 def landing_standing(plan: LandingPlan, lake: Lake) -> Standing:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from lakeflow.declare import IndexSpec
-from lakeflow.errors import LakeflowError, SourceChanged
+from lakeflow.errors import SourceChanged, Terminal
 from lakeflow.index.vectors import IndexState, check_identity
 from lakeflow.lake.read import appended
 from lakeflow.runner.indexing import IndexRoom, identity_of, index_state
@@ -42,7 +42,7 @@ class IndexPlan:
 
 
 def plan_index(spec: IndexSpec, room: IndexRoom) -> IndexPlan:
-    """What `update_index` would do now. Raises CatalogUnavailable, StorageUnavailable."""
+    """What `update_index` would do now. Raises CatalogUnavailable, StorageUnavailable: these refuse nothing for good."""
     state = index_state(spec, room)
     if not room.lake.exists(spec.table):
         return IndexPlan(spec, state, table_exists=False)
@@ -55,7 +55,7 @@ def plan_index(spec: IndexSpec, room: IndexRoom) -> IndexPlan:
     except SourceChanged as change:
         rebuild = change.message
         splits = appended(table, None)
-    except LakeflowError as error:
+    except Terminal as error:
         return IndexPlan(spec, state, table_exists=True, refused=error.message)
     if state is None and splits:
         rebuild = "it was not there yet"

@@ -173,6 +173,18 @@ class TestRunsAndStatus:
         assert (status["large"]["state"], status["large"]["behind"]) == ("never ran", 4)
         assert status["large"]["updated"] is None
 
+    def test_a_table_that_cannot_be_read_is_told_of_beside_the_others(self, stocked: Shop) -> None:
+        catalog = stocked.project.lake.catalog
+        catalog.create_table("bronze.docs", lakes.ID_SCHEMA, properties={"format-version": "1"})
+        for file in lakes.path_of(catalog.load_table("bronze.orders").location()).rglob("*.metadata.json"):
+            file.unlink()
+        status = {one["name"]: one for one in stocked.json("status")}
+        assert "format version 1" in status["embed"]["state"]
+        assert status["bronze.orders"]["state"].startswith("cannot be told: the warehouse did not answer")
+        assert status["large"]["state"].startswith("cannot be told: the warehouse did not answer")
+        assert status["totals"]["state"] == "waits for gold.large, not there yet"
+        assert status["docs_index"]["state"] == "waits for gold.doc_vectors, not there yet"
+
 
 class TestPlan:
     def test_a_plan_of_nothing_changes_nothing(self, shop: Shop) -> None:
