@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from lakeflow.config import Settings, fill
+from lakeflow.config import Settings
 from lakeflow.declare import TableSpec
 from lakeflow.lake.catalog import Lake
 from lakeflow.lake.commit import CommitProtocol
-from lakeflow.landing.cut import Limits
-from lakeflow.landing.spec import landing_spec
+from lakeflow.landing.plan import declared_landing, group_name
 from lakeflow.landing.writer import Counts, Landing, Sizes
 from lakeflow.topics.formats import open_format
 from lakeflow.topics.kafka import KafkaSource
@@ -30,15 +29,15 @@ def open_landing(
     SourceUnavailable where no broker answers, SchemaMismatch where the table exists with other columns.
     """
     run = settings.run
-    options = fill(table.options, settings.environment, str(table.origin))
-    spec = landing_spec(table, options, Limits(run.commit_rows, run.commit_bytes, run.commit_seconds))
-    decoder = open_format(spec.value_format, table.schema, options)
-    start = start_of(options)
+    spec = declared_landing(table, settings)
+    decoder = open_format(spec.value_format, table.schema, spec.options)
+    start = start_of(spec.options)
     source = KafkaSource(
         {**settings.kafka_options(), **spec.properties},
         (spec.topic,),
-        group=f"lakeflow.{settings.project.name}.{table.name}",
+        group_name(table, settings),
         request_timeout=run.connect_seconds,
+        poll_bytes=run.buffer_bytes,
     )
     try:
         landing = Landing(

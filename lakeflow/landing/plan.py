@@ -61,6 +61,11 @@ def declared_landing(table: TableSpec, settings: Settings) -> LandingSpec:
     return landing_spec(table, options, Limits(run.commit_rows, run.commit_bytes, run.commit_seconds))
 
 
+def group_name(table: TableSpec, settings: Settings) -> str:
+    """The consumer group that shows the lag of a table's landing."""
+    return f"lakeflow.{settings.project.name}.{table.name}"
+
+
 def committed_offsets(spec: LandingSpec, commits: CommitProtocol) -> KafkaOffsets:
     """The table's progress in its topic, without topics that it was landed from before."""
     progress = KafkaOffsets.loads(commits.progress(spec.table, WRITER))
@@ -112,9 +117,8 @@ def _parts(
         raise away[servers]
     start = start_of(spec.options)
     committed = committed_offsets(spec, commits)
-    group = f"lakeflow.{settings.project.name}.{spec.table}"
     try:
-        with KafkaSource(options, (spec.topic,), group, request_timeout=timeout) as source:
+        with KafkaSource(options, (spec.topic,), group_name(spec.declared, settings), request_timeout=timeout) as source:
             bounds = source.bounds()
             at = source.offsets_at(start.milliseconds) if isinstance(start, AtTimestamp) and not committed.offsets else None
     except SourceUnavailable as error:

@@ -56,11 +56,6 @@ def next_offsets(records: Records) -> dict[TopicPartition, int]:
     return after | {place: max(end, after.get(place, 0)) for place, end in records.ends.items()}
 
 
-def size_of(records: Records) -> int:
-    """Bytes of the values and keys."""
-    return sum(map(len, filter(None, records.values))) + sum(map(len, filter(None, records.keys)))
-
-
 def before(records: Records, first: Mapping[TopicPartition, int]) -> Records:
     """The records whose partition is not in `first`, or whose offset is below the one given there."""
     keep = [

@@ -19,11 +19,21 @@ from lakeflow.lake.write import DataWriter
 from lakeflow.landing.cut import Filling, is_due, room, wait
 from lakeflow.landing.dead_letters import DeadLetter, DeadLetters
 from lakeflow.landing.discard import discarded_on_error
-from lakeflow.landing.rows import before, next_offsets, size_of, with_metadata
+from lakeflow.landing.rows import before, next_offsets, with_metadata
 from lakeflow.landing.spec import LandingSpec, OnError
 from lakeflow.progress import KafkaOffsets
 from lakeflow.topics.formats.format import Decoded, Format, Reject
-from lakeflow.topics.source import AtTimestamp, Earliest, GroupSource, Records, Source, Start, TopicPartition, start_offsets
+from lakeflow.topics.source import (
+    AtTimestamp,
+    Earliest,
+    GroupSource,
+    Records,
+    Source,
+    Start,
+    TopicPartition,
+    size_of,
+    start_offsets,
+)
 
 logger = logging.getLogger("lakeflow.landing")
 

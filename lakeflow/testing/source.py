@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import overload
 
-from lakeflow.errors import SourceChanged, UnknownName
+from lakeflow.errors import LakeflowError, SourceChanged, UnknownName
 from lakeflow.progress import KafkaOffsets
-from lakeflow.topics.source import Bounds, Offsets, Records, TopicPartition
+from lakeflow.topics.source import Bounds, Offsets, Records, TopicPartition, size_of
 
 Row = tuple[bytes | None, bytes | None, int]
 """Key, value, timestamp in ms since the epoch."""
@@ -45,6 +45,7 @@ class ListSource:
 
     `crash_after` records the next poll raises Crash. The polls whose numbers (from 0) are in `pauses` give nothing.
     `begins` are the first offsets that are kept, 0 where not given. `topics` names topics that must be there.
+    `poll_bytes` is what a poll gives at the most, and one record more. `away` has an error for calls of `bounds` by number.
     `acknowledged` is the last progress that was acknowledged, `closed` whether `close` was called.
     """
 
@@ -56,12 +57,17 @@ class ListSource:
         pauses: Collection[int] = (),
         begins: Offsets | None = None,
         topics: Sequence[str] = (),
+        poll_bytes: int | None = None,
+        away: Mapping[int, LakeflowError] | None = None,
     ) -> None:
         self._partitions = partitions
         self._crash_after = crash_after
         self._pauses = pauses
         self._begins = begins or {}
         self._topics = topics
+        self._poll_bytes = poll_bytes
+        self._away = away or {}
+        self._asked = 0
         self._next: dict[TopicPartition, int] = {}
         self._ended: set[TopicPartition] = set()
         self._polls = 0
@@ -70,6 +76,9 @@ class ListSource:
         self.closed = False
 
     def bounds(self) -> Mapping[TopicPartition, Bounds]:
+        number, self._asked = self._asked, self._asked + 1
+        if number in self._away:
+            raise self._away[number]
         known = {topic for topic, _ in self._partitions}
         for topic in self._topics:
             if topic not in known:
@@ -97,7 +106,8 @@ class ListSource:
         ends: dict[TopicPartition, int] = {}
         records = Records(ends=ends)
         for place in list(self._next):
-            self._take(place, limit - len(records), records, ends)
+            if self._poll_bytes is None or size_of(records) < self._poll_bytes:
+                self._take(place, limit - len(records), records, ends)
         self._handed_out += len(records)
         return records
 
@@ -109,6 +119,8 @@ class ListSource:
                 f"valid: {self._begins.get(place, 0)} to {len(rows)}"
             )
         taken = rows[offset : offset + limit]
+        if self._poll_bytes is not None:
+            taken = _first_bytes(taken, self._poll_bytes - size_of(records))
         after = offset + len(taken)
         if taken:
             del self._next[place]  # to the end of the queue
@@ -130,6 +142,15 @@ class ListSource:
 
     def acknowledge(self, progress: KafkaOffsets) -> None:
         self.acknowledged = progress
+
+
+def _first_bytes(rows: Sequence[Row], most: int) -> Sequence[Row]:
+    """The first rows up to the one whose key and value pass `most` bytes."""
+    for place, (key, value, _) in enumerate(rows):
+        most -= len(key or b"") + len(value or b"")
+        if most <= 0:
+            return rows[: place + 1]
+    return rows
 
 
 def _append(records: Records, place: TopicPartition, offset: int, rows: Sequence[Row]) -> None:

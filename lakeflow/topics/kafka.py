@@ -21,7 +21,7 @@ from confluent_kafka import TopicPartition as Place
 from lakeflow.errors import ConfigError, LakeflowError, SourceChanged, SourceUnavailable, Terminal, UnknownName
 from lakeflow.progress import KafkaOffsets
 from lakeflow.topics.kafka_settings import brokers, consumer_settings, without_secrets
-from lakeflow.topics.source import Bounds, Offsets, Records, TopicPartition
+from lakeflow.topics.source import Bounds, Offsets, Records, TopicPartition, size_of
 
 LOG = logging.getLogger("lakeflow.topics")
 CLIENT_LOG = logging.getLogger("lakeflow.topics.librdkafka")
@@ -29,6 +29,8 @@ CLIENT_LOG = logging.getLogger("lakeflow.topics.librdkafka")
 
 CONSUME_AT_ONCE = 1000
 """Messages a call to librdkafka: more of them alive at once are slower to collect than they save in calls."""
+LARGE_RECORD = 1 << 20
+"""Bytes of a record that is not known yet: as large as brokers take without being told to."""
 SLICE = 0.1
 """Seconds that librdkafka may wait by itself: no signal is seen meanwhile."""
 
@@ -49,8 +51,9 @@ class KafkaSource:
     """Source and GroupSource over `topics`.
 
     `settings` is [kafka], handed to librdkafka with what lakeflow owns added; `group` shows the lag. `request_timeout`
-    bounds in seconds what waits for an answer, `patience` how long all brokers may be away while polling.
-    `headers` says whether records come with theirs. Raises ConfigError for settings that librdkafka or lakeflow refuses.
+    bounds in seconds what waits for an answer, `patience` how long all brokers may be away while polling, `poll_bytes` what
+    a poll gives. `headers` says whether records come with theirs. Raises ConfigError for settings that librdkafka or
+    lakeflow refuses.
     """
 
     def __init__(
@@ -62,6 +65,7 @@ class KafkaSource:
         headers: bool = False,
         request_timeout: float = 10.0,
         patience: float = 60.0,
+        poll_bytes: int = 64 << 20,
     ) -> None:
         self._settings = dict(settings)
         self._topics = tuple(topics)
@@ -69,6 +73,8 @@ class KafkaSource:
         self._headers = headers
         self._request_timeout = request_timeout
         self._patience = patience
+        self._poll_bytes = poll_bytes
+        self._record_bytes = LARGE_RECORD
         self._away_since: float | None = None
         self._failure: KafkaError | None = None
         self._closed = False
@@ -109,26 +115,34 @@ class KafkaSource:
         deadline = time.monotonic() + timeout
         ends: dict[TopicPartition, int] = {}
         records = Records(headers=[] if self._headers else None, ends=ends)
-        while len(records) < limit:
+        size = 0
+        while len(records) < limit and size < self._poll_bytes:
+            most = min(CONSUME_AT_ONCE, limit - len(records), (self._poll_bytes - size) // self._record_bytes + 1)
             with _no_collection():
-                came = self._take(records, ends, limit, 0.0)
-            if came:
+                came = self._take(records, ends, most, 0.0)
+            if came is not None:
+                size += came
                 continue
             if records.offsets or ends or time.monotonic() >= deadline:
                 break
             self._check_failure()
-            self._take(records, ends, limit, min(SLICE, _left(deadline)))
+            size += self._take(records, ends, most, min(SLICE, _left(deadline))) or 0
         if not records.offsets:
             self._check_failure()
         return records
 
-    def _take(self, records: Records, ends: dict[TopicPartition, int], limit: int, wait: float) -> bool:
-        messages = self._consumer.consume(min(CONSUME_AT_ONCE, limit - len(records)), wait)
+    def _take(self, records: Records, ends: dict[TopicPartition, int], most: int, wait: float) -> int | None:
+        """Adds `most` messages that have come to `records`, and gives their bytes; None where there are none."""
+        messages = self._consumer.consume(most, wait)
         if not messages:
-            return False
+            return None
         self._away_since = None
+        before = len(records)
         self._append(records, messages, ends)
-        return True
+        size = size_of(records, before)
+        if len(records) > before:
+            self._record_bytes = max(1, size // (len(records) - before))
+        return size
 
     def close(self) -> None:
         if not self._closed:

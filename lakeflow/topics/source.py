@@ -39,6 +39,11 @@ class Records:
         return len(self.offsets)
 
 
+def size_of(records: Records, begin: int = 0) -> int:
+    """Bytes of the values and keys of the records from the place `begin` on."""
+    return sum(map(len, filter(None, records.values[begin:]))) + sum(map(len, filter(None, records.keys[begin:])))
+
+
 @dataclass(frozen=True, slots=True)
 class Bounds:
     """A partition's records at one moment: `begin` is the first offset that is kept, `end` the next to be written."""
@@ -63,6 +68,9 @@ class Source(Protocol):
 
     def poll(self, limit: int, timeout: float) -> Records:
         """At most `limit` records; waits `timeout` seconds at most for the first, and gives none after that.
+
+        Stops early where keys and values pass the bytes that the source was made to give at once; records of one size go
+        past them by one record at the most, once the source has seen the size.
 
         Raises SourceChanged where an assigned offset is no longer, or not yet, in its partition (it never moves to
         another by itself) and SourceUnavailable where the brokers have been away for longer than the source bears.

@@ -11,10 +11,11 @@ from lakeflow.progress import KafkaOffsets
 from lakeflow.testing.source import ListSource, Row
 from lakeflow.topics.embedded import EmbeddedBroker
 from lakeflow.topics.kafka import KafkaSource
-from lakeflow.topics.source import Bounds, GroupSource, Records, Source, TopicPartition
+from lakeflow.topics.source import Bounds, GroupSource, Records, Source, TopicPartition, size_of
 
 PARTITIONS = 2
 TIMEOUT = 10.0
+POLL_BYTES = 500_000
 
 Content = Mapping[TopicPartition, Sequence[Row]]
 Make = Callable[[str, Content], Source]
@@ -38,11 +39,11 @@ def make(request: pytest.FixtureRequest, broker: EmbeddedBroker) -> Iterator[Mak
             broker.create(name)
             broker.produce(name, [(key, value, partition, stamp) for key, value, stamp in content[name, partition]])
         settings = {"bootstrap.servers": broker.bootstrap}
-        opened.append(KafkaSource(settings, [topic], "land.test", request_timeout=TIMEOUT))
+        opened.append(KafkaSource(settings, [topic], "land.test", request_timeout=TIMEOUT, poll_bytes=POLL_BYTES))
         return opened[-1]
 
     def on_lists(topic: str, content: Content) -> Source:
-        opened.append(ListSource(content, topics=[topic]))
+        opened.append(ListSource(content, topics=[topic], poll_bytes=POLL_BYTES))
         return opened[-1]
 
     yield on_kafka if request.param == "kafka" else on_lists
@@ -158,6 +159,17 @@ def test_a_large_record_comes_whole(make: Make, topic: str) -> None:
     source = make(topic, {(topic, 0): [(b"k", large, 1)], (topic, 1): []})
     source.assign({(topic, 0): 0})
     assert places(read(source, 1)) == [(topic, 0, 0, large)]
+
+
+def test_a_poll_gives_the_bytes_it_may_and_one_record_more(make: Make, topic: str) -> None:
+    content = {(topic, 0): [(b"k", bytes(99_999), 1)] * 20, (topic, 1): [(b"k", bytes(99_999), 1)] * 20}
+    source = make(topic, content)
+    source.assign({(topic, 0): 0, (topic, 1): 0})
+
+    polled = read(source, 40, limit=1000)
+
+    assert sum(map(len, polled)) == 40
+    assert max(map(size_of, polled)) < POLL_BYTES + 200_000
 
 
 def test_acknowledging_and_closing_twice_do_no_harm(make: Make, topic: str) -> None:

@@ -6,9 +6,9 @@ import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lakeflow.landing.rows import before, next_offsets, size_of, with_metadata
+from lakeflow.landing.rows import before, next_offsets, with_metadata
 from lakeflow.landing.spec import METADATA_COLUMNS
-from lakeflow.topics.source import Records, TopicPartition
+from lakeflow.topics.source import Records, TopicPartition, size_of
 
 PLACES = [("a", 0), ("a", 1)]
 
