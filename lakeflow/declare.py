@@ -29,6 +29,9 @@ class Origin:
 
 UNKNOWN = Origin()
 
+SYSTEM_NAMESPACE = "lakeflow"
+"""The namespace of lakeflow's own tables."""
+
 
 @dataclass(frozen=True, slots=True)
 class PartitionField:

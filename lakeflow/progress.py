@@ -61,13 +61,15 @@ class SnapshotPosition:
 
     Every file up to `sequence` has been read when `path` is None; otherwise the files of `sequence` up to and with
     `path` have, and all before. `snapshot_id` is the snapshot whose files were being read: what the table became after
-    it must be appends for the reader to go on.
+    it must be appends for the reader to go on. `run` marks a run that replaced its target: of two that read the same
+    snapshots of this table, but not of others, the positions differ, so that the one left behind is fenced.
     """
 
     table_uuid: str
     snapshot_id: int
     sequence: int
     path: str | None = None
+    run: str | None = None
 
     def covers(self, sequence: int, path: str) -> bool:
         """Whether the file at (sequence, path) has been read."""
@@ -76,10 +78,12 @@ class SnapshotPosition:
         return self.path is None or path <= self.path
 
     def dumps(self) -> str:
-        """A JSON object with the four fields; `path` only where a snapshot was read in part."""
+        """A JSON object with the fields; `path` only where a snapshot was read in part, `run` where a run set it."""
         fields: dict[str, object] = {"table": self.table_uuid, "snapshot": self.snapshot_id, "sequence": self.sequence}
         if self.path is not None:
             fields["path"] = self.path
+        if self.run is not None:
+            fields["run"] = self.run
         return json.dumps(fields, separators=(",", ":"))
 
     @staticmethod
@@ -89,7 +93,9 @@ class SnapshotPosition:
             return None
         try:
             fields = json.loads(text)
-            return SnapshotPosition(str(fields["table"]), int(fields["snapshot"]), int(fields["sequence"]), fields.get("path"))
+            return SnapshotPosition(
+                str(fields["table"]), int(fields["snapshot"]), int(fields["sequence"]), fields.get("path"), fields.get("run")
+            )
         except (ValueError, KeyError, TypeError) as error:
             raise Terminal(f"progress of a job is not readable: {text[:200]!r}; expected {POSITION_EXAMPLE}") from error
 

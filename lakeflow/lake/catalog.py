@@ -13,6 +13,7 @@ from pyiceberg.exceptions import (
     NamespaceAlreadyExistsError,
     NoSuchNamespaceError,
     NoSuchTableError,
+    NotInstalledError,
     TableAlreadyExistsError,
 )
 from pyiceberg.io.pyarrow import schema_to_pyarrow
@@ -20,13 +21,12 @@ from pyiceberg.table import Table as Table
 from pyiceberg.transforms import parse_transform
 from sqlalchemy.exc import IntegrityError
 
+from lakeflow.declare import SYSTEM_NAMESPACE as SYSTEM_NAMESPACE
 from lakeflow.declare import PartitionField, TableSpec
 from lakeflow.errors import ConfigError, DeclarationError, SchemaMismatch, UnknownName
 from lakeflow.lake.failures import lake_errors
 from lakeflow.lake.schema import difference, require_columns, storable
 from lakeflow.retry import Backoff, retrying
-
-SYSTEM_NAMESPACE = "lakeflow"
 
 NEW_TABLE_PROPERTIES = {
     "format-version": "2",
@@ -68,6 +68,11 @@ class Lake:
 
         try:
             return retrying(connect, OPEN_BACKOFF)
+        except NotInstalledError as error:
+            raise ConfigError(
+                f"[catalog] of type {wanted.get('type')!r} needs a driver that is not installed: {error}",
+                next_step='pip install "lakeflow[postgres,s3]"',
+            ) from error
         except (ValueError, TypeError, ImportError) as error:
             raise ConfigError(f"[catalog] cannot be opened: {error}", next_step="lakeflow doctor") from error
 

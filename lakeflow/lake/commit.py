@@ -64,8 +64,9 @@ class Progress:
 class Change:
     """One commit to be made.
 
-    `add` and `remove` are data files. A change with `remove` was computed against the snapshot `base` and lands on
-    no other; `replace_all` removes whatever main holds when it lands. `summary` holds further facts for the snapshot's.
+    `add` and `remove` are data files. A change with `remove`, or with `on_base`, was computed against the snapshot `base`
+    (None: an empty table) and lands on no other. `replace_all` removes whatever main holds when it lands. `summary` holds
+    further facts for the snapshot's.
     `table_uuid`, where given, is the table that the files were written for: one made anew under its name is refused.
     """
 
@@ -74,6 +75,7 @@ class Change:
     remove: tuple[DataFile, ...] = ()
     replace_all: bool = False
     base: int | None = None
+    on_base: bool = False
     progress: Progress | None = None
     table_uuid: str | None = None
     summary: Mapping[str, str] = field(default_factory=dict)
@@ -216,7 +218,7 @@ class Committer:
             if found != change.progress.start:
                 raise fenced(change.table, change.progress.writer, change.progress.start, found)
         head = table.metadata.current_snapshot_id
-        if change.remove and head != change.base:
+        if (change.on_base or change.remove) and head != change.base:
             raise _Moved(f"table {change.table} moved from snapshot {change.base} to {head} under a merge")
 
     def _send(self, table: Table, change: Change) -> int:

@@ -21,8 +21,9 @@ from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table
 from pyiceberg.types import NestedField, PrimitiveType
 
-from lakeflow.errors import SchemaMismatch
 from lakeflow.lake.catalog import arrow_schema
+from lakeflow.lake.failures import lake_errors
+from lakeflow.lake.latest import require_keys
 from lakeflow.lake.read import Split, read, snapshot_at, splits_at
 from lakeflow.lake.schema import fit, require_columns
 from lakeflow.lake.write import DataWriter
@@ -73,17 +74,11 @@ class KeyedMerge:
     def write(self, rows: pa.Table) -> None:
         """Take new rows. Raises SchemaMismatch for rows that do not fit the table, or whose key holds a null."""
         rows = fit(rows, self._schema, self._name)
-        for column in self._key:
-            if nulls := rows.column(column).null_count:
-                raise SchemaMismatch(
-                    f"key column {column!r} of table {self._name} holds {nulls} nulls in the rows to merge; "
-                    "a null is equal to no key",
-                    left_behind="the table, as of the last run",
-                    next_step="filter the nulls out in the job, or choose another key",
-                )
+        require_keys(rows, self._key, self._name)
         keys = _frame(rows.select(self._key))
         self._keys.append(keys.with_columns(pl.int_range(self._rows, self._rows + rows.num_rows).alias(_ORDINAL)))
-        self._sink.write_table(rows)
+        with lake_errors("the spool of a merge"):
+            self._sink.write_table(rows)
         self._rows += rows.num_rows
 
     def merge(self, writer: DataWriter) -> Merged:

@@ -8,6 +8,7 @@ are filtered by their sequence number, which survives the merging of manifests a
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -17,7 +18,7 @@ from pyiceberg.manifest import FileFormat
 from pyiceberg.table import FileScanTask, Table
 from pyiceberg.table.snapshots import Snapshot
 
-from lakeflow.errors import UnknownName, UsageError
+from lakeflow.errors import Terminal, UnknownName, UsageError
 from lakeflow.job import Caps
 from lakeflow.lake.catalog import arrow_schema
 from lakeflow.lake.failures import lake_errors
@@ -140,10 +141,14 @@ def snapshot_at(table: Table, *, snapshot_id: int | None = None, as_of: datetime
     for snapshot in line:
         if snapshot.timestamp_ms <= moment:
             return snapshot
-    if not line or not is_cut(line[-1]):
+    if not line:
         return None
     oldest = datetime.fromtimestamp(line[-1].timestamp_ms / 1000, as_of.tzinfo)
-    raise UsageError(f"table {name} has no snapshot of {as_of} any more; the oldest kept one is of {oldest}")
+    which = "the oldest kept one" if is_cut(line[-1]) else "its first"
+    raise UsageError(
+        f"table {name} has no snapshot as old as {as_of}; {which} is of {oldest}",
+        next_step=f"name a later moment; lakeflow tables show {name} lists the snapshots",
+    )
 
 
 def splits_at(table: Table, snapshot: Snapshot | None) -> tuple[Split, ...]:
@@ -172,8 +177,21 @@ def read(table: Table, splits: Sequence[Split], columns: Sequence[str] | None = 
         require_columns(columns, table.schema().as_arrow(), name)
     reader = FileReader(table, columns)
     for split in splits:
-        with lake_errors(f"table {name}"):
+        with lake_errors(f"table {name}"), _broken_files(split.path, name):
             yield from _read(table, split, reader)
+
+
+@contextmanager
+def _broken_files(path: str, table: str) -> Iterator[None]:
+    """A data file that is gone or no longer what was written, as an error that names it."""
+    try:
+        yield
+    except (pa.ArrowInvalid, FileNotFoundError) as error:
+        raise Terminal(
+            f"data file {path} of table {table} cannot be read: {error}",
+            left_behind="the table's other files and every other table",
+            next_step=f"bring the file back, or roll the table back to a snapshot without it: lakeflow tables show {table}",
+        ) from error
 
 
 def _read(table: Table, split: Split, reader: FileReader) -> Iterator[pa.RecordBatch]:

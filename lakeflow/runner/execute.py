@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import polars as pl
 import pyarrow as pa
@@ -16,6 +17,7 @@ from lakeflow.lake.catalog import Lake, Table, arrow_schema
 from lakeflow.lake.commit import Change, CommitProtocol, Progress
 from lakeflow.lake.failures import lake_errors
 from lakeflow.lake.iceberg import delete_files
+from lakeflow.lake.latest import LatestRows
 from lakeflow.lake.merge import KeyedMerge, Merged
 from lakeflow.lake.schema import fit, require_columns, storable
 from lakeflow.lake.write import DataFile, DataWriter
@@ -36,7 +38,10 @@ MERGE_ATTEMPTS = 5
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
-    """What jobs run with: the lake and its commits, the models, an engine, declared target tables, sizes in bytes."""
+    """What jobs run with: the lake and its commits, the models, an engine, declared target tables, sizes in bytes.
+
+    `spool` is the folder for rows that wait on disk; None: the system's.
+    """
 
     lake: Lake
     commits: CommitProtocol
@@ -46,6 +51,7 @@ class Runtime:
     caps: Caps = field(default_factory=Caps)
     buffer_bytes: int = 64 << 20
     target_file_bytes: int = 128 << 20
+    spool: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +113,7 @@ def run_job(
         if stop():
             return
         target = _target(plan, step.reads, lookups, runtime)
-        run_step = _merge_step if plan.output is Output.UPDATE else _write_step
+        run_step = _step_of(plan)
         snapshot, counts = run_step(
             plan, step, target, Progress(plan.job.writer, progress, step.end), lookups, runtime, on_rows
         )
@@ -115,6 +121,15 @@ def run_job(
         total += counts
         progress = step.end
         yield JobRun(plan, total, tuple(snapshots), progress)
+
+
+RunStep = Callable[[JobPlan, Step, Table, Progress, "_Lookups", Runtime, Callable[[int], None]], tuple[int, RunCounts]]
+
+
+def _step_of(plan: JobPlan) -> RunStep:
+    if plan.output is Output.UPDATE:
+        return _merge_step
+    return _replace_by_key_step if plan.job.key else _write_step
 
 
 class _Lookups:
@@ -168,6 +183,10 @@ def _target(plan: JobPlan, reads: Sequence[Source], lookups: _Lookups, runtime: 
     frame = _output_frame(plan.job, reads, lookups, runtime.models)
     with user_code(plan.job):
         schema = arrow_schema_of(frame)
+    if not schema.names:
+        raise JobFailed(
+            f"job {plan.job.name!r} ({plan.job.origin}) gives rows without columns", next_step="select at least one column"
+        )
     require_columns(plan.job.key, schema, f"the rows of job {plan.job.name!r}")
     if runtime.lake.exists(plan.target):
         table = runtime.lake.table(plan.target)
@@ -263,6 +282,41 @@ def _discard(target: Table, written: Sequence[_Written]) -> None:
         logger.warning("data files for %s are left behind, %d at the most: %s", name, len(paths), error.message)
 
 
+def _replace_by_key_step(
+    plan: JobPlan,
+    step: Step,
+    target: Table,
+    progress: Progress,
+    lookups: _Lookups,
+    runtime: Runtime,
+    on_rows: Callable[[int], None],
+) -> tuple[int, RunCounts]:
+    """Replace all by the last row of each key: what merging every row in turn into an empty table would come to."""
+    latest = LatestRows(arrow_schema(target), plan.job.key, plan.target, runtime.spool)
+    writer = DataWriter(target, buffer_bytes=runtime.buffer_bytes, target_file_bytes=runtime.target_file_bytes)
+    try:
+        for chunk in _chunks(plan.job, step.reads, lookups, runtime.models, on_rows):
+            latest.write(chunk)
+        for rows in latest.last_rows():
+            writer.write(rows)
+        counts = RunCounts(sum(source.rows for source in step.reads), writer.rows)
+        files = writer.finish()
+    except BaseException:
+        writer.abort()
+        raise
+    finally:
+        latest.close()
+    change = Change(
+        plan.target,
+        files,
+        replace_all=True,
+        progress=progress,
+        table_uuid=str(target.metadata.table_uuid),
+        summary=counts.summary(),
+    )
+    return runtime.commits.commit(change).snapshot_id, counts
+
+
 def _merge_step(
     plan: JobPlan,
     step: Step,
@@ -273,7 +327,7 @@ def _merge_step(
     on_rows: Callable[[int], None],
 ) -> tuple[int, RunCounts]:
     """Merge by key. Where another writer's commit comes first, the spooled rows are merged again into what it left."""
-    merge = KeyedMerge(target, plan.job.key)
+    merge = KeyedMerge(target, plan.job.key, runtime.spool)
     try:
         for chunk in _chunks(plan.job, step.reads, lookups, runtime.models, on_rows):
             merge.write(chunk)
@@ -291,6 +345,7 @@ def _merge_step(
                 merged.add,
                 merged.remove,
                 base=merged.base,
+                on_base=True,
                 progress=progress,
                 table_uuid=str(target.metadata.table_uuid),
                 summary=summary,
@@ -300,7 +355,8 @@ def _merge_step(
             except CommitConflict:
                 if attempt == MERGE_ATTEMPTS - 1:
                     raise
-                target.refresh()
+                with lake_errors(f"table {plan.target}"):
+                    target.refresh()
         raise AssertionError("the last attempt returns or raises")
     finally:
         merge.close()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
 
 import pyarrow as pa
 
@@ -19,8 +18,6 @@ from lakeflow.lake.schema import require_columns
 from lakeflow.models.predict import predict_batch
 from lakeflow.models.registry import ModelSet
 from lakeflow.progress import SnapshotPosition
-
-FIRST_ROWS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,13 +160,12 @@ def identity_of(spec: IndexSpec, table: Table, models: ModelSet, width: int) -> 
 
 
 def _width(spec: IndexSpec, table: Table, splits: Sequence[Split]) -> int | None:
-    """The number of elements of the first vector; None where there is none among the first rows of any file."""
+    """The number of elements of the first vector; None where there is none."""
     kind = arrow_schema(table).field(spec.column).type
     if not pa.types.is_list(kind) and not pa.types.is_large_list(kind):
         raise SchemaMismatch(f"column {spec.column!r} of {spec.table} is {kind}; an index needs a list of floats")
-    for split in splits:
-        for batch in islice(read(table, [split], [spec.column]), 1):
-            for vector in batch.column(0).slice(0, FIRST_ROWS):
-                if vector.is_valid:
-                    return len(vector)
+    for batch in read(table, splits, [spec.column]):
+        vectors = batch.column(0).drop_null()
+        if len(vectors):
+            return len(vectors[0])
     return None

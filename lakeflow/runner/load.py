@@ -12,7 +12,7 @@ from types import ModuleType
 from typing import TypeVar, assert_never
 
 from lakeflow.config import Settings, fill
-from lakeflow.declare import IndexSpec, ModelDeclaration, Origin, TableSpec
+from lakeflow.declare import SYSTEM_NAMESPACE, IndexSpec, ModelDeclaration, Origin, TableSpec
 from lakeflow.errors import DeclarationError, LakeflowError
 from lakeflow.job import Job
 from lakeflow.sql.parse import parse_declarations
@@ -20,6 +20,7 @@ from lakeflow.sql.statements import CreateModel, CreateTable, CreateVectorIndex
 
 TABLES = "tables"
 JOBS = "jobs"
+LONGEST_NAME = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,7 @@ def load_tables(settings: Settings) -> Declarations:
         for statement in parse_declarations(_text_of(path), _shown(path, settings.root)):
             match statement:
                 case CreateTable():
+                    _check_table_name(statement.table.name, "the name of a table", statement.table.origin)
                     _declare(tables, "table", statement.table.name, statement.table)
                 case CreateModel():
                     _declare(models, "model", statement.model.name, statement.model)
@@ -61,6 +63,7 @@ def load_project(settings: Settings) -> Declarations:
         sys.path.append(root)
     for path in _files(settings.root / JOBS, ".py"):
         for job in _jobs_in(path, settings.root):
+            _check_table_name(job.target, f"the target of job {job.name!r}", job.origin)
             _declare(jobs, "job", job.name, job)
     return replace(load_tables(settings), jobs=jobs)
 
@@ -71,6 +74,19 @@ def filled(options: Mapping[str, str], origin: Origin, settings: Settings) -> Ma
 
 
 Declared = TypeVar("Declared", TableSpec, ModelDeclaration, IndexSpec, Job)
+
+
+def _check_table_name(name: str, what: str, origin: Origin) -> None:
+    """A table's name is part of a path, and one namespace is lakeflow's own. Raises DeclarationError."""
+    namespace, _, table = name.partition(".")
+    if namespace == SYSTEM_NAMESPACE:
+        raise DeclarationError(f"{origin}: {what} is {name!r}; the tables of {SYSTEM_NAMESPACE} are lakeflow's own")
+    for part in (namespace, table):
+        if not part.isprintable() or set(part) & set("/\\") or part.strip(".") == "" or len(part) > LONGEST_NAME:
+            raise DeclarationError(
+                f"{origin}: {what} is {name[:200]!r}; valid: namespace.table, each of 1 to {LONGEST_NAME} printable characters "
+                "without slashes"
+            )
 
 
 def _declare(there: dict[str, Declared], kind: str, name: str, declared: Declared) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from lakeflow.errors import DeclarationError, UnknownName, UsageError
@@ -99,21 +100,29 @@ def plan_job(job: Job, request: Request, lake: Lake, commits: CommitProtocol, ca
             f"job {job.name!r} reads {target}, so it cannot write to it", next_step="name another table after --into"
         )
     start = commits.progress(target, job.writer)
-    if start is None:
-        _check_free(target, job, lake)
     lookups = tuple(
         _whole(parameter, _table(lake, job, s.table)) for parameter, s in job.inputs.items() if isinstance(s, Lookup)
     )
     if mode is Mode.INCREMENTAL:
-        steps = tuple(_incremental_steps(job, lake, start, job.caps or caps))
+        steps = tuple(_incremental_steps(job, lake, start, _within(job.caps, caps)))
     else:
         steps = (_snapshot_step(job, request, lake),)
-    return JobPlan(job, mode, _output(job, mode), target, start, lookups, steps)
+    output = _output(job, mode)
+    if start is None:
+        _check_free(target, job, output, lake)
+    return JobPlan(job, mode, output, target, start, lookups, steps)
+
+
+def _within(own: Caps | None, settings: Caps) -> Caps:
+    """The job's caps; where it has none of a kind, those of the settings."""
+    if own is None:
+        return settings
+    return Caps(own.files or settings.files, own.rows or settings.rows, own.bytes or settings.bytes)
 
 
 def _output(job: Job, mode: Mode) -> Output:
-    """The same job in the other mode: what appends incrementally replaces the whole table as a snapshot."""
-    if mode is Mode.SNAPSHOT and job.output is Output.APPEND:
+    """The same job in the other mode: what appends or merges incrementally replaces the whole table as a snapshot."""
+    if mode is Mode.SNAPSHOT and job.mode is Mode.INCREMENTAL:
         return Output.COMPLETE
     if mode is Mode.INCREMENTAL and job.output is Output.COMPLETE:
         raise UsageError(
@@ -123,15 +132,20 @@ def _output(job: Job, mode: Mode) -> Output:
     return job.output
 
 
-def _check_free(target: str, job: Job, lake: Lake) -> None:
+def _check_free(target: str, job: Job, output: Output, lake: Lake) -> None:
     """That a job which has not written the target yet may. Raises UsageError where it is somebody else's."""
     if target.partition(".")[0] == SYSTEM_NAMESPACE:
         raise UsageError(f"job {job.name!r} cannot write to {target}: the tables of {SYSTEM_NAMESPACE} are lakeflow's own")
-    writers = writers_in(lake.table(target).metadata) if lake.exists(target) else ()
-    others = [writer for writer in writers if writer != job.writer]  # itself, where a rival's first commit came just now
-    if others:
+    if not lake.exists(target):
+        return
+    table = lake.table(target)
+    # Its own name is there where a rival's first commit came just now: that one is fenced, not refused.
+    others = [writer for writer in writers_in(table.metadata) if writer != job.writer]
+    foreign = target != job.target and output is Output.COMPLETE and bool(splits_at(table, snapshot_at(table)))
+    if others or foreign:
         raise UsageError(
-            f"table {target} holds the rows of {', '.join(others)}; job {job.name!r} would repeat or replace them",
+            f"table {target} holds the rows of {', '.join(others) or 'somebody else'}; "
+            f"job {job.name!r} would repeat or replace them",
             next_step=f"write to another table, or take this one away first: lakeflow tables drop {target} --yes",
         )
 
@@ -186,7 +200,7 @@ def _snapshot_step(job: Job, request: Request, lake: Lake) -> Step:
         snapshot = snapshot_at(table, snapshot_id=request.snapshot_id, as_of=request.as_of)
         sources.append(Source(parameter, table, snapshot.snapshot_id if snapshot else None, splits_at(table, snapshot)))
         ends.append(position_at(table, snapshot))
-    return Step(tuple(sources), ends[0].dumps())
+    return Step(tuple(sources), replace(ends[0], run=uuid.uuid4().hex).dumps())
 
 
 def _whole(parameter: str, table: Table) -> Source:

@@ -12,16 +12,21 @@ from lakeflow.errors import JobFailed
 from lakeflow.job import Job
 from lakeflow.models.predict import unwrap
 
+SIGNALLED = (130, 143)
+"""The exit codes with which a second SIGINT or SIGTERM ends the process, wherever it is."""
+
 
 @contextmanager
 def user_code(job: Job) -> Iterator[None]:
     """Run a job's function or its LazyFrame. Errors of lakeflow come out as themselves, all others as JobFailed.
 
-    A panic of Polars, which is no Exception, is one of the others.
+    A panic of Polars and sys.exit(), which are no Exceptions, are among the others.
     """
     try:
         yield
-    except (Exception, pl.exceptions.PanicException) as error:
+    except (Exception, pl.exceptions.PanicException, SystemExit) as error:
+        if isinstance(error, SystemExit) and error.code in SIGNALLED:
+            raise
         if (own := unwrap(error)) is not None:
             raise own from (None if own is error else error)
         raise JobFailed(

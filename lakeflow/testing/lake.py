@@ -110,7 +110,7 @@ class MemoryCommits:
                 self.discarded.extend(change.add)
                 raise fenced(change.table, change.progress.writer, change.progress.start, found)
         head = self._heads.get(change.table)
-        if change.remove and head != change.base:
+        if (change.on_base or change.remove) and head != change.base:
             self.discarded.extend(change.add)
             raise CommitConflict(f"table {change.table} moved from snapshot {change.base} to {head} under a merge")
 

@@ -186,13 +186,14 @@ class TestSnapshotAt:
         moment = datetime.fromtimestamp(first.timestamp_ms / 1000, UTC)
         assert snapshot_at(table, as_of=moment) == first
         assert snapshot_at(table, as_of=moment + timedelta(days=1)) == first
-        assert snapshot_at(table, as_of=start) is None
+        with pytest.raises(UsageError, match=r"has no snapshot as old as .*; its first is of"):
+            snapshot_at(table, as_of=start)
 
     def test_as_of_a_moment_whose_snapshot_has_expired_is_an_error_and_no_empty_table(self, lake: Lake) -> None:
         before = datetime.now(UTC)
         for value in range(4):
             append(lake, ids(value), keep=2)
-        with pytest.raises(UsageError, match=r"bronze\.flights has no snapshot of .* any more; the oldest kept one is of"):
+        with pytest.raises(UsageError, match=r"bronze\.flights has no snapshot as old as .*; the oldest kept one is of"):
             snapshot_at(lake.table(NAME), as_of=before)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +11,13 @@ import pytest
 from pyiceberg.table import Table
 from pyiceberg.types import LongType, StructType
 
+from lakeflow.errors import Terminal
 from lakeflow.lake.catalog import Lake
 from lakeflow.lake.commit import Change, Committer
 from lakeflow.lake.iceberg import FileReader
 from lakeflow.lake.read import BATCH_BYTES, BATCH_ROWS, appended, read, snapshot_at, splits_at
 from lakeflow.lake.write import DataWriter
-from tests.lakes import NAME, append, batches_of, made, open_lake
+from tests.lakes import NAME, append, batches_of, ids, live_paths, made, open_lake, path_of
 
 WIDE = pa.schema([("id", pa.int64()), *((f"x{place}", pa.float64()) for place in range(7))])
 NESTED = pa.schema([("id", pa.int64()), ("place", pa.struct([("x", pa.int64()), ("y", pa.int64())]))])
@@ -116,3 +118,13 @@ def test_a_null_list_of_structs_is_not_read_as_an_empty_one(tmp_path: Path) -> N
         [{"x": 1}],
         [None],
     ]
+
+
+@pytest.mark.parametrize("spoil", [lambda path: path.unlink(), lambda path: path.write_bytes(path.read_bytes()[:50])])
+def test_a_data_file_that_cannot_be_read_is_named(lake: Lake, spoil: Callable[[Path], object]) -> None:
+    made(lake)
+    append(lake, ids(1, 2))
+    [path] = live_paths(lake.table(NAME))
+    spoil(path_of(path))
+    with pytest.raises(Terminal, match=rf"data file .*{path_of(path).name} of table {NAME} cannot be read"):
+        rows_of(lake.table(NAME))

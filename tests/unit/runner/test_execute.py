@@ -9,7 +9,16 @@ import pyarrow as pa
 import pytest
 
 from lakeflow.declare import Origin, PartitionField, TableSpec
-from lakeflow.errors import CommitConflict, Fenced, JobFailed, LakeflowError, SchemaMismatch, SourceChanged, UnknownName
+from lakeflow.errors import (
+    CommitConflict,
+    Fenced,
+    JobFailed,
+    LakeflowError,
+    SchemaMismatch,
+    SourceChanged,
+    UnknownName,
+    UsageError,
+)
 from lakeflow.job import Caps, Job, Lookup, Read, job
 from lakeflow.lake.catalog import Table, arrow_schema
 from lakeflow.lake.commit import Change, Committed, Committer
@@ -24,7 +33,7 @@ from lakeflow.runner.engines import Threads
 from lakeflow.runner.execute import RunCounts, run_job
 from lakeflow.testing.provider import EchoProvider
 from tests.jobs import CARRIERS, FLIGHTS, NAMES, SOURCE, TARGET, World, flights
-from tests.lakes import stored_files
+from tests.lakes import stored_files, written
 
 Transform = Callable[..., Any]
 
@@ -756,3 +765,62 @@ def test_a_target_that_was_rolled_back_takes_its_rows_again(world: World) -> Non
     assert world.rows() == [(1, 5.0)]
     world.run(late)
     assert world.rows() == [(1, 5.0), (2, 6.0)]
+
+
+def test_a_keyed_job_as_a_snapshot_drops_the_keys_that_its_source_has_lost(world: World) -> None:
+    world.append(flights((1, "AA", 5.0), (2, "UA", 6.0), (1, "AA", 7.0)))
+    world.run(last_delay)
+    anew = written(world.table(SOURCE), flights((1, "AA", 8.0), (3, "UA", 9.0)))
+    Committer(world.lake).commit(Change(SOURCE, anew, replace_all=True))
+    world.run(last_delay, "snapshot")
+    assert world.rows() == [(1, 8.0), (3, 9.0)]
+    world.append(flights((3, "UA", 10.0)))
+    world.run(last_delay)
+    assert world.rows() == [(1, 8.0), (3, 10.0)]
+
+
+def test_a_snapshot_run_left_behind_by_another_of_the_same_source_is_fenced(world: World) -> None:
+    world.append(flights((1, "AA", 5.0)))
+    world.append(carriers(AA="old"), CARRIERS)
+    world.run(named, "snapshot")
+    left_behind = world.plan(named, "snapshot")
+    world.append(carriers(UA="more"), CARRIERS)
+    world.run(named, "snapshot")
+    with pytest.raises(Fenced):
+        world.carry_out(left_behind)
+
+
+def test_a_job_s_one_cap_leaves_the_others_to_the_settings(world: World) -> None:
+    for number in range(4):
+        world.append(flights((number, "AA", 5.0), (number + 10, "AA", 5.0)))
+    world.caps = Caps(rows=2)
+    assert len(world.plan(doing(lambda rows: rows, max_files=3)).steps) == 4
+
+
+def test_a_snapshot_run_does_not_replace_the_rows_of_another_engine(world: World) -> None:
+    world.append(flights((1, "AA", 5.0)))
+    world.append(flights((1, "AA", 5.0)), "gold.foreign")
+    with pytest.raises(UsageError, match="holds the rows of somebody else"):
+        world.run(late, "snapshot", into="gold.foreign")
+
+
+def leaving(code: int) -> pl.LazyFrame:
+    raise SystemExit(code)
+
+
+def test_a_job_that_exits_has_failed(world: World) -> None:
+    world.append(flights((1, "AA", 5.0)))
+    with pytest.raises(JobFailed, match="SystemExit: 0"):
+        world.run(doing(lambda rows: leaving(0)))
+
+
+def test_a_second_signal_ends_the_process_from_within_a_job(world: World) -> None:
+    world.append(flights((1, "AA", 5.0)))
+    with pytest.raises(SystemExit):
+        world.run(doing(lambda rows: leaving(143)))
+
+
+def test_rows_without_columns_are_refused(world: World) -> None:
+    world.append(flights((1, "AA", 5.0)))
+    with pytest.raises(JobFailed, match="rows without columns"):
+        world.run(doing(lambda rows: rows.select([])))

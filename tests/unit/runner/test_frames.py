@@ -9,7 +9,7 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from lakeflow.errors import StorageUnavailable
+from lakeflow.errors import Terminal
 from lakeflow.lake.catalog import Table
 from lakeflow.lake.read import Split, read, snapshot_at, splits_at
 from lakeflow.runner import frames
@@ -197,7 +197,7 @@ def test_large_row_groups_are_handed_over_in_parts(world: World, monkeypatch: py
 
 def test_a_missing_file_is_an_error_of_the_tree(three_files: World) -> None:
     path_of(splits_of(three_files.table(SOURCE))[1].path).unlink()
-    with pytest.raises(StorageUnavailable, match=SOURCE):
+    with pytest.raises(Terminal, match=SOURCE):
         scanned(three_files).collect(engine="streaming")
 
 

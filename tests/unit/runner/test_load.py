@@ -177,3 +177,16 @@ def test_a_job_may_import_a_module_of_the_project(project_dir: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-P", "-c", program, str(project_dir)], capture_output=True, text=True, check=False)
     assert (done.stdout.strip(), done.returncode) == ("7", 0), done.stderr
+
+
+@pytest.mark.parametrize("name", ['b."a/b"', 'b."a\\\\b"', f"b.{'a' * 129}", "lakeflow.runs"])
+def test_a_table_s_name_leads_nowhere_else(project_dir: Path, name: str) -> None:
+    (project_dir / "tables" / "t.sql").write_text(f"CREATE TABLE {name} (id INT);")
+    with pytest.raises(DeclarationError, match=r"tables/t\.sql:1: the name of a table is"):
+        load_tables(settings_of({}, project_dir, None, {}))
+
+
+def test_a_job_does_not_target_the_system_s_tables(project_dir: Path) -> None:
+    (project_dir / "jobs" / "one.py").write_text(JOB.format(name="one").replace("gold.one", "lakeflow.runs"))
+    with pytest.raises(DeclarationError, match="the tables of lakeflow are lakeflow's own"):
+        load_project(settings_of({}, project_dir, None, {}))

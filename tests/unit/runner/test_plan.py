@@ -98,11 +98,12 @@ def test_a_batch_is_cut_by_files_rows_or_bytes_and_holds_one_file_at_the_least(
     assert ids_of(world.plan(capped(**caps))) == steps
 
 
-def test_the_caps_of_the_job_go_before_those_of_the_settings_as_a_whole(world: World) -> None:
+def test_each_cap_of_the_job_goes_before_that_of_the_settings(world: World) -> None:
     filled(world, 3, 4, 5)
     world.caps = Caps(files=1)
     assert ids_of(world.plan(late)) == [[3], [4], [5]]
-    assert ids_of(world.plan(capped(max_rows=7))) == [[3, 4], [5]]
+    assert ids_of(world.plan(capped(max_files=2))) == [[3, 4], [5]]
+    assert ids_of(world.plan(capped(max_rows=1_000))) == [[3], [4], [5]]
 
 
 def test_each_step_ends_where_the_next_one_begins(world: World) -> None:
@@ -125,10 +126,12 @@ def test_the_caps_do_not_cut_a_snapshot(world: World) -> None:
     assert ids_of(world.plan(capped(max_files=1), "snapshot")) == [[3, 4, 5]]
 
 
-def test_a_job_that_updates_does_so_in_both_modes(world: World) -> None:
+def test_a_job_that_updates_replaces_the_table_as_a_snapshot_unless_it_is_one(world: World) -> None:
     filled(world, 3)
     keyed = job(target=TARGET, key="id")(late.function)
-    assert [world.plan(keyed, mode).output for mode in ("incremental", "snapshot")] == [Output.UPDATE] * 2
+    scheduled = job(target=TARGET, key="id", mode="snapshot")(late.function)
+    assert [world.plan(keyed, mode).output for mode in ("incremental", "snapshot")] == [Output.UPDATE, Output.COMPLETE]
+    assert world.plan(scheduled).output is Output.UPDATE
     assert not world.plan(keyed).is_row_wise
 
 
@@ -153,7 +156,8 @@ def test_a_table_is_read_as_of_a_moment(world: World) -> None:
     assert ids_of(world.plan(late, as_of=moment_of(table, second))) == [[3, 4]]
     if moment_of(table, second) > moment_of(table, first):
         assert ids_of(world.plan(late, as_of=moment_of(table, first))) == [[3]]
-    assert ids_of(world.plan(late, as_of=moment_of(table, first) - timedelta(seconds=1))) == [[]]
+    with pytest.raises(UsageError, match="has no snapshot as old as"):
+        world.plan(late, as_of=moment_of(table, first) - timedelta(seconds=1))
 
 
 @pytest.mark.parametrize("moment", [{"snapshot_id": 1}, {"as_of": datetime(2013, 1, 1)}])

@@ -82,7 +82,7 @@ def test_a_panic_of_polars_is_a_failure_of_the_job() -> None:
     assert "PanicException: not implemented" in failure(pl.exceptions.PanicException("not implemented")).message
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(3), GeneratorExit()])
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(130), SystemExit(143), GeneratorExit()])
 def test_what_ends_the_process_passes(error: BaseException) -> None:
     with pytest.raises(type(error)) as caught, user_code(a_job(fails)):
         raise error
