@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from lakeflow.errors import Suspended
+from lakeflow.errors import SourceUnavailable, Suspended
 from lakeflow.lake.catalog import Lake
 from lakeflow.lake.commit import Change, CommitProtocol, Progress
 from lakeflow.lake.write import DataWriter
@@ -39,6 +39,10 @@ logger = logging.getLogger("lakeflow.landing")
 
 WRITER = "landing"
 POLL_RECORDS = 16_384
+LOOK_SECONDS = 30.0
+"""Between two looks for new partitions, while following."""
+LETTER_BYTES = 640
+"""What a dead letter takes in memory beside its key, value and error."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +99,7 @@ class _Batch:
     filling: Filling = field(default_factory=Filling)
     counts: Counts = field(default_factory=Counts)
     letters: list[DeadLetter] = field(default_factory=list)
+    letter_bytes: int = 0
     suspended: Suspended | None = None
 
 
@@ -128,9 +133,12 @@ class Landing:
         self._table = lake.ensure(spec.stored)
         self._ledger = commits.progress(spec.table, WRITER)
         self._committed = KafkaOffsets.loads(self._ledger)
-        self._letters = DeadLetters(lake, commits, spec.table, str(self._table.metadata.table_uuid))
+        self._letters = DeadLetters(
+            lake, commits, spec.table, str(self._table.metadata.table_uuid), buffer_bytes=sizes.buffer_bytes
+        )
         self._writer = DataWriter(self._table, buffer_bytes=sizes.buffer_bytes, target_file_bytes=sizes.target_file_bytes)
         self._bounds = source.bounds()
+        self._looked = clock()
         self._group = group
         self._first_start = start
         self._begin = start_offsets(start, self._bounds, self._progress_in_topic(), self._offsets_at(start))
@@ -157,13 +165,42 @@ class Landing:
         with discarded_on_error(self._writer):
             while not (stop() or batch.suspended or (not follow and self._has_caught_up())):
                 self._take(batch)
-                if is_due(batch.filling, self._spec.limits, self._clock()):
+                if self._is_due(batch):
                     self._commit(batch)
                     batch = _Batch(suspended=batch.suspended)
+                if follow and not batch.suspended and self._finds_partitions(batch):
+                    batch = _Batch()
             self._commit(batch)
         if batch.suspended:
             raise batch.suspended
         return self.landed
+
+    def _is_due(self, batch: _Batch) -> bool:
+        is_full = batch.letter_bytes >= self._sizes.buffer_bytes
+        return is_full or is_due(batch.filling, self._spec.limits, self._clock())
+
+    def _finds_partitions(self, batch: _Batch) -> bool:
+        """Looks every LOOK_SECONDS whether the topic's partitions are still those that are read.
+
+        Where they are not, commits what is in hand, and goes on with the new ones too, from their beginning.
+        """
+        if self._clock() - self._looked < LOOK_SECONDS:
+            return False
+        self._looked = self._clock()
+        try:
+            self._bounds = self._source.bounds()
+        except SourceUnavailable as error:
+            logger.info("%s: no look for new partitions: %s", self._spec.table, error.message)
+            return False
+        added = self._bounds.keys() - self._reached.keys()
+        if not added and self._bounds.keys() >= self._reached.keys():
+            return False
+        self._commit(batch)
+        self._begin = start_offsets(self._first_start, self._bounds, KafkaOffsets(self._reached))
+        self._reached = dict(self._begin)
+        logger.info("%s: reads the new partitions %s", self._spec.table, sorted(added))
+        self._source.assign(self._begin)
+        return True
 
     def _has_caught_up(self) -> bool:
         return all(self._reached[place] >= bounds.end for place, bounds in self._bounds.items())
@@ -188,7 +225,9 @@ class Landing:
         self._reached.update(next_offsets(records))
         keep_letters = self._spec.on_error is OnError.DEAD_LETTER
         if keep_letters:
-            batch.letters.extend(_letter(records, reject) for reject in decoded.rejects)
+            letters = [_letter(records, reject) for reject in decoded.rejects]
+            batch.letters += letters
+            batch.letter_bytes += sum(map(_letter_size, letters))
         rejects = len(decoded.rejects)
         taken = Counts(
             read=len(records),
@@ -260,6 +299,10 @@ def _first_rejected(records: Records, rejects: tuple[Reject, ...]) -> dict[Topic
     for reject in rejects:
         first.setdefault((records.topics[reject.index], records.partitions[reject.index]), records.offsets[reject.index])
     return first
+
+
+def _letter_size(letter: DeadLetter) -> int:
+    return LETTER_BYTES + len(letter.key or b"") + len(letter.value or b"") + len(letter.error)
 
 
 def _letter(records: Records, reject: Reject) -> DeadLetter:

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from lakeflow.declare import Origin, TableSpec
-from lakeflow.errors import Fenced, SchemaMismatch, SourceChanged, StorageUnavailable, Suspended
+from lakeflow.errors import Fenced, SchemaMismatch, SourceChanged, SourceUnavailable, StorageUnavailable, Suspended
 from lakeflow.lake.catalog import Lake
 from lakeflow.lake.commit import Committer
 from lakeflow.lake.history import ancestors
@@ -17,11 +17,11 @@ from lakeflow.lake.write import DataWriter
 from lakeflow.landing.cut import Limits
 from lakeflow.landing.dead_letters import DEAD_LETTERS
 from lakeflow.landing.spec import landing_spec
-from lakeflow.landing.writer import Counts, Landed, Landing, Sizes
+from lakeflow.landing.writer import LETTER_BYTES, LOOK_SECONDS, Counts, Landed, Landing, Sizes
 from lakeflow.progress import KafkaOffsets
 from lakeflow.testing.source import Crash, ListSource, Row
 from lakeflow.topics.formats import open_format
-from lakeflow.topics.source import AtOffsets, AtTimestamp, Earliest, Latest, Records, Start, TopicPartition
+from lakeflow.topics.source import AtOffsets, AtTimestamp, Bounds, Earliest, Latest, Records, Start, TopicPartition
 from tests.crashes import Crashes, Plan, Where
 from tests.lakes import live_paths, path_of, query, stored_files
 
@@ -50,6 +50,7 @@ class Site:
     limits: Limits = ROOMY
     clock: Callable[[], float] = lambda: 0.0
     polled: int = 16_384
+    sizes: Sizes = field(default_factory=lambda: Sizes(poll_seconds=0.0))
     told: list[tuple[Counts, int]] = field(default_factory=list)
 
     def add(self, *rows: Row, partition: int = 0) -> None:
@@ -70,7 +71,7 @@ class Site:
             Committer(self.lake),
             start=start,
             group=source,
-            sizes=Sizes(poll_seconds=0.0),
+            sizes=self.sizes,
             clock=self.clock,
             on_progress=lambda counts, left: self.told.append((counts, left)),
         )
@@ -101,12 +102,27 @@ class Site:
 
 
 class Sipping(ListSource):
-    """Gives at most `most` records at once."""
+    """Gives at most `most` records at once, and no longer tells of the partitions in `gone` from that look on."""
 
-    def __init__(self, partitions: Mapping[TopicPartition, list[Row]], most: int, **switches: Any) -> None:
+    def __init__(
+        self,
+        partitions: Mapping[TopicPartition, list[Row]],
+        most: int,
+        gone: Mapping[int, TopicPartition] | None = None,
+        **switches: Any,
+    ) -> None:
         super().__init__(partitions, **switches)
         self._most = most
+        self._gone = gone or {}
         self.asked: list[tuple[int, float]] = []
+        self.looks = 0
+
+    def bounds(self) -> Mapping[TopicPartition, Bounds]:
+        found, self.looks = dict(super().bounds()), self.looks + 1
+        for look, place in self._gone.items():
+            if self.looks > look:
+                del found[place]
+        return found
 
     def poll(self, limit: int, timeout: float) -> Records:
         self.asked.append((limit, timeout))
@@ -404,6 +420,68 @@ def test_progress_is_told_with_what_is_left(site: Site) -> None:
     site.add(*goods(1, 2, 3))
     site.land()
     assert site.told == [(Counts(2, 2), 1), (Counts(3, 3), 0)]
+
+
+def test_a_batch_is_committed_when_its_letters_fill_the_memory(site: Site) -> None:
+    site.options["on_error"] = "dead_letter"
+    site.sizes, site.polled = Sizes(buffer_bytes=2 * LETTER_BYTES, poll_seconds=0.0), 1
+    site.add(BAD, BAD, BAD, BAD, good(1))
+    landed = site.land()
+    assert [int(summary["lakeflow.records-read"]) for summary in site.summaries()] == [2, 2, 1]
+    assert (landed.counts, len(site.dead())) == (Counts(5, 1, dead_lettered=4), 4)
+
+
+# Partitions that are added while a landing follows
+
+
+def following(site: Site, source: ListSource, does: Mapping[int, Callable[[], None]]) -> Landed:
+    """Follows for ten turns of half a look's time each; `does` has what happens before some of them."""
+    turn = -1
+
+    def stop() -> bool:
+        nonlocal turn
+        turn += 1
+        if turn in does:
+            does[turn]()
+        return turn == 10
+
+    site.clock = lambda: max(turn, 0) * LOOK_SECONDS / 2
+    return site.landing(source, start=Latest()).run(follow=True, stop=stop)
+
+
+def test_a_partition_that_is_added_meanwhile_is_read_from_its_beginning(site: Site) -> None:
+    site.limits = Limits(1000, 1 << 20, 1e6)
+    site.add(*goods(1))
+    added = {
+        1: lambda: site.add(*goods(2)),
+        2: lambda: site.add(*goods(3, 4), partition=1),
+        6: lambda: site.add(*goods(5)),
+    }
+    landed = following(site, site.source(), added)
+    assert (site.ids(), landed.counts) == ([2, 3, 4, 5], Counts(4, 4))
+    assert site.progress() == KafkaOffsets({(TOPIC, 0): 3, (TOPIC, 1): 2})
+    assert [int(summary["lakeflow.records-read"]) for summary in site.summaries()] == [0, 1, 3]
+
+
+def test_partitions_that_stay_are_no_reason_to_commit(site: Site) -> None:
+    site.limits = Limits(1000, 1 << 20, 1e6)
+    landed = following(site, site.source(), {1: lambda: site.add(*goods(1)), 8: lambda: site.add(*goods(2))})
+    assert (landed.counts, len(site.summaries())) == (Counts(2, 2), 2)
+
+
+def test_brokers_that_are_away_are_asked_for_partitions_at_the_next_look(site: Site) -> None:
+    source = site.source(away={1: SourceUnavailable("no answer")})
+    following(site, source, {1: lambda: site.add(*goods(1), partition=1)})
+    assert site.ids() == [1]
+
+
+def test_a_partition_that_is_gone_ends_the_landing_with_what_was_read(site: Site) -> None:
+    site.limits = Limits(1000, 1 << 20, 1e6)
+    source = site.source(gone={1: (TOPIC, 0)})
+    site.add(*goods(1), partition=1)
+    with pytest.raises(SourceChanged, match="has no partition 0"):
+        following(site, source, {1: lambda: site.add(*goods(2), partition=1)})
+    assert site.ids() == [2]
 
 
 # Others, and the end of the process
