@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from pathlib import Path
 
@@ -34,3 +35,16 @@ def test_the_makefile_lists_every_command_of_its_own() -> None:
     phony = next(line for line in text.splitlines() if line.startswith(".PHONY:")).split()[1:]
     documented = [line.split(":")[0] for line in text.splitlines() if "  ## " in line]
     assert sorted(documented) == sorted(phony)
+
+
+def test_the_map_names_every_module_in_its_room() -> None:
+    page = (REPOSITORY / "docs" / "architecture.md").read_text(encoding="utf-8")
+    rooms = {part.split("\n")[0]: part for part in re.split(r"^#{2,3} ", page, flags=re.MULTILINE)}
+    package = REPOSITORY / "lakeflow"
+    missing = []
+    for file in package.rglob("*.py"):
+        room, *inner = file.relative_to(package).parts if file.parent != package else ("ground", file.name)
+        named = {"/".join(inner), file.name} if "templates" in inner else {"/".join(inner)}
+        if file.name != "__init__.py" and not any(f"`{name}`" in rooms[room] for name in named):
+            missing.append(str(file))
+    assert missing == []
