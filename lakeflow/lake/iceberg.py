@@ -159,7 +159,9 @@ def has_deletes(table: Table, snapshot: Snapshot) -> bool:
 
 
 class FileReader:
-    """Reads data files as record batches of a projected schema, a row group of one file in memory at a time.
+    """Reads data files as record batches of a projected schema. It holds a whole file and some batches ahead of what is asked.
+
+    `lakeflow.lake.read` reads files with the table's own columns itself, a row group at a time, and the others by this.
 
     `columns` selects and orders top-level columns (None: all). Position deletes and deletion vectors are applied,
     columns are found by field id, so that renamed, widened, dropped and re-added ones read right.
