@@ -17,12 +17,13 @@ import pytest
 from tests.chaos.processes import TERMINATED, Child, Nursery, judge, wait_for
 from tests.chaos.report import LONG, tell
 from tests.chaos.vectors import Rows, Vectors
-from tests.chaos.watch import CLOSE_WRITE, CREATE, MOVED_TO, FolderWatch, Sign
+from tests.chaos.watch import CLOSE_WRITE, CREATE, MOVED_TO, FolderWatch, Sign, locks_of
 
 KILLS = 24 if LONG else 3
 BOOK = "_lakeflow_indexes"
 ANY = (Sign(CREATE | CLOSE_WRITE | MOVED_TO, "*"),)
 COMMAND = ("run", "--follow", "--every", "0.1")
+FENCED_OUT = 1
 NOTHING_LEFT = 7
 
 pytestmark = [
@@ -44,6 +45,7 @@ class Track:
     def play(self, kills: int) -> None:
         while self.tally["killed"] < kills:
             self._change_table()
+            self._reap()
             self._raise_to(self._roll.choice((1, 1, 2)))
             if self._roll.random() < 0.25:
                 self._resurrect()
@@ -52,11 +54,11 @@ class Track:
 
     def end(self) -> None:
         """SIGTERM ends what is left."""
-        for child in self._children:
+        self._reap()
+        for child in list(self._children):
             wait_until_ready(child)
             child.end()
-            judge(child, (TERMINATED,))
-            self.tally["fenced"] += child.fenced()
+            self._bury(child, TERMINATED)
 
     def _change_table(self) -> None:
         if self._roll.random() < 0.15:
@@ -66,8 +68,10 @@ class Track:
     def _kill(self, child: Child) -> None:
         before = standing(self._vectors.index)
         aim = self._take_aim(child)
-        assert child.kill(), child.said()
+        killed = child.kill()
         self._bury(child)
+        if not killed:
+            return
         self.tally["killed"] += 1
         self.tally[f"killed {aim}"] += 1
         after = standing(self._vectors.index)
@@ -77,20 +81,23 @@ class Track:
         zombie = self._roll.choice(self._children)
         self._take_aim(zombie)
         zombie.stop()
+        if locks_of(zombie.pid, self._vectors.catalog):
+            zombie.go_on()  # nobody can commit while it holds the catalog's lock
+            return
         for other in [child for child in self._children if child is not zombie]:
             self._kill(other)
         rival = self._start()
         wait_until_ready(rival)
         before = positions(self._vectors.index)
         self._vectors.append(2)
-        wait_for(lambda: positions(self._vectors.index) != before, "a rival of a stopped index update", pause=0.1)
+        rival.wait_until(lambda: positions(self._vectors.index) != before, "to update the index beside a stopped process")
         zombie.go_on()
         self.tally["zombies"] += 1
 
     def _take_aim(self, child: Child) -> str:
         """Wait for a moment to strike: as rows come, as rows are in and the position is not, as the position is, or any."""
         wait_until_ready(child)
-        folders = [folder for folder in self._vectors.index.rglob("*") if folder.is_dir()]
+        folders = [Path(place) for place, _, _ in os.walk(self._vectors.index)]  # which heeds no folder that goes meanwhile
         aims = {
             "as a file of rows came": [folder for folder in folders if folder.name == "data" and BOOK not in str(folder)],
             "as rows were committed": [f for f in folders if f.name == "_versions" and BOOK not in str(f)],
@@ -114,8 +121,16 @@ class Track:
         self._children.append(self._nursery.start(*COMMAND))
         return self._children[-1]
 
-    def _bury(self, child: Child) -> None:
-        judge(child, (-signal.SIGKILL,))
+    def _reap(self) -> None:
+        """Bury what has ended. A process that was fenced has given the index up."""
+        for child in list(self._children):
+            if child.fenced():
+                child.kill()
+            if not child.is_live():
+                self._bury(child)
+
+    def _bury(self, child: Child, *also_allowed: int) -> None:
+        judge(child, (-signal.SIGKILL, FENCED_OUT, *also_allowed))
         self.tally["fenced"] += child.fenced()
         self._children.remove(child)
 
@@ -126,18 +141,22 @@ def wait_until_ready(child: Child) -> None:
 
 def positions(index: Path) -> list[Any]:
     """What the index's book says now, read by LanceDB itself."""
-    database = lancedb.connect(str(index))
-    if not (index / f"{BOOK}.lance").exists():
+    if not versions(index, BOOK):
         return []
-    rows: list[Any] = database.open_table(BOOK).to_arrow().select(["stored_in", "position"]).to_pylist()
+    book = lancedb.connect(str(index)).open_table(BOOK)
+    rows: list[Any] = book.to_arrow().select(["stored_in", "position"]).to_pylist()
     return rows
 
 
-def standing(index: Path) -> tuple[list[Any], list[int]]:
+def versions(index: Path, table: str) -> set[str]:
+    """The versions of a LanceDB table, of which each write makes one; none while it is being made, or when it is gone."""
+    return {path.name for path in (index / f"{table}.lance" / "_versions").glob("*.manifest")}
+
+
+def standing(index: Path) -> tuple[list[Any], list[set[str]]]:
     """The positions, and the versions of the rows' tables, which move before them."""
-    database = lancedb.connect(str(index))
     entries = positions(index)
-    return entries, [database.open_table(entry["stored_in"]).version for entry in entries]
+    return entries, [versions(index, entry["stored_in"]) for entry in entries]
 
 
 def held(index: Path) -> list[tuple[int, tuple[int, list[float]]]]:

@@ -26,7 +26,8 @@ UNFINISHED = (Phase.DATA, Phase.MANIFESTS, Phase.METADATA)
 class Role:
     """A kind of process: how it is started, what it writes, and what tells that a rival of it has committed.
 
-    `ends_fenced`: whether a process started with the second of `commands` ends when it is fenced.
+    `always_in_hand`: whether a zombie must be fenced, as it always has a batch in hand. Where there are two `commands`,
+    the second lands one table, and ends when it is fenced.
     """
 
     name: str
@@ -34,7 +35,7 @@ class Role:
     tables: tuple[str, ...]
     committed: tuple[str, ...]
     needs: tuple[str, ...]
-    ends_fenced: bool
+    always_in_hand: bool
 
 
 LAND = Role(
@@ -43,9 +44,9 @@ LAND = Role(
     LANDING_TABLES,
     committed=("bronze.orders",),
     needs=(),
-    ends_fenced=True,
+    always_in_hand=True,
 )
-RUN = Role("run", (("run", "--follow", "--every", "0.2"),), JOB_TABLES, JOB_TABLES, needs=LANDED, ends_fenced=False)
+RUN = Role("run", (("run", "--follow", "--every", "0.2"),), JOB_TABLES, JOB_TABLES, needs=LANDED, always_in_hand=False)
 
 
 class RoundOver(Exception):
@@ -155,7 +156,7 @@ class Track:
         def is_settled() -> bool:
             return is_fenced() or rival.fenced() > 0 or not rival.is_live() or self._scene.over.is_set()
 
-        if not self._role.ends_fenced:
+        if not self._role.always_in_hand:
             end = time.monotonic() + 3
             self._wait(lambda: is_fenced() or time.monotonic() > end, "a zombie job")
             return "fenced" if is_fenced() else "unharmed"
@@ -251,19 +252,18 @@ class Track:
         return self._roll.choice(self._children)
 
     def _reap(self) -> None:
-        """Bury what has ended. A landing of several tables that was fenced in one would stay, and land the others only."""
+        """Bury what has ended. What was fenced in one of several tables would stay, and go on with the others only."""
         for child in list(self._children):
-            if self._role.ends_fenced and child.fenced():
+            if child.fenced():
                 child.kill()
             if not child.is_live():
                 self._bury(child)
 
     def _bury(self, child: Child, *also_allowed: int) -> None:
-        """Judge one that has ended. Besides by a kill, a landing may end because it was fenced."""
+        """Judge one that has ended. Besides by a kill, it may end because it was fenced."""
         if child not in self._children:
             return
-        fenced_out = (FENCED_OUT,) if self._role.ends_fenced else ()
-        judge(child, (KILLED, *fenced_out, *also_allowed))
+        judge(child, (KILLED, FENCED_OUT, *also_allowed))
         self._children.remove(child)
         with self._scene.lock:
             self._scene.tally.fenced[self._role.name] += child.fenced()
@@ -281,8 +281,8 @@ class Track:
             self._bury(child, TERMINATED, *self._if_ending(child))
 
     def _if_ending(self, child: Child) -> tuple[int, ...]:
-        """A landing that was fenced and is on its way out handles signals no more."""
-        return (-signal.SIGTERM,) if self._role.ends_fenced and child.fenced() else ()
+        """What was fenced and is on its way out handles signals no more."""
+        return (-signal.SIGTERM,) if child.fenced() else ()
 
     def _commits(self) -> tuple[Path | None, ...]:
         current = self._scene.locations()

@@ -34,6 +34,7 @@ class Vectors:
     def __init__(self, root: Path, seed: int) -> None:
         self.root = root
         self.index = root / ".lakeflow" / "index"
+        self.catalog = root / ".lakeflow" / "catalog.db"
         self.expected: Rows = {}
         self._roll = random.Random(seed)
         self._turn = 0

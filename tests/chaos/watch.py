@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import select
 import struct
@@ -45,14 +46,14 @@ AIMS: Mapping[str, tuple[Sign, ...]] = {
 
 
 class FolderWatch:
-    """inotify on folders. Each thread that strikes has one of its own."""
+    """inotify on folders; those that are gone are left out. Each thread that strikes has one of its own."""
 
     def __init__(self, folders: Iterable[Path]) -> None:
         self._library = ctypes.CDLL(None, use_errno=True)
         self._descriptor = self._library.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
         for folder in folders:
             added = self._library.inotify_add_watch(self._descriptor, os.fsencode(folder), WATCHED)
-            if self._descriptor < 0 or added < 0:
+            if self._descriptor < 0 or (added < 0 and ctypes.get_errno() != errno.ENOENT):
                 raise OSError(ctypes.get_errno(), f"inotify does not watch {folder}")
 
     def __enter__(self) -> FolderWatch:
