@@ -1,7 +1,7 @@
 """`lakeflow VERB`: the verbs put together, and how a run ends.
 
-Exit codes: 0 done; 1 a job or a check failed; 2 usage or configuration; 130 and 143 after SIGINT and SIGTERM;
-`--exit-on-empty N` of land and run for "nothing to do".
+Exit codes: 0 done; 1 a job or a check failed, or `run --follow` gave one up; 2 usage or configuration; 130 and 143 after
+SIGINT and SIGTERM; `--exit-on-empty N` of land and run for "nothing to do".
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from typing import Annotated
 import typer
 
 from lakeflow.cli import demo, doctor, index, init, jobs, land, models, plan, query, run, runs, search, status, tables
+from lakeflow.cli.common import exit_code_of
 from lakeflow.cli.output import show_error
 from lakeflow.cli.signals import ended_by_sigterm
-from lakeflow.errors import LakeflowError, UsageError
+from lakeflow.errors import LakeflowError
 
 FAILED = 1
-USAGE = 2
 
 app = typer.Typer(
     name="lakeflow",
@@ -67,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             app(arguments)
     except LakeflowError as error:
         show_error(error)
-        return USAGE if isinstance(error, UsageError) else FAILED
+        return exit_code_of([error])
     except SystemExit as ended:
         return ended.code if isinstance(ended.code, int) else FAILED
     return 0

@@ -21,7 +21,7 @@ from lakeflow.cli.common import (
     request_of,
 )
 from lakeflow.cli.output import show_json, show_table, show_text, size_text
-from lakeflow.errors import SourceChanged, UsageError
+from lakeflow.errors import Terminal
 from lakeflow.job import Job
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ def _job_row(project: Project, node: Node, request: Request) -> Row:
         return row | {"problem": f"waits for {', '.join(missing)}, not there yet"}
     try:
         planned = plan_job(job, request, project.lake, project.commits, project.runtime.caps)
-    except (SourceChanged, UsageError) as error:
+    except Terminal as error:
         return row | {"problem": error.message, "would_fail": True}
     return row | _planned(planned)
 

@@ -27,7 +27,7 @@ from lakeflow.cli.output import note, show_error, show_rows
 from lakeflow.cli.progress import Bar
 from lakeflow.cli.rounds import Patience, left_out
 from lakeflow.cli.signals import StopSignals
-from lakeflow.errors import LakeflowError, Transient, UsageError
+from lakeflow.errors import LakeflowError, UsageError
 from lakeflow.job import Job
 
 if TYPE_CHECKING:
@@ -171,10 +171,10 @@ def _round(project: Project, nodes: Sequence[Node], request: Request, signals: S
 
 
 def _missing(project: Project, node: Node) -> list[str]:
-    """The tables of the node that are still to be made. One that cannot be asked for is left to the run to tell of."""
+    """The tables of the node that are still to be made. Where they cannot be asked for, the run will tell."""
     try:
         return [table for table in node.reads if not project.lake.exists(table)]
-    except Transient:
+    except LakeflowError:
         return []
 
 

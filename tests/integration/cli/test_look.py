@@ -236,6 +236,15 @@ class TestPlan:
         assert ran.code == 2
         assert "did you mean 'bronze.orders'" in ran.err
 
+    def test_a_table_that_cannot_be_planned_on_is_told_of_beside_the_others(self, stocked: Shop) -> None:
+        catalog = stocked.project.lake.catalog
+        catalog.create_table("bronze.docs", lakes.ID_SCHEMA, properties={"format-version": "1"})
+        ran = stocked("plan", "--output", "json")
+        jobs = {one["name"]: one for one in ran.json["jobs"]}
+        assert ran.code == 1
+        assert "format version 1" in jobs["embed"]["problem"]
+        assert jobs["large"]["rows"] == 4
+
     def test_a_job_that_cannot_go_on_is_told_and_fails(self, stocked: Shop) -> None:
         stocked("run", "large")
         stocked.project.lake.drop("bronze.orders")
