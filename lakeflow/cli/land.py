@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Annotated, Any
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 
 COLUMNS = ("table", "status", "read", "written", "dead_lettered", "skipped", "commits", "seconds", "rows_per_second")
 UNREACHABLE = "unreachable"
+LONGEST_WAIT = 0.2
+"""Seconds between two looks whether a signal came."""
 HELP = """Land Kafka topics in their Iceberg tables, exactly once.
 
 Stops when it has read what the topics held at the start; --follow stays until a signal comes.
@@ -49,10 +53,11 @@ def land(
     opened = open_project(project, target)
     chosen = _chosen(opened, tables or [])
     with StopSignals() as signals:
+        ending = Ending(signals)
         if follow and len(chosen) > 1:
-            results = _side_by_side(opened, chosen, signals)
+            results = _side_by_side(opened, chosen, ending)
         else:
-            results = _one_after_another(opened, chosen, follow, signals)
+            results = _one_after_another(opened, chosen, follow, ending)
     show_rows(results, COLUMNS, as_json=output is Format.JSON)
     if signals.requested():
         raise typer.Exit(signals.exit_code)
@@ -60,6 +65,27 @@ def land(
         raise typer.Exit(1)
     if not any(result["read"] for result in results):
         raise typer.Exit(exit_on_empty)
+
+
+class Ending:
+    """When to end: as a signal asks for it, or, of landings side by side, as soon as one of them has failed."""
+
+    def __init__(self, signals: StopSignals) -> None:
+        self.signals = signals
+        self._failed = threading.Event()
+
+    def requested(self) -> bool:
+        return self._failed.is_set() or self.signals.requested()
+
+    def fail(self) -> None:
+        """The other landings commit what is in hand, and end."""
+        self._failed.set()
+
+    def sleep(self, seconds: float) -> None:
+        """Wait, but no longer than until the end is requested."""
+        end = time.monotonic() + seconds
+        while not self.requested() and (left := end - time.monotonic()) > 0:
+            self._failed.wait(min(left, LONGEST_WAIT))
 
 
 def _chosen(project: Project, names: Sequence[str]) -> list[TableSpec]:
@@ -72,65 +98,90 @@ def _chosen(project: Project, names: Sequence[str]) -> list[TableSpec]:
     return [spec for name, spec in landed.items() if not names or name in names]
 
 
-def _one_after_another(
-    project: Project, tables: Sequence[TableSpec], follow: bool, signals: StopSignals
-) -> list[dict[str, Any]]:
+def _one_after_another(project: Project, tables: Sequence[TableSpec], follow: bool, ending: Ending) -> list[dict[str, Any]]:
     """Each table once. Where no broker answers for one, the others are not waited for."""
     results: list[dict[str, Any]] = []
     for table in tables:
-        if signals.requested():
+        if ending.requested():
             break
         if any(result["status"] == UNREACHABLE for result in results):
             note(f"{table.name} is left out: the brokers do not answer")
             results.append({"table": table.name, "status": "left out", "read": 0, "commits": 0})
             continue
-        results.append(_land_one(project, table, follow, signals))
+        results.append(_land_one(project, table, follow, ending))
     return results
 
 
-def _side_by_side(project: Project, tables: Sequence[TableSpec], signals: StopSignals) -> list[dict[str, Any]]:
-    """One thread a table. When one fails the others go on; the failure is printed at once and told again at the end."""
+def _side_by_side(project: Project, tables: Sequence[TableSpec], ending: Ending) -> list[dict[str, Any]]:
+    """One thread a table. A process of which a part no longer moves must not look alive: when one fails, all end."""
+
+    def follow(table: TableSpec) -> dict[str, Any]:
+        try:
+            return _land_one(project, table, True, ending)
+        except BaseException:
+            ending.fail()
+            raise
+
     with ThreadPoolExecutor(len(tables), thread_name_prefix="lakeflow-land") as pool:
-        return signals.results([pool.submit(_land_one, project, table, True, signals) for table in tables])
+        return ending.signals.results([pool.submit(follow, table) for table in tables])
 
 
-def _land_one(project: Project, table: TableSpec, follow: bool, signals: StopSignals) -> dict[str, Any]:
-    from lakeflow.landing.open import open_landing
+def _land_one(project: Project, table: TableSpec, follow: bool, ending: Ending) -> dict[str, Any]:
     from lakeflow.observe.runs import Run, RunLog, Status
 
     run = Run("land", table.name, table.name, "follow" if follow else "available-now")
     with Bar(f"landing {table.name}") as bar:
         try:
             with RunLog(project.lake, project.commits, project.settings).recorded(run):
-                landing, source = open_landing(
-                    table,
-                    project.settings,
-                    project.lake,
-                    project.commits,
-                    on_progress=lambda counts, left: bar.reach(counts.read, None if follow else counts.read + left),
-                )
-                try:
-                    landing.run(follow=follow, stop=signals.requested)
-                finally:
-                    source.close()
-                    _fill_in(run, landing.landed)
-                if signals.requested():
+                _land(project, table, run, bar, follow, ending)
+                if ending.requested():
                     run.status = Status.STOPPED
                 elif run.read == 0:
                     run.status = Status.EMPTY
         except LakeflowError as error:
-            show_error(error)
             status = UNREACHABLE if isinstance(error, SourceUnavailable) and run.read == 0 else str(run.status)
             return {**_result(run), "status": status, "error": str(error)}
     return _result(run)
 
 
+def _land(project: Project, table: TableSpec, run: Run, bar: Bar, follow: bool, ending: Ending) -> None:
+    """The landing itself; a failure is shown before it is recorded, which may take long."""
+    from lakeflow.landing.follow import keep_landing, land_once
+    from lakeflow.landing.open import open_landing
+    from lakeflow.landing.writer import Counts, Landing
+    from lakeflow.topics.source import Source
+
+    def reach(counts: Counts, left: int) -> None:
+        bar.reach(run.read + counts.read, None if follow else counts.read + left)
+
+    def opened() -> tuple[Landing, Source]:
+        return open_landing(table, project.settings, project.lake, project.commits, on_progress=reach)
+
+    def told(landed: Landed) -> None:
+        _fill_in(run, landed)
+
+    try:
+        if follow:
+            keep_landing(table.name, opened, stop=ending.requested, told=told, sleep=ending.sleep)
+        else:
+            land_once(opened, follow=False, stop=ending.requested, told=told)
+    except LakeflowError as error:
+        show_error(error)
+        if follow:
+            ending.fail()
+        raise
+
+
 def _fill_in(run: Run, landed: Landed) -> None:
+    """Adds what a landing did to the run, which may be of several, one after the other."""
     counts = landed.counts
-    run.read, run.written = counts.read, counts.written
-    run.dead_lettered, run.skipped = counts.dead_lettered, counts.skipped
-    run.start_position, run.end_position = landed.start.dumps(), landed.end.dumps()
-    run.snapshot_ids = landed.snapshots
+    run.read += counts.read
+    run.written += counts.written
+    run.dead_lettered += counts.dead_lettered
+    run.skipped += counts.skipped
+    run.start_position = run.start_position or landed.start.dumps()
+    run.end_position = landed.end.dumps()
+    run.snapshot_ids += landed.snapshots
 
 
 def _result(run: Run) -> dict[str, Any]:
