@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from pyiceberg.exceptions import RESTError, ServerError, ServiceUnavailableError
+from requests.exceptions import RequestException
 from sqlalchemy.exc import DBAPIError
 
 from lakeflow.errors import CatalogUnavailable, LakeflowError, StorageFull, StorageUnavailable
@@ -27,7 +28,7 @@ def lake_errors(what: str) -> Iterator[None]:
         yield
     except LakeflowError:
         raise
-    except (ServerError, ServiceUnavailableError, RESTError, ConnectionError, TimeoutError) as error:
+    except (ServerError, ServiceUnavailableError, RESTError, RequestException, ConnectionError, TimeoutError) as error:
         raise CatalogUnavailable(f"the catalog did not answer about {what}: {error}", next_step="lakeflow doctor") from error
     except DBAPIError as error:
         if any(word in str(error.orig).lower() for word in _NOT_WRITABLE):

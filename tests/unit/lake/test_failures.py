@@ -14,6 +14,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+import requests
 from pyiceberg.catalog import load_catalog
 from pyiceberg.exceptions import ServerError, ServiceUnavailableError
 from pyiceberg.io.pyarrow import PyArrowFileIO
@@ -51,6 +52,8 @@ TOLD: list[tuple[Exception, type[LakeflowError]]] = [
     (FileNotFoundError(errno.ENOENT, "No such file"), StorageUnavailable),
     (ConnectionRefusedError(errno.ECONNREFUSED, "refused"), CatalogUnavailable),
     (TimeoutError("timed out"), CatalogUnavailable),
+    (requests.ConnectionError("refused"), CatalogUnavailable),
+    (requests.Timeout("timed out"), CatalogUnavailable),
     (ServiceUnavailableError("503"), CatalogUnavailable),
     (ServerError("500"), CatalogUnavailable),
     (from_sqlite("database is locked"), CatalogUnavailable),
