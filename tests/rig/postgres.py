@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import pwd
 import re
@@ -23,6 +24,13 @@ SERVER_USER = "postgres"
 
 def fetch() -> None:
     programs()
+    require_driver()
+
+
+def require_driver() -> None:
+    """What SQLAlchemy reaches it with; an extra of lakeflow."""
+    if importlib.util.find_spec("psycopg2") is None:
+        raise Missing('psycopg2 is not installed: pip install "lakeflow[postgres]"')
 
 
 def programs() -> Path:
@@ -47,6 +55,7 @@ class Postgres:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder / "postgres"
+        require_driver()
         self._programs = programs()
         self._user = SERVER_USER if os.getuid() == 0 else None
         if self._user is not None and self._user not in {one.pw_name for one in pwd.getpwall()}:
