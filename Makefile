@@ -34,6 +34,7 @@ chaos: $(VENV)/.lakeflow-test  ## kill, pause and race real processes, the long 
 
 docs: $(VENV)/.lakeflow  ## write the generated pages of docs/
 	$(BIN)/python -c "import sys; from lakeflow.keys import documentation; sys.stdout.write(documentation())" > docs/configuration.md
+	$(BIN)/python -m lakeflow.cli.manual > docs/cli.md
 
 lock: $(VENV)/.made  ## pin what tests run with, with hashes
 	$(BIN)/pip install --quiet "uv>=0.9"

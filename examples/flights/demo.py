@@ -16,7 +16,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -118,24 +118,35 @@ class Lakeflow:
 
 @dataclass(slots=True)
 class Report:
-    """What was seen, as lines to read and as values."""
+    """What was seen, as lines to read and as values. `show` is told each line as it comes."""
 
+    show: Callable[[str], None]
     lines: list[str] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
 
+    def line(self, text: str) -> None:
+        self.lines.append(text)
+        self.show(text)
+
     def heading(self, text: str) -> None:
-        self.lines += ["", text]
+        self.line("")
+        self.line(text)
 
     def fact(self, text: str) -> None:
-        self.lines.append(f"    {text}")
+        self.line(f"    {text}")
 
     def check(self, holds: bool, text: str) -> None:
-        self.lines.append(f"  {'✓' if holds else '✗'} {text}")
+        self.line(f"  {'✓' if holds else '✗'} {text}")
         if not holds:
             self.failed.append(text)
 
-    def text(self) -> str:
-        return "\n".join([*self.lines, ""])
+
+def say(line: str) -> None:
+    print(line, flush=True)
+
+
+def silent(line: str) -> None:
+    """The lines are printed as one document at the end."""
 
 
 def rate(rows: int, seconds: float) -> str:
@@ -250,18 +261,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--project", type=Path, default=HERE.parents[1], help="the project's folder")
     parser.add_argument("--output", choices=("text", "json"), default="text")
     given = parser.parse_args(arguments)
-    report, started = Report(), time.monotonic()
-    report.lines.append("lakeflow demo: January 2013 of the New York flights")
+    as_text = given.output == "text"
+    report, started = Report(say if as_text else silent), time.monotonic()
+    report.line("lakeflow demo: January 2013 of the New York flights")
     try:
         run(given.project.resolve(), report)
     except StepFailed as failure:
         report.check(False, str(failure))
     outcome = f"{len(report.failed)} checks failed." if report.failed else "Every check holds."
     report.heading(f"{time.monotonic() - started:.0f} s in all. {outcome}")
-    if given.output == "json":
+    if not as_text:
         print(json.dumps({"ok": not report.failed, "failed": report.failed, "lines": report.lines}))
-    else:
-        print(report.text() + ("" if report.failed else "Try next:" + TRY_NEXT))
+    elif not report.failed:
+        say("Try next:" + TRY_NEXT)
     return 1 if report.failed else 0
 
 

@@ -15,6 +15,7 @@ import typer
 
 from lakeflow.cli import demo, doctor, index, init, jobs, land, models, plan, query, run, runs, search, status, tables
 from lakeflow.cli.output import show_error
+from lakeflow.cli.signals import ended_by_sigterm
 from lakeflow.errors import LakeflowError, UsageError
 
 FAILED = 1
@@ -54,13 +55,6 @@ def options(
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     logging.getLogger("lakeflow").setLevel(level)
     logging.getLogger("lakeflow.topics.librdkafka").setLevel(level if verbose else logging.CRITICAL)
-    if not verbose:
-        logging.getLogger("lakeflow.topics").addFilter(_is_our_own)
-
-
-def _is_our_own(record: logging.LogRecord) -> bool:
-    """librdkafka logs each attempt at a broker; what matters of it comes as an error or a warning of lakeflow's."""
-    return "[rdkafka#" not in record.getMessage()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -69,7 +63,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     A user's mistake shows no stack trace.
     """
     try:
-        app(arguments)
+        with ended_by_sigterm():
+            app(arguments)
     except LakeflowError as error:
         show_error(error)
         return USAGE if isinstance(error, UsageError) else FAILED

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
 from lakeflow.cli.common import Format, OutputOption, ProjectOption
 from lakeflow.cli.output import note
 from lakeflow.cli.signals import StopSignals
-from lakeflow.config import CONFIG_FILE, Settings
 from lakeflow.errors import ConfigError, UsageError
+
+if TYPE_CHECKING:
+    import subprocess
+
+    from lakeflow.config import Settings
 
 EXAMPLE = "flights"
 WATCH_SECONDS = 0.2
@@ -46,7 +50,7 @@ def demo(project: ProjectOption = None, output: OutputOption = Format.TEXT) -> N
 def project_for_demo(folder: Path | None) -> Path:
     """The project's folder; the example project is written where the folder is empty. Raises UsageError where it is not."""
     from lakeflow.cli.examples import example, write_project
-    from lakeflow.config import find_project
+    from lakeflow.config import CONFIG_FILE, find_project
 
     if folder is None:
         try:
@@ -67,6 +71,8 @@ def project_for_demo(folder: Path | None) -> Path:
 
 def demo_script(settings: Settings) -> Path:
     """The script of the project's demo. Raises ConfigError where none is named or it is not there."""
+    from lakeflow.config import CONFIG_FILE
+
     file = settings.root / CONFIG_FILE
     if settings.project.demo is None:
         raise ConfigError(
@@ -81,6 +87,8 @@ def demo_script(settings: Settings) -> Path:
 
 def run_script(script: Path, arguments: list[str], folder: Path) -> int:
     """Run a script with this interpreter in `folder`; the exit code. A signal is handed on to it, and it is waited for."""
+    import subprocess
+
     with StopSignals() as signals:
         process = subprocess.Popen([sys.executable, str(script), *arguments], cwd=folder)
         told = False
@@ -100,6 +108,8 @@ def run_script(script: Path, arguments: list[str], folder: Path) -> int:
 
 def _ended(process: subprocess.Popen[bytes]) -> int | None:
     """The exit code, or None after a short wait."""
+    import subprocess
+
     try:
         return process.wait(WATCH_SECONDS)
     except subprocess.TimeoutExpired:

@@ -56,9 +56,8 @@ def doctor(project: ProjectOption = None, target: TargetOption = None, output: O
         raise typer.Exit(MISCONFIGURED) from error
     settings = opened.settings
     tell(attempt("configuration", lambda: f"{settings.root}/lakeflow.toml, target {settings.target or 'none'}"))
-    with opened.models:
-        for check in checks(opened, timeout=min(ASK_SECONDS, settings.run.connect_seconds)):
-            tell(check)
+    for check in checks(opened, timeout=min(ASK_SECONDS, settings.run.connect_seconds)):
+        tell(check)
     if as_json:
         _show_document(found, list(settings_rows(settings)))
     else:

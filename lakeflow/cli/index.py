@@ -110,7 +110,7 @@ def update(project: Project, index: IndexSpec, run: Run, *, rebuild: bool = Fals
     run.start_position = updated.start.dumps() if updated.start else None
     run.end_position = updated.end.dumps() if updated.end else None
     if updated.rebuilt and not rebuild:
-        note(f"index {index.name} was built anew: {updated.rebuilt}")
+        note(f"index {index.name} was built from the whole table: {updated.rebuilt}")
     return updated.rebuilt
 
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lakeflow.cli.common import Format, OutputOption, ProjectOption, TargetOption, open_project, verbs
-from lakeflow.cli.output import show_facts, show_json, show_rows, show_text
+from lakeflow.cli.output import show_facts, show_json, show_rows, show_text, size_text
 from lakeflow.errors import UnknownName
-from lakeflow.job import Job, Lookup
+from lakeflow.job import Caps, Job, Lookup
 
 if TYPE_CHECKING:
     from lakeflow.runner.project import Project
@@ -72,8 +72,16 @@ def show_verb(
     if output is Format.JSON:
         show_json(facts)
         return
-    batch = f"at most {caps.files or 'any'} files, {caps.rows or 'any'} rows, {caps.bytes or 'any'} bytes"
-    show_facts({**facts, "batch": batch})
+    show_facts({**facts, "batch": _caps_text(caps)})
+
+
+def _caps_text(caps: Caps) -> str:
+    parts = [
+        f"{caps.files:,} files" if caps.files else "",
+        f"{caps.rows:,} rows" if caps.rows else "",
+        size_text(caps.bytes) if caps.bytes else "",
+    ]
+    return f"at most {', '.join(filter(None, parts))}" if any(parts) else "all at once"
 
 
 def graph_verb(project: ProjectOption = None, target: TargetOption = None, output: OutputOption = Format.TEXT) -> None:

@@ -91,7 +91,7 @@ def _one_after_another(
 def _side_by_side(project: Project, tables: Sequence[TableSpec], signals: StopSignals) -> list[dict[str, Any]]:
     """One thread a table. When one fails the others go on; the failure is printed at once and told again at the end."""
     with ThreadPoolExecutor(len(tables), thread_name_prefix="lakeflow-land") as pool:
-        return list(pool.map(lambda table: _land_one(project, table, True, signals), tables))
+        return signals.results([pool.submit(_land_one, project, table, True, signals) for table in tables])
 
 
 def _land_one(project: Project, table: TableSpec, follow: bool, signals: StopSignals) -> dict[str, Any]:

@@ -67,7 +67,7 @@ def show_facts(facts: Mapping[str, Any]) -> None:
     """Name and value, a line each, on stdout."""
     width = max(map(len, facts), default=0)
     for name, value in facts.items():
-        show_text(f"{name.replace('_', ' '):<{width}}  {cell_text(value)}")
+        show_text(f"{name:<{width}}  {cell_text(value)}")
 
 
 def json_text(document: object) -> str:

@@ -198,4 +198,4 @@ def _job_line(row: Row) -> Row:
 
 
 def _anew(reason: str | None) -> str:
-    return f"built anew: {reason}" if reason else ""
+    return f"built from the whole table: {reason}" if reason else ""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,7 +13,11 @@ from lakeflow.cli.common import ProjectOption, TargetOption, open_project
 from lakeflow.cli.output import note
 from lakeflow.cli.progress import Bar
 from lakeflow.cli.rows import Head, RowFormat, write_rows
+from lakeflow.cli.signals import ended_at_once
 from lakeflow.errors import UsageError
+
+if TYPE_CHECKING:
+    from lakeflow.runner.project import Project
 
 TEXT_ROWS = 1000
 HELP = """Run read-only SQL over any table, in DuckDB's dialect.
@@ -46,20 +51,26 @@ def query(
         RowFormat, typer.Option("--output", help="text for people, json (one object a line) or csv for programs.")
     ] = RowFormat.TEXT,
 ) -> None:
+    text = query_text(sql, file)
+    most = limit or (TEXT_ROWS if output is RowFormat.TEXT else None)
+    with ExitStack() as held, ended_at_once(held.close):
+        cut = _answer(open_project(project, target), text, most, output, held)
+    if cut and limit is None:
+        note(f"the first {most:,} rows are shown; --limit N shows more, --output csv gives all")
+
+
+def _answer(opened: Project, text: str, most: int | None, output: RowFormat, held: ExitStack) -> bool:
+    """Write the rows of the query; whether there were more than `most`. What it spills is gone once `held` is closed."""
     from lakeflow.runner.querying import query as run
     from lakeflow.runner.querying import spilling
 
-    text = query_text(sql, file)
-    opened = open_project(project, target)
     settings = opened.settings
-    most = limit or (TEXT_ROWS if output is RowFormat.TEXT else None)
-    with spilling(settings.root / ".lakeflow" / "tmp", settings.run.memory_bytes) as limits:
-        reader = run(text, opened.lake, limits, opened.declared_tables.tables)
-        with reader, Bar("query", wanted=output is RowFormat.TEXT or not sys.stdout.isatty()) as bar:
-            head = Head(reader, most)
-            write_rows(head, reader.schema.names, output, bar.advance)
-    if head.cut and limit is None:
-        note(f"the first {most:,} rows are shown; --limit N shows more, --output csv gives all")
+    limits = held.enter_context(spilling(settings.root / ".lakeflow" / "tmp", settings.run.memory_bytes))
+    wanted = output is RowFormat.TEXT or not sys.stdout.isatty()
+    with run(text, opened.lake, limits, opened.declared_tables.tables) as reader, Bar("query", wanted=wanted) as bar:
+        head = Head(reader, most)
+        write_rows(head, reader.schema.names, output, bar.advance)
+    return head.cut
 
 
 def query_text(sql: str | None, file: Path | None) -> str:

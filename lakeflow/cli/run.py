@@ -43,7 +43,7 @@ Examples:
 
   lakeflow run
 
-  lakeflow run score_flights --mode snapshot --into check.scored_flights
+  lakeflow run score_flights --mode snapshot --into audit.scored_flights
 """
 
 

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, wait
+from contextlib import contextmanager
 from types import FrameType
+from typing import TypeVar
 
 _EXIT_OFFSET = 128
+_LONGEST_WAIT = 0.2
+"""Seconds that the main thread waits at once. It is the only one that heeds signals, and only while it runs Python: a
+signal that came to another thread, or just before it began to wait, does not wake it."""
+
+Result = TypeVar("Result")
 
 
 class StopSignals:
@@ -36,9 +46,49 @@ class StopSignals:
         """Wait, but no longer than until a signal comes."""
         end = time.monotonic() + seconds
         while not self.requested() and (left := end - time.monotonic()) > 0:
-            time.sleep(min(left, 0.2))
+            time.sleep(min(left, _LONGEST_WAIT))
+
+    def results(self, futures: Sequence[Future[Result]]) -> list[Result]:
+        """The results of all futures, in order, once all are done; signals are heeded meanwhile. Raises what they raise."""
+        running = set(futures)
+        while running:
+            running = wait(running, timeout=_LONGEST_WAIT).not_done
+        return [future.result() for future in futures]
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self._received is not None:
             raise SystemExit(_EXIT_OFFSET + number)
         self._received = number
+
+
+@contextmanager
+def ended_by_sigterm() -> Iterator[None]:
+    """Within it, SIGTERM leaves by way of every `finally`, as SIGINT does: what a verb spilled to disk is removed."""
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        raise SystemExit(_EXIT_OFFSET + number)
+
+    previous = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+@contextmanager
+def ended_at_once(clean_up: Callable[[], None]) -> Iterator[None]:
+    """Within it, SIGINT and SIGTERM clean up and end the process where it stands, for work that leaves nothing half done.
+
+    Raising would not do: a library that runs a query turns what a handler raises into an error of its own.
+    """
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        clean_up()
+        os._exit(_EXIT_OFFSET + number)
+
+    previous = {number: signal.signal(number, leave) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 
 from lakeflow.errors import CommitConflict, UnknownName
-from lakeflow.index.lance_errors import mapped
+from lakeflow.index.lance_errors import Vanished, mapped
 from lakeflow.index.vectors import Identity
 from lakeflow.progress import SnapshotPosition
 from lakeflow.retry import Backoff, retrying
@@ -32,6 +32,7 @@ SCHEMA = pa.schema(
     ]
 )
 COMPACT_AFTER = 16
+OPEN_BACKOFF = Backoff(attempts=6, base=0.02, cap=0.2)
 PRIMARY_KEY = b"lance-schema:unenforced-primary-key:position"
 
 
@@ -124,12 +125,19 @@ class Book:
             return found
 
     def _table(self, create: bool) -> Any:
-        if BOOK in self.tables():
-            with mapped("opening the state of the indexes", self.place):
-                return self.database.open_table(BOOK)
-        if not create:
+        table = self._present() if BOOK in self.tables() else None
+        return retrying(self._create, self.backoff) if table is None and create else table
+
+    def _present(self) -> Any:
+        """The table that is listed; None where its folder holds nothing, since who began to make it has not ended yet."""
+        try:
+            return retrying(self._open, OPEN_BACKOFF)
+        except Vanished:
             return None
-        return retrying(self._create, self.backoff)
+
+    def _open(self) -> Any:
+        with mapped("opening the state of the indexes", self.place):
+            return self.database.open_table(BOOK)
 
     def _create(self) -> Any:
         with mapped("making the state of the indexes", self.place):

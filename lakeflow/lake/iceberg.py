@@ -199,14 +199,14 @@ class ParquetFile:
     """One Parquet data file being written, in the table's own Arrow schema with field ids.
 
     `write` takes tables of exactly that schema and makes a row group of each; `close` gives the DataFile with the
-    statistics of the footer. `abort` closes and deletes what is there.
+    statistics of the footer. `abort` closes and deletes what is there. The file's name begins with `place`.
     """
 
-    def __init__(self, table: Table, schema: pa.Schema, key: PartitionKey | None = None) -> None:
+    def __init__(self, table: Table, schema: pa.Schema, place: str, key: PartitionKey | None = None) -> None:
         self._table = table
         self._key = key
         provider = load_location_provider(table.location(), table.properties)
-        self.path = provider.new_data_location(f"{uuid.uuid4()}.parquet", key)
+        self.path = provider.new_data_location(f"{place}-{uuid.uuid4()}.parquet", key)
         self._output = table.io.new_output(self.path)
         self._stream = self._output.create(overwrite=True)
         options = _get_parquet_writer_kwargs(table.properties)

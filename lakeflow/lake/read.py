@@ -12,16 +12,23 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 import pyarrow as pa
+import pyarrow.parquet as pq
+from pyiceberg.manifest import FileFormat
 from pyiceberg.table import FileScanTask, Table
 from pyiceberg.table.snapshots import Snapshot
 
 from lakeflow.errors import UnknownName, UsageError
 from lakeflow.job import Caps
+from lakeflow.lake.catalog import arrow_schema
 from lakeflow.lake.failures import lake_errors
 from lakeflow.lake.history import ancestors, check_readable_from, is_cut, require_ordered
 from lakeflow.lake.iceberg import FileReader, has_deletes, live_files
 from lakeflow.lake.schema import require_columns
 from lakeflow.progress import SnapshotPosition
+
+BATCH_ROWS = 64 * 1024
+BATCH_BYTES = 16 << 20
+"""Of a batch that is read, as its columns are encoded; more is held only where a single row is larger."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,22 +96,24 @@ def cut(splits: Sequence[Split], caps: Caps, table: Table) -> Iterator[Batch]:
     """Cut splits, in their order, into batches within the caps; a batch holds one split at the least."""
     head = position_at(table, table.current_snapshot())
     pending: list[Split] = []
+    rows = size = 0
     for index, split in enumerate(splits):
         pending.append(split)
+        rows, size = rows + split.rows, size + split.bytes
         following = splits[index + 1] if index + 1 < len(splits) else None
         if following is None:
             yield Batch(tuple(pending), head)
-        elif _full([*pending, following], caps):
+        elif _exceeded(caps, len(pending) + 1, rows + following.rows, size + following.bytes):
             partial = split.path if following.sequence == split.sequence else None
             yield Batch(tuple(pending), replace(head, sequence=split.sequence, path=partial))
-            pending = []
+            pending, rows, size = [], 0, 0
 
 
-def _full(splits: Sequence[Split], caps: Caps) -> bool:
+def _exceeded(caps: Caps, files: int, rows: int, size: int) -> bool:
     return (
-        (caps.files is not None and len(splits) > caps.files)
-        or (caps.rows is not None and sum(split.rows for split in splits) > caps.rows)
-        or (caps.bytes is not None and sum(split.bytes for split in splits) > caps.bytes)
+        (caps.files is not None and files > caps.files)
+        or (caps.rows is not None and rows > caps.rows)
+        or (caps.bytes is not None and size > caps.bytes)
     )
 
 
@@ -153,11 +162,42 @@ def position_at(table: Table, snapshot: Snapshot | None) -> SnapshotPosition:
 
 
 def read(table: Table, splits: Sequence[Split], columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
-    """The rows of the splits, in order, a row group of one file in memory at a time. `columns` of None: all."""
+    """The rows of the splits, in order, a row group of one file in memory at a time. `columns` of None: all.
+
+    That holds for files that were written with the columns that the table has now. Where columns came or changed since, and
+    where rows are deleted, PyIceberg's reader maps them, which holds a whole file and some fifteen batches ahead.
+    """
     name = ".".join(table.name())
     if columns is not None:
         require_columns(columns, table.schema().as_arrow(), name)
     reader = FileReader(table, columns)
     for split in splits:
         with lake_errors(f"table {name}"):
-            yield from reader.read(split.task)
+            yield from _read(table, split, reader)
+
+
+def _read(table: Table, split: Split, reader: FileReader) -> Iterator[pa.RecordBatch]:
+    if split.task.delete_files or split.task.file.file_format is not FileFormat.PARQUET:
+        yield from reader.read(split.task)
+        return
+    with table.io.new_input(split.path).open() as stream:
+        file = pq.ParquetFile(stream, pre_buffer=True)
+        if file.schema_arrow.remove_metadata().equals(arrow_schema(table), check_metadata=True):
+            yield from _row_groups(file, reader.schema)
+            return
+    yield from reader.read(split.task)
+
+
+def _row_groups(file: pq.ParquetFile, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    """The rows of a file that has the columns of `schema`, one row group after the other."""
+    for number in range(file.num_row_groups):
+        size = _batch_rows(file.metadata.row_group(number), schema.names)
+        for batch in file.iter_batches(size, row_groups=[number], columns=schema.names):
+            yield batch if batch.schema.equals(schema, check_metadata=True) else batch.cast(schema)
+
+
+def _batch_rows(group: pq.RowGroupMetaData, columns: Sequence[str]) -> int:
+    """Rows of about BATCH_BYTES, BATCH_ROWS at the most."""
+    parts = [group.column(place) for place in range(group.num_columns)]
+    size = sum(int(part.total_uncompressed_size) for part in parts if part.path_in_schema.partition(".")[0] in columns)
+    return max(1, min(BATCH_ROWS, BATCH_BYTES * int(group.num_rows) // max(1, size)))

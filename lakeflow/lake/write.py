@@ -37,10 +37,14 @@ class DataWriter:
 
     Rows wait in memory for a row group, `buffer_bytes` in all partitions together at the most; past that the fullest
     partition is written. So memory holds for any number of partitions, at the price of smaller row groups.
+    Files are named so that, within a partition, the order of names is that in which rows came: readers go by it. Of
+    several writers of one commit, `part` tells which rows come first.
     Raises SchemaMismatch for rows that do not fit, StorageFull where the warehouse refuses the write.
     """
 
-    def __init__(self, table: Table, *, target_file_bytes: int = 128 << 20, buffer_bytes: int = 64 << 20) -> None:
+    def __init__(
+        self, table: Table, *, target_file_bytes: int = 128 << 20, buffer_bytes: int = 64 << 20, part: int = 0
+    ) -> None:
         self.table = table
         self.schema = arrow_schema(table)
         self.rows = 0
@@ -51,6 +55,8 @@ class DataWriter:
         self._parts: OrderedDict[Hashable, _Part] = OrderedDict()
         self._buffered = 0
         self._done: list[DataFile] = []
+        self._part = part
+        self._opened = 0
 
     def write(self, rows: pa.Table | pa.RecordBatch) -> None:
         """Take rows of any order; they are fitted to the table's columns and types first."""
@@ -111,7 +117,8 @@ class DataWriter:
             return
         if part.file is None:
             self._keep_open_files_few()
-            part.file = ParquetFile(self.table, self.schema, part.key)
+            part.file = ParquetFile(self.table, self.schema, f"{self._part:05d}-{self._opened:05d}", part.key)
+            self._opened += 1
         part.file.write(pa.concat_tables(part.waiting).cast(self.schema))
         self._buffered -= part.bytes
         part.waiting, part.rows, part.bytes = [], 0, 0

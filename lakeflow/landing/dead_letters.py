@@ -76,7 +76,10 @@ class DeadLetters:
         writer = DataWriter(table)
         writer.write(self._rows(fresh))
         start = self._progress.dumps() if self._progress.offsets else None
-        self._commits.commit(Change(DEAD_LETTERS, writer.finish(), progress=Progress(self._writer, start, end.dumps())))
+        progress = Progress(self._writer, start, end.dumps())
+        self._commits.commit(
+            Change(DEAD_LETTERS, writer.finish(), progress=progress, table_uuid=str(table.metadata.table_uuid))
+        )
         self._progress = end
         return len(fresh)
 

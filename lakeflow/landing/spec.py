@@ -94,7 +94,7 @@ def landing_spec(table: TableSpec, options: Mapping[str, str], defaults: Limits)
         raise DeclarationError(f"{where} names no topic; add 'topic' = '..' to its WITH options")
     on_error = options.get("on_error", OnError.SUSPEND)
     if on_error not in list(OnError):
-        raise DeclarationError(f"{where}: 'on_error' is {on_error!r}{did_you_mean(on_error, list(OnError))}")
+        raise DeclarationError(f"{where}: 'on_error' is {on_error!r}{did_you_mean(on_error, [str(kind) for kind in OnError])}")
     metadata = _metadata_columns(options.get("metadata.columns", ""), where)
     return LandingSpec(
         declared=table,

@@ -22,7 +22,7 @@ from lakeflow.landing.rows import before, next_offsets, size_of, with_metadata
 from lakeflow.landing.spec import LandingSpec, OnError
 from lakeflow.progress import KafkaOffsets
 from lakeflow.topics.formats.format import Decoded, Format, Reject
-from lakeflow.topics.source import AtTimestamp, GroupSource, Records, Source, Start, TopicPartition, start_offsets
+from lakeflow.topics.source import AtTimestamp, Earliest, GroupSource, Records, Source, Start, TopicPartition, start_offsets
 
 logger = logging.getLogger("lakeflow.landing")
 
@@ -121,6 +121,7 @@ class Landing:
         self._writer = DataWriter(self._table, buffer_bytes=sizes.buffer_bytes, target_file_bytes=sizes.target_file_bytes)
         self._bounds = source.bounds()
         self._group = group
+        self._first_start = start
         self._begin = start_offsets(start, self._bounds, self._progress_in_topic(), self._offsets_at(start))
         self._reached: dict[TopicPartition, int] = dict(self._begin)
         self._snapshots: list[int] = []
@@ -205,7 +206,13 @@ class Landing:
 
     def _land(self, end: KafkaOffsets, counts: Counts) -> None:
         progress = Progress(WRITER, self._ledger, end.dumps())
-        change = Change(self._spec.table, self._writer.finish(), progress=progress, summary=counts.summary())
+        change = Change(
+            self._spec.table,
+            self._writer.finish(),
+            progress=progress,
+            summary=counts.summary(),
+            table_uuid=str(self._table.metadata.table_uuid),
+        )
         self._snapshots.append(self._commits.commit(change).snapshot_id)
         self._committed, self._ledger = end, progress.end
         self._counts += counts
@@ -224,9 +231,8 @@ class Landing:
         return None
 
     def _record_start(self) -> None:
-        """A first start behind the earliest records is progress of its own: the next run must not choose again."""
-        skipped = any(self._begin[place] > bounds.begin for place, bounds in self._bounds.items())
-        if not self._progress_in_topic().offsets and skipped:
+        """A first start that is not the earliest is progress of its own: the next run must not choose again."""
+        if not self._progress_in_topic().offsets and not isinstance(self._first_start, Earliest):
             self._land(KafkaOffsets({**self._committed.offsets, **self._begin}), Counts())
 
     def _suspension(self, records: Records, reject: Reject) -> Suspended:

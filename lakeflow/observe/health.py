@@ -8,12 +8,14 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 
 from lakeflow.declare import TableSpec
 from lakeflow.errors import CatalogUnavailable, LakeflowError, StorageUnavailable
 from lakeflow.landing.plan import declared_landing
 from lakeflow.landing.spec import is_landed
+from lakeflow.models.registry import ModelSet
 from lakeflow.runner.project import Project
 from lakeflow.topics.kafka import KafkaSource
 
@@ -58,12 +60,21 @@ def checks(project: Project, *, timeout: float) -> Iterator[Check]:
 Outcome = tuple[State, str]
 
 
+ADVICE = {
+    "catalog": "start the catalog, or correct [catalog] in lakeflow.toml",
+    "warehouse": "grant the right to write, or correct warehouse under [catalog] in lakeflow.toml",
+    "brokers": "start the brokers, or correct bootstrap.servers under [kafka] in lakeflow.toml",
+}
+"""What to do where an error of this check says no more than to run the doctor."""
+
+
 def attempt(name: str, work: Callable[[], str | Outcome]) -> Check:
     """The check that `work` makes: what it says, or the error that it raises."""
     try:
         said = work()
     except LakeflowError as error:
-        return Check(name, State.FAILED, error.message, error.next_step)
+        step = error.next_step if error.next_step != "lakeflow doctor" else ADVICE.get(name)
+        return Check(name, State.FAILED, error.message, step)
     state, detail = said if isinstance(said, tuple) else (State.OK, said)
     return Check(name, state, detail)
 
@@ -139,7 +150,7 @@ def _topics(project: Project, timeout: float, landed: Sequence[TableSpec]) -> It
     for table in landed:
         name = f"topic of {table.name}"
         if brokers.state is State.OK:
-            yield attempt(name, lambda table=table: _topic(project, table, timeout))  # type: ignore[misc]
+            yield attempt(name, partial(_topic, project, table, timeout))
         else:
             yield Check(name, State.NOT_CHECKED, "no broker answers")
 
@@ -162,19 +173,20 @@ def _topic(project: Project, table: TableSpec, timeout: float) -> str:
 
 def _models(project: Project) -> Iterator[Check]:
     try:
-        names = project.models.names
+        models = project.models
     except LakeflowError as error:
         yield Check("models", State.FAILED, error.message, error.next_step)
         return
-    if not names:
+    if not models.names:
         yield Check("models", State.NOT_CONFIGURED, "none is declared")
-    for name in names:
-        yield attempt(f"model {name}", lambda name=name: _model(project, name))  # type: ignore[misc]
+    with models:
+        for name in models.names:
+            yield attempt(f"model {name}", partial(_model, models, name))
 
 
-def _model(project: Project, name: str) -> str:
-    model = project.models.get(name)
-    return f"{model.spec.provider} {model.spec.task}, opens and fits its declaration"
+def _model(models: ModelSet, name: str) -> str:
+    spec = models.get(name).spec
+    return f"{spec.provider} {spec.task}, opens and fits its declaration"
 
 
 def _index_folder(project: Project) -> str | Outcome:

@@ -117,4 +117,5 @@ class RunLog:
             writer.write(pa.Table.from_pylist([{**asdict(run), "status": str(run.status)}], schema=SCHEMA))
             self._commits.commit(Change(RUNS, writer.finish()))
         except LakeflowError as error:
-            logger.warning("run %s of %s could not be recorded in %s: %s", run.run_id, run.name, RUNS, error.message)
+            said = redact(error.message, self._settings)
+            logger.warning("run %s of %s could not be recorded in %s: %s", run.run_id, run.name, RUNS, said)

@@ -201,13 +201,14 @@ def _write_step(
     lookups.frames()
     finished: list[_Written] = []
 
-    def work(reads: tuple[Source, ...]) -> _Written:
-        part = _write_part(plan.job, target, lookups, runtime, on_rows, reads)
+    def work(task: tuple[int, tuple[Source, ...]]) -> _Written:
+        number, reads = task
+        part = _write_part(plan.job, target, lookups, runtime, on_rows, reads, number)
         finished.append(part)
         return part
 
     try:
-        written = list(runtime.engine.map(work, _parts(plan, step)))
+        written = list(runtime.engine.map(work, list(enumerate(_parts(plan, step)))))
     except BaseException:
         _discard(target, finished)
         raise
@@ -238,8 +239,9 @@ def _write_part(
     runtime: Runtime,
     on_rows: Callable[[int], None],
     reads: tuple[Source, ...],
+    number: int,
 ) -> _Written:
-    writer = DataWriter(target, buffer_bytes=runtime.buffer_bytes, target_file_bytes=runtime.target_file_bytes)
+    writer = DataWriter(target, buffer_bytes=runtime.buffer_bytes, target_file_bytes=runtime.target_file_bytes, part=number)
     try:
         for chunk in _chunks(job, reads, lookups, runtime.models, on_rows):
             writer.write(chunk)

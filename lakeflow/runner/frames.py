@@ -27,14 +27,15 @@ def scan(table: Table, splits: Sequence[Split], on_rows: Callable[[int], None] =
         with_columns: list[str] | None, predicate: pl.Expr | None, n_rows: int | None, batch_size: int | None
     ) -> Iterator[pl.DataFrame]:
         left = n_rows
-        for batch in read(table, splits, with_columns):
+        unneeded = [] if with_columns != [] else schema.names()[:1]  # without any column, a frame has no rows to count
+        for batch in read(table, splits, unneeded or with_columns):
             frame = _frame(batch)
             on_rows(frame.height)
             if left is not None:
                 frame = frame.head(left)
                 left -= frame.height
             for part in frame.iter_slices(_rows_a_frame(frame)):
-                yield part if predicate is None else part.filter(predicate)
+                yield (part if predicate is None else part.filter(predicate)).drop(unneeded)
             if left == 0:
                 return
 

@@ -37,7 +37,7 @@ class IndexPlan:
         if self.state is None:
             return "not built"
         if self.rebuild:
-            return f"to be built anew: {self.rebuild}"
+            return f"to be built from the whole table: {self.rebuild}"
         return "behind" if self.files else "up to date"
 
 
@@ -58,5 +58,5 @@ def plan_index(spec: IndexSpec, room: IndexRoom) -> IndexPlan:
     except LakeflowError as error:
         return IndexPlan(spec, state, table_exists=True, refused=error.message)
     if state is None and splits:
-        rebuild = "it was not built yet"
+        rebuild = "it was not there yet"
     return IndexPlan(spec, state, True, len(splits), sum(split.rows for split in splits), rebuild)

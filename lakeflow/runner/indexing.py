@@ -56,7 +56,7 @@ def update_index(spec: IndexSpec, room: IndexRoom, *, on_rows: Callable[[int], N
     table = _checked_table(spec, room.lake)
     state = index_state(spec, room)
     if state is None:
-        return build_index(spec, room, reason="it was not built yet", on_rows=on_rows)
+        return build_index(spec, room, reason="it was not there yet", on_rows=on_rows)
     check_identity(spec.name, state.identity, identity_of(spec, table, room.models, state.identity.width))
     try:
         splits = appended(table, state.position)

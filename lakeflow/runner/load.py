@@ -52,8 +52,13 @@ def load_tables(settings: Settings) -> Declarations:
 
 
 def load_project(settings: Settings) -> Declarations:
-    """All declarations: those of tables/*.sql and the jobs in jobs/*.py. Raises DeclarationError, naming file and line."""
+    """All declarations: those of tables/*.sql and the jobs in jobs/*.py. Raises DeclarationError, naming file and line.
+
+    Jobs may import modules from the project's folder, which stands last on the import path.
+    """
     jobs: dict[str, Job] = {}
+    if (root := str(settings.root)) not in sys.path:
+        sys.path.append(root)
     for path in _files(settings.root / JOBS, ".py"):
         for job in _jobs_in(path, settings.root):
             _declare(jobs, "job", job.name, job)

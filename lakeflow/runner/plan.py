@@ -6,10 +6,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from lakeflow.errors import DeclarationError, UsageError
+from lakeflow.errors import DeclarationError, UnknownName, UsageError
 from lakeflow.job import Caps, Job, Lookup, Mode, Output, Read
-from lakeflow.lake.catalog import Lake, Table
+from lakeflow.lake.catalog import SYSTEM_NAMESPACE, Lake, Table
 from lakeflow.lake.commit import CommitProtocol
+from lakeflow.lake.history import writers_in
 from lakeflow.lake.read import Batch, Split, appended, cut, position_at, snapshot_at, splits_at
 from lakeflow.progress import SnapshotPosition
 
@@ -98,7 +99,11 @@ def plan_job(job: Job, request: Request, lake: Lake, commits: CommitProtocol, ca
             f"job {job.name!r} reads {target}, so it cannot write to it", next_step="name another table after --into"
         )
     start = commits.progress(target, job.writer)
-    lookups = tuple(_whole(parameter, lake.table(s.table)) for parameter, s in job.inputs.items() if isinstance(s, Lookup))
+    if start is None:
+        _check_free(target, job, lake)
+    lookups = tuple(
+        _whole(parameter, _table(lake, job, s.table)) for parameter, s in job.inputs.items() if isinstance(s, Lookup)
+    )
     if mode is Mode.INCREMENTAL:
         steps = tuple(_incremental_steps(job, lake, start, job.caps or caps))
     else:
@@ -118,6 +123,31 @@ def _output(job: Job, mode: Mode) -> Output:
     return job.output
 
 
+def _check_free(target: str, job: Job, lake: Lake) -> None:
+    """That a job which has not written the target yet may. Raises UsageError where it is somebody else's."""
+    if target.partition(".")[0] == SYSTEM_NAMESPACE:
+        raise UsageError(f"job {job.name!r} cannot write to {target}: the tables of {SYSTEM_NAMESPACE} are lakeflow's own")
+    others = writers_in(lake.table(target).metadata) if lake.exists(target) else ()
+    if others:
+        raise UsageError(
+            f"table {target} holds the rows of {', '.join(others)}; job {job.name!r} would repeat or replace them",
+            next_step=f"write to another table, or take this one away first: lakeflow tables drop {target} --yes",
+        )
+
+
+def _table(lake: Lake, job: Job, name: str) -> Table:
+    """A table that the job reads. Raises UnknownName, saying how a declared one comes to be."""
+    try:
+        return lake.table(name)
+    except UnknownName as error:
+        raise UnknownName(
+            f"table, read by job {job.name!r} ({job.origin}):",
+            name,
+            error.known,
+            next_step=f"lakeflow land {name}, or lakeflow run the job that writes it; lakeflow jobs graph shows which",
+        ) from error
+
+
 def _reads(job: Job) -> dict[str, Read]:
     return {parameter: source for parameter, source in job.inputs.items() if isinstance(source, Read)}
 
@@ -131,7 +161,7 @@ def _incremental_steps(job: Job, lake: Lake, start: str | None, caps: Caps) -> I
             "make all but one an lf.Lookup, or say mode='snapshot'"
         )
     [(parameter, source)] = reads.items()
-    table = lake.table(source.table)
+    table = _table(lake, job, source.table)
     for batch in cut(appended(table, SnapshotPosition.loads(start)), caps, table):
         yield Step((_part(parameter, table, batch),), batch.end.dumps())
 
@@ -151,7 +181,7 @@ def _snapshot_step(job: Job, request: Request, lake: Lake) -> Step:
     sources = []
     ends: list[SnapshotPosition] = []
     for parameter, source in reads.items():
-        table = lake.table(source.table)
+        table = _table(lake, job, source.table)
         snapshot = snapshot_at(table, snapshot_id=request.snapshot_id, as_of=request.as_of)
         sources.append(Source(parameter, table, snapshot.snapshot_id if snapshot else None, splits_at(table, snapshot)))
         ends.append(position_at(table, snapshot))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,8 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 
-FENCED = "another process moved the progress"
-FENCED_INDEX = ("another process recorded a position", "by another process")
+FENCED = re.compile(r"^error: .*another process", re.MULTILINE)
+"""What a process says that was fenced, by a table's progress or by an index's position."""
 PATIENCE = 120.0
 """Seconds after which something that must happen counts as never happening. Nothing here is timed against it."""
 TERMINATED = 128 + signal.SIGTERM
@@ -33,7 +34,6 @@ class Child:
     stderr: Path
     born: float = field(default_factory=time.monotonic)
     stopped: bool = False
-    fenced_before: int = 0
 
     @property
     def pid(self) -> int:
@@ -43,10 +43,13 @@ class Child:
         return self.process.poll() is None
 
     def is_ready(self) -> bool:
-        """Whether it handles SIGTERM, which it does from when its imports are done."""
+        """Whether its imports are done: it handles SIGTERM and has opened the catalog."""
         try:
             status = Path(f"/proc/{self.pid}/status").read_text()
+            opened = [os.readlink(link) for link in Path(f"/proc/{self.pid}/fd").iterdir()]
         except (FileNotFoundError, ProcessLookupError):
+            return False
+        if not any(name.endswith("/catalog.db") for name in opened):
             return False
         caught = next((line for line in status.splitlines() if line.startswith("SigCgt:")), "SigCgt: 0")
         return bool(int(caught.split()[1], 16) & _SIGTERM_BIT)
@@ -56,7 +59,7 @@ class Child:
 
     def fenced(self) -> int:
         """How often it has said that it was fenced."""
-        return self.said().count(f"error: {FENCED}")
+        return len(FENCED.findall(self.said()))
 
     def stop(self) -> None:
         """SIGSTOP, and wait until all its threads stand still. One that ended meanwhile stays as it is."""
@@ -73,6 +76,25 @@ class Child:
         self.process.kill()
         self.process.wait()
         return self.process.returncode == -signal.SIGKILL
+
+    def end(self) -> None:
+        """SIGTERM, and wait for the end. Raises Misbehaved, with the stacks of its threads, where it does not come."""
+        self.process.send_signal(signal.SIGTERM)
+        self.wait()
+
+    def wait(self) -> int:
+        """Wait for the end; the exit code. Raises Misbehaved, with the stacks of its threads, where it does not come."""
+        self.wait_until(lambda: not self.is_live(), "its end")
+        return int(self.process.returncode)
+
+    def wait_until(self, happened: Callable[[], bool], what: str) -> None:
+        """Wait for what this process should do. Raises Misbehaved, with the stacks of its threads, where it does not."""
+        try:
+            wait_for(happened, what, pause=0.02)
+        except Misbehaved as error:
+            self.process.send_signal(signal.SIGABRT)
+            self.process.wait()
+            raise Misbehaved(f"lakeflow {' '.join(self.arguments)} (pid {self.pid}): {error}:\n{self.said()}") from None
 
     def _state(self) -> str:
         try:
@@ -118,7 +140,7 @@ class Nursery:
     def run(self, *arguments: str, expected: int = 0) -> None:
         """A process that ends by itself. Raises Misbehaved where it ends otherwise than with `expected`."""
         child = self.start(*arguments)
-        code = child.process.wait(PATIENCE)
+        code = child.wait()
         if code != expected:
             raise Misbehaved(f"lakeflow {' '.join(arguments)} ended with {code}, not {expected}:\n{child.said()}")
 
@@ -131,7 +153,7 @@ def judge(child: Child, allowed: Sequence[int]) -> None:
     said = child.said()
     code = child.process.returncode
     complaints = [line for line in said.splitlines() if line.startswith(("error: ", "Traceback", "Fatal Python error"))]
-    strange = [line for line in complaints if FENCED not in line]
+    strange = [line for line in complaints if not FENCED.match(line)]
     if strange or code not in allowed or (code == 1 and not complaints):
         raise Misbehaved(
             f"lakeflow {' '.join(child.arguments)} (pid {child.pid}) ended with {code}, allowed {sorted(allowed)}:\n{said}"

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
+
+import pytest
 
 from tests.chaos.scene import Tally
 from tests.chaos.watch import Phase
 
+LONG = os.environ.get("LAKEFLOW_CHAOS") == "long"
 ROLES = ("land", "run", "index")
 
 
@@ -45,3 +49,12 @@ def report(outcomes: list[Outcome]) -> str:
 
 def _line(name: str, *cells: object) -> str:
     return f"{name:<64}" + "".join(f"{cell:>9,}" if isinstance(cell, int) else f"{cell:>9}" for cell in cells)
+
+
+def tell(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Print a report: past pytest's capture in the long form, which is run to see it."""
+    if not LONG:
+        print(text)
+        return
+    with capsys.disabled():
+        print(text)

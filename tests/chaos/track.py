@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.chaos.processes import PATIENCE, TERMINATED, Child, judge, wait_for
+from tests.chaos.processes import TERMINATED, Child, judge, wait_for
 from tests.chaos.project import JOB_TABLES, LANDED, LANDING_TABLES, RUNS
 from tests.chaos.scene import Scene
 from tests.chaos.watch import AIMS, JUST_NOW, FolderWatch, Phase, locks_of, traces
@@ -108,12 +108,11 @@ class Track:
         self._raise_to(1)
         child = self._any_child()
         self._take_aim(child, may_be_starting=False)
-        child.process.send_signal(signal.SIGTERM)
-        child.process.wait(PATIENCE)
+        child.end()
         alone = len(self._children) == 1
         if alone and child.process.returncode == TERMINATED and (phase := self._look(child)) in UNFINISHED:
             raise AssertionError(f"{child.arguments} was asked to stop and left {phase}")
-        self._bury(child, TERMINATED)
+        self._bury(child, TERMINATED, *self._if_ending(child))
         with self._scene.lock:
             self._scene.tally.terminated[self._role.name] += 1
 
@@ -130,33 +129,41 @@ class Track:
             zombie.go_on()  # nobody can commit while it holds the catalog's lock
             self._count_zombie("held the catalog's lock")
             return
-        self._let_a_rival_commit(zombie)
+        rival = self._let_a_rival_commit(zombie)
         fenced = zombie.fenced()
         zombie.go_on()
-        outcome = self._outcome(zombie, fenced)
+        outcome = self._outcome(zombie, rival, fenced)
         self._count_zombie(f"{outcome}, stopped {phase}")
 
-    def _let_a_rival_commit(self, zombie: Child) -> None:
+    def _let_a_rival_commit(self, zombie: Child) -> Child:
         for other in self._children:
             if other is not zombie:
                 self._strike(other)
         rival = self._start(self._role.commands[0])
         before = self._commits()
         self._wait(lambda: self._commits() != before or not rival.is_live(), "a rival of a stopped process to commit")
+        return rival
 
-    def _outcome(self, zombie: Child, fenced: int) -> str:
-        """A landing must be fenced: its table went on without it. A job may have been caught with nothing in hand."""
+    def _outcome(self, zombie: Child, rival: Child, fenced: int) -> str:
+        """What became of a zombie. Of two landings one must be fenced: the rival, where the zombie was stopped before it
+        had read the table's progress. A job may have been caught with nothing in hand.
+        """
 
         def is_fenced() -> bool:
             return zombie.fenced() > fenced or not zombie.is_live()
+
+        def is_settled() -> bool:
+            return is_fenced() or rival.fenced() > 0 or not rival.is_live() or self._scene.over.is_set()
 
         if not self._role.ends_fenced:
             end = time.monotonic() + 3
             self._wait(lambda: is_fenced() or time.monotonic() > end, "a zombie job")
             return "fenced" if is_fenced() else "unharmed"
-        self._wait(is_fenced, "a zombie landing to be fenced")
+        zombie.wait_until(is_settled, "a zombie landing or its rival to be fenced")
+        if not is_fenced():
+            return "its rival fenced"
         if zombie.arguments == self._role.commands[1]:
-            self._wait(lambda: not zombie.is_live(), "a fenced landing to end")
+            zombie.wait()
             self._bury(zombie)
         return "fenced"
 
@@ -189,6 +196,7 @@ class Track:
             time.sleep(self._roll.uniform(0, 1.5))
             return
         aim = self._roll.choice(list(AIMS.values()))
+        self._watch.forget()
         self._watch.wait(aim, seconds=3.0, given_up=lambda: not child.is_live() or self._scene.over.is_set())
         if self._roll.random() < 0.4:
             time.sleep(self._roll.uniform(0, 0.01))
@@ -243,7 +251,10 @@ class Track:
         return self._roll.choice(self._children)
 
     def _reap(self) -> None:
+        """Bury what has ended. A landing of several tables that was fenced in one would stay, and land the others only."""
         for child in list(self._children):
+            if self._role.ends_fenced and child.fenced():
+                child.kill()
             if not child.is_live():
                 self._bury(child)
 
@@ -266,9 +277,12 @@ class Track:
         self._reap()
         for child in list(self._children):
             self._wait(lambda child=child: child.is_ready() or not child.is_live(), "a process to be ready")  # type: ignore[misc]
-            child.process.send_signal(signal.SIGTERM)
-            child.process.wait(PATIENCE)
-            self._bury(child, TERMINATED)
+            child.end()
+            self._bury(child, TERMINATED, *self._if_ending(child))
+
+    def _if_ending(self, child: Child) -> tuple[int, ...]:
+        """A landing that was fenced and is on its way out handles signals no more."""
+        return (-signal.SIGTERM,) if self._role.ends_fenced and child.fenced() else ()
 
     def _commits(self) -> tuple[Path | None, ...]:
         current = self._scene.locations()

@@ -15,15 +15,17 @@ from pathlib import Path
 from types import TracebackType
 
 CLOSE_WRITE = 0x8
+MOVED_TO = 0x80
 CREATE = 0x100
 DELETE = 0x200
+WATCHED = CLOSE_WRITE | MOVED_TO | CREATE | DELETE
 _EVENT = struct.Struct("iIII")
 _BUFFER = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
 class Sign:
-    """A file of this name was created, closed after writing, or deleted."""
+    """A file of this name was created, closed after writing, moved there, or deleted."""
 
     mask: int
     pattern: str
@@ -49,7 +51,7 @@ class FolderWatch:
         self._library = ctypes.CDLL(None, use_errno=True)
         self._descriptor = self._library.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
         for folder in folders:
-            added = self._library.inotify_add_watch(self._descriptor, os.fsencode(folder), CLOSE_WRITE | CREATE | DELETE)
+            added = self._library.inotify_add_watch(self._descriptor, os.fsencode(folder), WATCHED)
             if self._descriptor < 0 or added < 0:
                 raise OSError(ctypes.get_errno(), f"inotify does not watch {folder}")
 
@@ -60,8 +62,10 @@ class FolderWatch:
         os.close(self._descriptor)
 
     def wait(self, signs: Iterable[Sign], seconds: float, given_up: Callable[[], bool] = lambda: False) -> bool:
-        """Wait until the signs, from now on, have come one after the other; no longer than `seconds` or `given_up()`."""
-        self._drain()
+        """Wait until the signs have come one after the other; no longer than `seconds` or `given_up()`. Whether they have.
+
+        Counted are those since the watch was made, or since `forget`.
+        """
         end = time.monotonic() + seconds
         waiting = list(signs)
         while waiting and time.monotonic() < end and not given_up():
@@ -71,7 +75,8 @@ class FolderWatch:
                     waiting.pop(0)
         return not waiting
 
-    def _drain(self) -> None:
+    def forget(self) -> None:
+        """Leave all signs that have come so far."""
         for _ in self._events():
             pass
 

@@ -87,7 +87,7 @@ def test_a_list_is_one_document_or_a_table(capsys: pytest.CaptureFixture[str]) -
 
 def test_facts_stand_a_line_each(capsys: pytest.CaptureFixture[str]) -> None:
     show_facts({"name": "a", "last_run": None})
-    assert capsys.readouterr().out == "name      a\nlast run  -\n"
+    assert capsys.readouterr().out == "name      a\nlast_run  -\n"
 
 
 def test_secrets_are_taken_out(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -56,12 +56,13 @@ def test_difference_counts_rows_that_stand_once_too_often_too(
 
 
 def test_the_report_keeps_the_order_and_remembers_what_failed() -> None:
-    report = Report()
+    shown: list[str] = []
+    report = Report(shown.append)
     report.heading("One")
     report.fact("seen")
     report.check(True, "holds")
     report.check(False, "does not")
-    assert report.text() == "\nOne\n    seen\n  ✓ holds\n  ✗ does not\n"
+    assert shown == report.lines == ["", "One", "    seen", "  ✓ holds", "  ✗ does not"]
     assert report.failed == ["does not"]
 
 

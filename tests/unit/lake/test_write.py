@@ -18,6 +18,7 @@ from lakeflow.errors import SchemaMismatch
 from lakeflow.lake import write
 from lakeflow.lake.catalog import Lake
 from lakeflow.lake.commit import Change, Committer
+from lakeflow.lake.read import appended, read
 from lakeflow.lake.write import DataWriter
 from tests.lakes import NAME, append, batches_of, id_rows, ids, made, open_lake, path_of, query, stored_files, written
 
@@ -266,3 +267,16 @@ def test_columns_of_a_file_carry_the_field_ids_of_the_table(lake: Lake) -> None:
     assert (
         int(schema.field("l").type.value_field.metadata[b"PARQUET:field_id"]) == table.schema().find_field("l.element").field_id
     )
+
+
+def test_files_of_one_commit_are_read_in_the_order_that_their_rows_came_in(lake: Lake) -> None:
+    table = made(lake)
+    later = DataWriter(table, target_file_bytes=1, part=1)
+    first = DataWriter(table, target_file_bytes=1, part=0)
+    for writer, numbers in ((later, range(50, 100)), (first, range(50))):
+        for number in numbers:
+            writer.write(ids(number))
+            writer._flush(writer._parts[None])
+    Committer(lake).commit(Change(NAME, (*later.finish(), *first.finish())))
+    rows = [row for batch in read(lake.table(NAME), appended(lake.table(NAME), None)) for row in batch.column(0).to_pylist()]
+    assert rows == list(range(100))

@@ -720,7 +720,7 @@ def test_the_spool_of_a_merge_is_gone_after_the_run(world: World, monkeypatch: p
     spool.mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(spool))
     world.append(flights((1, "AA", 5.0)))
-    world.run(last_delay)
+    world.run(doing(lambda rows: rows.select("id", "delay"), key="id"))
     world.append(flights((1, "AA", 6.0)))
     with pytest.raises(JobFailed):
         world.run(doing(lambda rows: WRONG["raises as rows come"][0](rows.select("id", "delay")), key="id"))

@@ -114,6 +114,7 @@ def test_a_query_gives_what_it_gives_on_a_frame_in_memory(three_files: World, qu
 @pytest.mark.parametrize("engine", ENGINES)
 def test_rows_are_counted_where_no_column_is_needed(three_files: World, engine: Any) -> None:
     assert scanned(three_files).select(pl.len()).collect(engine=engine).item() == 15
+    assert scanned(three_files).with_row_index().select("index").collect(engine=engine)["index"].to_list() == list(range(15))
 
 
 @pytest.mark.parametrize("engine", ENGINES)

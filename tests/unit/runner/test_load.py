@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -161,3 +162,18 @@ def test_options_are_filled_in_and_a_missing_variable_is_named_with_its_place(se
     assert "hunter22" not in repr(options)
     with pytest.raises(ConfigError, match=r"tables/a.sql:1.*NOT_SET"):
         filled({"topic": "${NOT_SET}"}, table.origin, settings)
+
+
+def test_a_job_may_import_a_module_of_the_project(project_dir: Path) -> None:
+    (project_dir / "shared_by_jobs.py").write_text("LIMIT = 7\n")
+    (project_dir / "jobs" / "one.py").write_text(
+        "import lakeflow as lf\nfrom shared_by_jobs import LIMIT\n\n\n"
+        '@lf.job(target="gold.one", max_files=LIMIT)\ndef one(rows=lf.Read("bronze.rows")):\n    return rows\n'
+    )
+    program = (
+        "import sys\nfrom pathlib import Path\nfrom lakeflow.config import load_settings\n"
+        "from lakeflow.runner.load import load_project\n"
+        "print(load_project(load_settings(Path(sys.argv[1]), None, {})).jobs['one'].caps.files)"
+    )
+    done = subprocess.run([sys.executable, "-P", "-c", program, str(project_dir)], capture_output=True, text=True, check=False)
+    assert (done.stdout.strip(), done.returncode) == ("7", 0), done.stderr

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -211,7 +212,7 @@ def test_lookups_are_whole_at_the_head_of_their_table(world: World) -> None:
 @pytest.mark.parametrize("missing", [SOURCE, CARRIERS])
 def test_a_missing_table_is_named(world: World, missing: str) -> None:
     world.append(flights((1, "AA", 1.0)), CARRIERS if missing == SOURCE else SOURCE)
-    with pytest.raises(UnknownName, match=f"unknown table '{missing}'"):
+    with pytest.raises(UnknownName, match=rf"unknown table, read by job 'joined' .*'{missing}'"):
         world.plan(joined)
 
 
@@ -305,3 +306,30 @@ def test_packing_looks_at_each_split_once(monkeypatch: pytest.MonkeyPatch) -> No
     splits = [a_split(number, 1) for number in range(500)]
     assert len(pack(splits, 1 << 20)) == 1
     assert len(looked) <= 2 * len(splits)
+
+
+def renamed(of: Job, name: str) -> Job:
+    return replace(of, name=name)
+
+
+@pytest.mark.parametrize("mode", ["incremental", "snapshot"])
+def test_a_job_under_a_new_name_does_not_write_its_rows_again(world: World, mode: str) -> None:
+    filled(world, 2)
+    world.run(late)
+    with pytest.raises(UsageError, match=r"gold\.late holds the rows of job\.late; job 'renamed'") as caught:
+        world.plan(renamed(late, "renamed"), mode)
+    assert caught.value.next_step is not None
+    assert "lakeflow tables drop gold.late --yes" in caught.value.next_step
+
+
+def test_a_snapshot_run_does_not_replace_what_another_writer_made(world: World) -> None:
+    filled(world, 2)
+    world.run(late)
+    with pytest.raises(UsageError, match="would repeat or replace them"):
+        world.plan(renamed(late, "other"), "snapshot", into=TARGET)
+
+
+def test_a_job_writes_no_table_of_the_system(world: World) -> None:
+    filled(world, 2)
+    with pytest.raises(UsageError, match="lakeflow's own"):
+        world.plan(late, "snapshot", into="lakeflow.runs")

@@ -52,9 +52,11 @@ def test_a_failed_acknowledgement_is_logged_and_not_raised(caplog: pytest.LogCap
 
 def test_no_broker_for_bounds_is_unavailable_within_the_timeout() -> None:
     source = KafkaSource(NOBODY, ["flights"], "g", request_timeout=0.3)
-    with pytest.raises(SourceUnavailable, match=r"no answer within 0\.3 s for the list of topics.*127\.0\.0\.1:1") as caught:
+    with pytest.raises(
+        SourceUnavailable, match=r"127\.0\.0\.1:1 gave no answer within 0\.3 s for the list of topics"
+    ) as caught:
         source.bounds()
-    assert caught.value.next_step == "lakeflow doctor"
+    assert "lakeflow doctor" in (caught.value.next_step or "")
     source.close()
 
 

@@ -1,4 +1,3 @@
-# mypy: allow-untyped-defs, allow-incomplete-defs, no-warn-return-any
 """A job reads tables and writes one. Run it with: lakeflow run large_orders"""
 
 import polars as pl

@@ -1,0 +1,89 @@
+"""Vectors into an index and rows out of it, by the commands alone."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.integration.cli.conftest import DOCS, Shop
+
+
+@pytest.fixture
+def embedded(shop: Shop) -> Shop:
+    shop.docs()
+    assert shop("run", "embed").code == 0
+    return shop
+
+
+def test_an_index_is_built_searched_and_kept_up_to_date(embedded: Shop) -> None:
+    assert embedded.json("index", "status")[0]["state"] == "not built"
+    [plan] = embedded.json("plan", "docs_index")["indexes"]
+    assert (plan["rows"], plan["rebuild"], plan["would_fail"]) == (3, "it was not there yet", False)
+
+    [built] = embedded.json("index", "update")
+    assert (built["status"], built["read"], built["written"], built["rebuilt"]) == ("done", 3, 3, True)
+    [status] = embedded.json("index", "status", "docs_index")
+    assert (status["rows"], status["state"], status["width"], status["rows_behind"]) == (3, "up to date", 256, 0)
+
+    found = embedded.json("search", "docs_index", "delay execution for some seconds", "--top-k", "2")
+    assert [list(row) for row in found] == [["score", "doc_id", "text", "distance"]] * 2
+    assert found[0]["doc_id"] == "sleep"
+    assert found[0]["score"] > found[1]["score"]
+    text = embedded("search", "docs_index", "sort a list", "--columns", "doc_id").out.splitlines()
+    assert text[0].split() == ["score", "doc_id"]
+    assert text[1].split()[1] == "sort"
+    where = embedded.json("search", "docs_index", "sort a list", "--where", "doc_id = 'strip'")
+    assert [row["doc_id"] for row in where] == ["strip"]
+
+    embedded.docs(DOCS.slice(0, 1).set_column(0, "doc_id", [["again"]]))
+    embedded("run", "embed")
+    [behind] = embedded.json("index", "status")
+    assert (behind["state"], behind["rows_behind"], behind["files_behind"]) == ("behind", 1, 1)
+    status = next(one for one in embedded.json("status") if one["kind"] == "index")
+    assert (status["state"], status["behind"]) == ("behind", 1)
+    [updated] = embedded.json("index", "update", "docs_index")
+    assert (updated["read"], updated["rebuilt"]) == (1, False)
+    [again] = embedded.json("index", "update")
+    assert (again["status"], again["read"]) == ("empty", 0)
+    [rebuilt] = embedded.json("index", "build", "docs_index")
+    assert (rebuilt["read"], rebuilt["rebuilt"]) == (4, True)
+    runs = [(run["mode"], run["status"]) for run in embedded.json("runs", "--name", "docs_index")]
+    assert runs == [("rebuild", "done"), ("incremental", "empty"), ("incremental", "done"), ("incremental", "done")]
+
+    for words, told in (
+        (("search", "docs_index", "x", "--top-k", "0"), "k is 0"),
+        (("search", "docs_index", "x", "--columns", "tekst"), "tekst"),
+        (("search", "docs_index", "x", "--where", "txt = 'a'"), "txt"),
+        (("search", "docs_indx", "x"), "did you mean 'docs_index'"),
+        (("search", "docs_index", "  "), "empty"),
+        (("index", "update", "docs_indx"), "did you mean 'docs_index'"),
+    ):
+        ran = embedded(*words)
+        assert ran.code == 2, words
+        assert told in ran.err
+        assert ran.out == ""
+
+
+def test_an_index_that_was_never_built_says_what_to_run(embedded: Shop) -> None:
+    ran = embedded("search", "docs_index", "anything")
+    assert ran.code == 2
+    assert "lakeflow index build docs_index" in ran.err
+
+
+def test_an_index_without_its_table(shop: Shop) -> None:
+    [status] = shop.json("index", "status")
+    assert status["state"] == "waits for gold.doc_vectors, not there yet"
+    ran = shop("index", "update")
+    assert ran.code == 1
+    assert "gold.doc_vectors" in ran.err
+
+
+def test_an_index_of_another_model_is_refused(embedded: Shop) -> None:
+    embedded("index", "build")
+    declared = (embedded.folder / "tables" / "shop.sql").read_text(encoding="utf-8")
+    embedded.declare("tables/shop.sql", declared.replace("'key' = 'doc_id'", "'key' = 'text'"))
+    [status] = embedded.json("index", "status")
+    assert status["state"].startswith("refused")
+    planned = embedded("plan", "docs_index", "--output", "json")
+    assert planned.code == 1
+    assert planned.json["indexes"][0]["would_fail"] is True
+    assert embedded("index", "update").code == 1
