@@ -102,17 +102,21 @@ class TestLostAnswers:
         behind.commits().commit(step(behind, None, "a", 1))
         proxy.faults.append(fault)
         done = behind.commits().commit(step(behind, "a", "b", 2))
+        assert not proxy.faults, "the commit went past the proxy's fault"
         assert (behind.rows(), behind.snapshots(), done.attempts) == ([1, 2], 2, attempts)
         assert behind.head() == done.snapshot_id
 
     def test_faults_in_a_row(self, proxy: Proxy, behind: RealSystem) -> None:
         start: str | None = None
+        met = 0
         for turn, fault in enumerate([Fault.CUT, Fault.LOST, Fault.REFUSED, Fault.UNKNOWN, Fault.TWICE, Fault.CUT] * 2):
             proxy.faults.extend([fault, Fault.REFUSED] if turn % 2 else [fault])
             behind.commits(6).commit(step(behind, start, str(turn), turn))
+            met += (2 if turn % 2 else 1) - len(proxy.faults)
             proxy.faults.clear()
             start = str(turn)
         assert (behind.rows(), behind.snapshots()) == (list(range(12)), 12)
+        assert met >= 12
 
 
 class TestServersAway:
@@ -124,11 +128,10 @@ class TestServersAway:
         with pytest.raises(CatalogUnavailable, match="the catalog did not answer"):
             Lake.open({"type": "sql", "uri": "postgresql+psycopg2://lakeflow:no@127.0.0.1:1/lakeflow", "warehouse": "s3://x/y"})
 
-    def test_a_store_that_is_away_and_comes_back(self, catalog: Options, rig: Rig, storage: Storage) -> None:
+    def test_a_store_that_is_not_there_lands_nothing(self, catalog: Options) -> None:
         lake = Lake.open(catalog)
         table = made(lake)
         append(lake, ids(1))
-        assert storage.process is not None
         away = {**catalog, "s3.endpoint": "http://127.0.0.1:1", "s3.connect-timeout": "1", "s3.request-timeout": "1"}
         with pytest.raises((StorageUnavailable, CatalogUnavailable)):
             append(Lake.open(away), ids(2))

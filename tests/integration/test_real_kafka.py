@@ -310,6 +310,7 @@ class TestThreeBrokers:
         try:
             wait_for(lambda: open_lake(flow.commands.folder / ".lakeflow").exists(TABLE) and len(flow.ids()) > 0)
             three_kafkas.brokers[leader - 1].kill()
+            assert process.poll() is None, "it had landed everything before the leader died"
             _, said = process.communicate(timeout=SECONDS * 2)
             assert process.returncode == 0, said
         finally:
