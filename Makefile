@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: help demo test bench chaos lock docs clean
+.PHONY: help demo test rig servers bench chaos lock docs clean
 
 help:  ## this list
 	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 10
@@ -19,6 +19,12 @@ test: $(VENV)/.lakeflow-test  ## install what the lock pins, then lint, check ty
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache --no-logo
 	$(BIN)/pytest $(ARGS)
+
+rig: $(VENV)/.lakeflow-test  ## fetch the real servers that tests use (Java, Maven, Go and PostgreSQL must be there); minutes, once
+	$(BIN)/python -m tests.rig fetch
+
+servers: $(VENV)/.lakeflow-test  ## start the real servers on this machine, print how to reach them, stay until Ctrl-C
+	$(BIN)/python -m tests.rig serve
 
 bench: $(VENV)/.lakeflow-bench  ## measure speed and memory; takes long
 	$(BIN)/python -m benchmarks $(ARGS)

@@ -19,7 +19,7 @@ from lakeflow.lake.commit import CommitProtocol, Committer, Fence, ProgressFence
 from lakeflow.lake.history import ancestors
 from lakeflow.retry import Backoff
 from lakeflow.testing.lake import MemoryCommits, Outage
-from tests.lakes import NAME, RestLikeCatalog, id_rows, ids, made, open_lake, path_of, written
+from tests.lakes import NAME, RestLikeCatalog, id_rows, ids, is_stored, made, open_lake, written
 
 Fault = Callable[[Callable[[], CommitTableResponse]], CommitTableResponse]
 
@@ -115,7 +115,7 @@ class RealSystem:
         self.table().manage_snapshots().rollback_to_snapshot(snapshot_id).commit()
 
     def is_deleted(self, data_file: DataFile) -> bool:
-        return not path_of(data_file).exists()
+        return not is_stored(self.table(), data_file)
 
     def fail(self, *outages: Outage) -> None:
         self.catalog.faults.extend({Outage.NO_ANSWER: no_answer, Outage.LOST_ANSWER: lost_answer}[o] for o in outages)

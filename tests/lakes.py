@@ -8,6 +8,8 @@ from typing import Any, cast
 
 import duckdb
 import pyarrow as pa
+import pyarrow.dataset
+from pyarrow.fs import FileSelector, FileSystem, FileType, LocalFileSystem, S3FileSystem
 from pyiceberg.catalog import Catalog
 from pyiceberg.manifest import DataFile
 from pyiceberg.table import CommitTableRequest, CommitTableResponse, Namespace, Table, TableIdentifier
@@ -24,8 +26,12 @@ ID_SCHEMA = pa.schema([("id", pa.int64())])
 NO_CAPS = Caps()
 
 
+def catalog_in(folder: Path) -> dict[str, str]:
+    return {"type": "sql", "uri": f"sqlite:///{folder}/catalog.db", "warehouse": f"file://{folder}/warehouse"}
+
+
 def open_lake(folder: Path) -> Lake:
-    return Lake.open({"type": "sql", "uri": f"sqlite:///{folder}/catalog.db", "warehouse": f"file://{folder}/warehouse"})
+    return Lake.open(catalog_in(folder))
 
 
 def made(
@@ -53,12 +59,33 @@ def append(lake: Lake, rows: pa.Table, progress: Progress | None = None, *, keep
 
 
 def path_of(data_file: DataFile | str) -> Path:
-    return Path((data_file if isinstance(data_file, str) else data_file.file_path).removeprefix("file://"))
+    """Where a file is on the disk, or in which bucket and folder of the object store."""
+    return Path(
+        (data_file if isinstance(data_file, str) else data_file.file_path).removeprefix("file://").removeprefix("s3://")
+    )
 
 
-def stored_files(table: Table) -> set[Path]:
-    """Every Parquet file in the table's folder, referred to or not."""
-    return set(path_of(table.location()).rglob("*.parquet"))
+def files_of(table: Table) -> FileSystem:
+    """The disk, or the object store with the table's own keys."""
+    if not table.location().startswith("s3://"):
+        return LocalFileSystem()
+    options = table.io.properties
+    return S3FileSystem(
+        access_key=options["s3.access-key-id"],
+        secret_key=options["s3.secret-access-key"],
+        endpoint_override=options["s3.endpoint"],
+        region=options["s3.region"],
+    )
+
+
+def stored_files(table: Table, suffix: str = ".parquet") -> set[Path]:
+    """Every file with this suffix in the table's folder, referred to or not."""
+    everything = FileSelector(str(path_of(table.location())), recursive=True, allow_not_found=True)
+    return {Path(found.path) for found in files_of(table).get_file_info(everything) if found.path.endswith(suffix)}
+
+
+def is_stored(table: Table, data_file: DataFile) -> bool:
+    return bool(files_of(table).get_file_info(str(path_of(data_file))).type == FileType.File)
 
 
 def live_paths(table: Table) -> list[str]:
@@ -72,7 +99,10 @@ def query(table: Table, sql: str = "SELECT * FROM rows") -> list[tuple[Any, ...]
     if not paths:
         return []
     with duckdb.connect() as connection:
-        rows = connection.read_parquet(paths, hive_partitioning=False)
+        if isinstance(files_of(table), LocalFileSystem):
+            rows = connection.read_parquet(paths, hive_partitioning=False)
+        else:
+            rows = connection.from_arrow(pa.dataset.dataset(paths, filesystem=files_of(table), format="parquet").to_table())
         rows.create_view("rows")
         return connection.sql(sql).fetchall()
 

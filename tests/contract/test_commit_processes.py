@@ -11,17 +11,18 @@ import pytest
 
 from lakeflow.declare import PartitionField
 from lakeflow.errors import Fenced, LakeflowError
+from lakeflow.lake.catalog import Lake
 from lakeflow.lake.commit import Change, Committer, Fence, Progress, ProgressFence, SnapshotFence
 from lakeflow.lake.history import progress_in
 from tests.commit_systems import REAL
-from tests.lakes import NAME, id_rows, ids, made, open_lake, path_of, rest_like, written
+from tests.lakes import NAME, catalog_in, id_rows, ids, made, open_lake, path_of, rest_like, written
 
 ROUNDS = 3
 
 
-def land_in_process(folder: str, kind: str, who: int, barrier: ProcessBarrier, outcomes: Any) -> None:
+def land_in_process(options: dict[str, str], kind: str, who: int, barrier: ProcessBarrier, outcomes: Any) -> None:
     """A process that commits ROUNDS times, each time from the progress that both processes have seen."""
-    lake = open_lake(Path(folder))
+    lake = Lake.open(options)
     fence: Fence = ProgressFence() if kind == "progress fence" else SnapshotFence()
     committer = Committer(rest_like(lake) if kind == "rest catalog" else lake, fence)
     for turn in range(ROUNDS):
@@ -38,17 +39,21 @@ def land_in_process(folder: str, kind: str, who: int, barrier: ProcessBarrier, o
 
 @pytest.mark.parametrize("kind", REAL)
 def test_of_two_processes_from_one_start_one_lands(kind: str, tmp_path: Path) -> None:
-    made(open_lake(tmp_path))
+    race_in_processes(catalog_in(tmp_path), kind)
+
+
+def race_in_processes(options: dict[str, str], kind: str) -> None:
+    made(Lake.open(options))
     context = multiprocessing.get_context("spawn")
     barrier, outcomes = context.Barrier(2), context.Queue()
-    rivals = [context.Process(target=land_in_process, args=(str(tmp_path), kind, who, barrier, outcomes)) for who in range(2)]
+    rivals = [context.Process(target=land_in_process, args=(options, kind, who, barrier, outcomes)) for who in range(2)]
     for rival in rivals:
         rival.start()
     seen = sorted(outcomes.get(timeout=60) for _ in range(2 * ROUNDS))
     for rival in rivals:
         rival.join(60)
     assert seen == sorted((turn, outcome) for turn in range(ROUNDS) for outcome in ("landed", "fenced"))
-    assert id_rows(open_lake(tmp_path).table(NAME)) == list(range(ROUNDS))
+    assert id_rows(Lake.open(options).table(NAME)) == list(range(ROUNDS))
 
 
 def ensure_in_process(folder: str, partitioned: bool, barrier: ProcessBarrier, outcomes: Any) -> None:

@@ -271,7 +271,7 @@ class TestRealCatalogs:
         needed = {path_of(snapshot.manifest_list).name for snapshot in snapshots} | {
             path_of(manifest.manifest_path).name for snapshot in snapshots for manifest in snapshot.manifests(real.table().io)
         }
-        assert {path.name for path in path_of(real.table().location()).rglob("*.avro")} == needed
+        assert {path.name for path in stored_files(real.table(), ".avro")} == needed
 
     def test_files_of_a_commit_that_was_rolled_back_outlive_a_fenced_retry(self, real: RealSystem) -> None:
         first = real.commits().commit(step(real, None, "a", 1))

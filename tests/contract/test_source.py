@@ -1,4 +1,4 @@
-"""What every Source does: the real one on the embedded broker, and the fake."""
+"""What every Source does: the real one on the embedded broker and on a real one, and the fake."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from lakeflow.testing.source import ListSource, Row
 from lakeflow.topics.embedded import EmbeddedBroker
 from lakeflow.topics.kafka import KafkaSource
 from lakeflow.topics.source import Bounds, GroupSource, Records, Source, TopicPartition, size_of
+from tests.rig.kafka import Kafka
 
 PARTITIONS = 2
 TIMEOUT = 10.0
@@ -29,7 +30,7 @@ def broker() -> Iterator[EmbeddedBroker]:
         yield opened
 
 
-@pytest.fixture(params=["kafka", "lists"])
+@pytest.fixture(params=["kafka", "real kafka", "lists"])
 def make(request: pytest.FixtureRequest, broker: EmbeddedBroker) -> Iterator[Make]:
     """Opens a source on `content`, whose rows are written first; `topic` is the one that it reads."""
     opened: list[Source] = []
@@ -42,11 +43,21 @@ def make(request: pytest.FixtureRequest, broker: EmbeddedBroker) -> Iterator[Mak
         opened.append(KafkaSource(settings, [topic], "land.test", request_timeout=TIMEOUT, poll_bytes=POLL_BYTES))
         return opened[-1]
 
+    def on_real_kafka(topic: str, content: Content) -> Source:
+        cluster: Kafka = request.getfixturevalue("real_kafka")
+        for name in {name for name, _ in content}:
+            cluster.create(name, PARTITIONS)
+        for (name, partition), written in content.items():
+            cluster.produce(name, [(key, value, partition, stamp) for key, value, stamp in written])
+        settings = {"bootstrap.servers": cluster.bootstrap}
+        opened.append(KafkaSource(settings, [topic], "land.test", request_timeout=TIMEOUT, poll_bytes=POLL_BYTES))
+        return opened[-1]
+
     def on_lists(topic: str, content: Content) -> Source:
         opened.append(ListSource(content, topics=[topic], poll_bytes=POLL_BYTES))
         return opened[-1]
 
-    yield on_kafka if request.param == "kafka" else on_lists
+    yield {"kafka": on_kafka, "real kafka": on_real_kafka, "lists": on_lists}[request.param]
     for source in opened:
         source.close()
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+import requests
 from pyiceberg.catalog import load_catalog
 from pyiceberg.exceptions import (
     AuthorizationExpiredError,
@@ -66,6 +67,8 @@ TOLD: list[tuple[Exception, type[LakeflowError]]] = [
     (FileNotFoundError(errno.ENOENT, "No such file"), StorageUnavailable),
     (ConnectionRefusedError(errno.ECONNREFUSED, "refused"), CatalogUnavailable),
     (TimeoutError("timed out"), CatalogUnavailable),
+    (requests.ConnectionError("refused"), CatalogUnavailable),
+    (requests.Timeout("timed out"), CatalogUnavailable),
     (ServiceUnavailableError("503"), CatalogUnavailable),
     (ServerError("500"), CatalogUnavailable),
     (TooManyRequestsError("429"), CatalogUnavailable),
