@@ -68,7 +68,7 @@ SELECT (SELECT count(*) FROM (SELECT * FROM gold.scored_flights EXCEPT ALL SELEC
 """
 
 TRY_NEXT = """
-  lakeflow query --target demo "SELECT carrier_name, round(100.0 * sum(late) / sum(flights), 1) AS percent_late FROM gold.delays_by_carrier GROUP BY 1"
+  lakeflow query --target demo "SELECT carrier_name, sum(late) * 100.0 / sum(flights) FROM gold.delays_by_carrier GROUP BY 1"
   lakeflow query --target demo "SELECT kind, error, value FROM lakeflow.dead_letters LIMIT 5"
   lakeflow search --target demo docs_index "read a file line by line" --top-k 3
   lakeflow runs --target demo

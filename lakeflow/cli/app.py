@@ -15,7 +15,7 @@ import typer
 
 from lakeflow.cli import demo, doctor, index, init, jobs, land, models, plan, query, run, runs, search, status, tables
 from lakeflow.cli.common import exit_code_of
-from lakeflow.cli.output import show_error
+from lakeflow.cli.output import WithoutSecrets, show_error
 from lakeflow.cli.signals import ended_by_sigterm
 from lakeflow.errors import LakeflowError
 
@@ -52,7 +52,9 @@ def options(
     ] = 0,
 ) -> None:
     level = {0: logging.WARNING, 1: logging.INFO}.get(verbose, logging.DEBUG)
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    lines = logging.StreamHandler(sys.stderr)
+    lines.setFormatter(WithoutSecrets("%(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[lines])
     logging.getLogger("lakeflow").setLevel(level)
     logging.getLogger("lakeflow.topics.librdkafka").setLevel(level if verbose else logging.CRITICAL)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lakeflow.cli.common import Format, OutputOption, ProjectOption, TargetOption, open_project
+from lakeflow.cli.common import Format, OutputOption, ProjectOption, TargetOption, exit_code_of, open_project
 from lakeflow.cli.output import note, show_error, show_rows
 from lakeflow.cli.progress import Bar
 from lakeflow.cli.signals import StopSignals
@@ -28,7 +28,8 @@ LONGEST_WAIT = 0.2
 """Seconds between two looks whether a signal came."""
 HELP = """Land Kafka topics in their Iceberg tables, exactly once.
 
-Stops when it has read what the topics held at the start; --follow stays until a signal comes.
+Stops when it has read what the topics held at the start; --follow stays until a signal comes, or one of its
+landings fails for good: the others commit what is in hand then, and the process ends with 1.
 
 Examples:
 
@@ -59,10 +60,10 @@ def land(
         else:
             results = _one_after_another(opened, chosen, follow, ending)
     show_rows(results, COLUMNS, as_json=output is Format.JSON)
+    if ending.errors:
+        raise typer.Exit(exit_code_of(ending.errors))
     if signals.requested():
         raise typer.Exit(signals.exit_code)
-    if any("error" in result for result in results):
-        raise typer.Exit(1)
     if not any(result["read"] for result in results):
         raise typer.Exit(exit_on_empty)
 
@@ -72,6 +73,7 @@ class Ending:
 
     def __init__(self, signals: StopSignals) -> None:
         self.signals = signals
+        self.errors: list[LakeflowError] = []
         self._failed = threading.Event()
 
     def requested(self) -> bool:
@@ -139,6 +141,7 @@ def _land_one(project: Project, table: TableSpec, follow: bool, ending: Ending) 
                 elif run.read == 0:
                     run.status = Status.EMPTY
         except LakeflowError as error:
+            ending.errors.append(error)
             status = UNREACHABLE if isinstance(error, SourceUnavailable) and run.read == 0 else str(run.status)
             return {**_result(run), "status": status, "error": str(error)}
     return _result(run)

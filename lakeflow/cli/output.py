@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout
 from datetime import datetime
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -12,6 +15,8 @@ from lakeflow.errors import LakeflowError
 
 if TYPE_CHECKING:
     from lakeflow.config import Settings
+
+STDOUT, STDERR = 1, 2
 
 _settings: list[Settings] = []
 
@@ -27,6 +32,27 @@ def _redacted(text: str) -> str:
 
         text = redact(text, settings)
     return text
+
+
+class WithoutSecrets(logging.Formatter):
+    """Log lines of lakeflow and of every library, with secrets taken out."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return _redacted(super().format(record))
+
+
+@contextmanager
+def aside() -> Iterator[None]:
+    """Within it, what prints to stdout prints to stderr, in this process and in those that it starts: a job may print."""
+    sys.stdout.flush()
+    kept = os.dup(STDOUT)
+    os.dup2(STDERR, STDOUT)
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        os.dup2(kept, STDOUT)
+        os.close(kept)
 
 
 def note(text: str) -> None:

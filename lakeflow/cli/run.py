@@ -23,7 +23,7 @@ from lakeflow.cli.common import (
     request_of,
 )
 from lakeflow.cli.index import update
-from lakeflow.cli.output import note, show_error, show_rows
+from lakeflow.cli.output import aside, note, show_error, show_rows
 from lakeflow.cli.progress import Bar
 from lakeflow.cli.rounds import Patience, left_out
 from lakeflow.cli.signals import StopSignals
@@ -163,7 +163,8 @@ def _round(project: Project, nodes: Sequence[Node], request: Request, signals: S
         elif following and (missing := _missing(project, node)):
             result = _not_run(node, f"waits for {', '.join(missing)}, not there yet")
         else:
-            result = _run_node(project, node, request, signals, following=following)
+            with aside():
+                result = _run_node(project, node, request, signals, following=following)
         if result.error:
             failed.add(node.name)
         results.append(result)

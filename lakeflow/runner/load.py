@@ -6,6 +6,7 @@ import importlib.util
 import sys
 import traceback
 from collections.abc import Iterator, Mapping
+from contextlib import redirect_stdout
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
@@ -130,7 +131,9 @@ def _module_of(path: Path, root: Path) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
-        spec.loader.exec_module(module)
+        # Data alone goes to stdout; a file of jobs may print.
+        with redirect_stdout(sys.stderr):
+            spec.loader.exec_module(module)
     except LakeflowError:
         raise
     except (Exception, SystemExit) as error:

@@ -1,4 +1,4 @@
-"""The engines by name. A new one is a file and a line here."""
+"""The engines. Which one runs is chosen in runner/project.py."""
 
 from lakeflow.runner.engines.engine import Engine
 from lakeflow.runner.engines.threads import Threads

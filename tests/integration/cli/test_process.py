@@ -47,3 +47,15 @@ def test_a_signal_ends_a_query_at_once_and_leaves_nothing(number: int, code: int
         out, err = process.communicate()
     assert (process.returncode, out, err) == (code, "", "")
     assert list(spilled.iterdir()) == []
+
+
+def test_what_a_job_prints_does_not_spoil_the_data(stocked: Shop) -> None:
+    (stocked.folder / "jobs" / "talkative.py").write_text(
+        "import os\nimport lakeflow as lf\n\nprint('loaded')\n\n\n"
+        '@lf.job(target="gold.talkative")\ndef talkative(orders=lf.Read("bronze.orders")):\n'
+        "    print('called')\n    os.write(1, b'written')\n    os.system('echo started')\n    return orders\n"
+    )
+    command = [sys.executable, "-m", "lakeflow", "run", "talkative", "--project", str(stocked.folder), "--output", "json"]
+    ran = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert json.loads(ran.stdout)[0]["status"] == "done"
+    assert all(word in ran.stderr for word in ("loaded", "called", "written", "started"))

@@ -32,8 +32,8 @@ rounds = []
 
 @lf.job(target="gold.every_round", mode="snapshot")
 def every_round(orders=lf.Read("bronze.orders")):
-    rounds.append(None)
-    if len(rounds) == 3:
+    rounds.append(None)  # several times a round
+    if len(rounds) == 9:
         os.kill(os.getpid(), signal.SIGTERM)
     return orders
 """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -98,3 +99,9 @@ def test_secrets_are_taken_out(capsys: pytest.CaptureFixture[str], tmp_path: Pat
     captured = capsys.readouterr()
     assert json.loads(captured.out) == {"said": "refused ***"}
     assert captured.err == "refused ***\n"
+
+
+def test_the_log_lines_of_libraries_hold_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(output, "_redacted", lambda text: text.replace("hunter2", "***"))
+    record = logging.LogRecord("pyiceberg.io", logging.WARNING, __file__, 1, "no region for %s", ("hunter2",), None)
+    assert output.WithoutSecrets("%(name)s: %(message)s").format(record) == "pyiceberg.io: no region for ***"
