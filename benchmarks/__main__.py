@@ -51,7 +51,7 @@ def measure(name: str, scale: float, rounds: int) -> Result:
     cache.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f"lakeflow-{name}-") as folder:
         result: Result = import_module(f"benchmarks.{name}").run(Settings(Path(folder), cache, scale, rounds))
-    text = page(result, f"python -m benchmarks {name}" + ("" if scale == 1 else f" --scale {scale:g}"), busy)
+    text = page(result, f"python -m benchmarks {name}" + ("" if scale == 1 else f" --scale {scale:g}"), busy, load())
     print(text)
     print(f"{name}: {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
     if scale == 1:

@@ -27,6 +27,7 @@ def run(settings: Settings) -> Result:
     walls, cpus = in_child(timed_commits, settings.place("table"), count).value
     groups = [slice(begin, begin + GROUP) for begin in range(0, count, GROUP)]
     medians = [statistics.median(walls[group]) for group in groups]
+    used = [sum(cpus[group]) for group in groups]
     return Result(
         title="Commits: time",
         data=(
@@ -34,17 +35,21 @@ def run(settings: Settings) -> Result:
             "with the settings that a project has by default (100 snapshots kept). Only the commit is timed; its file is "
             "written before."
         ),
-        columns=("commits", "median", "95th percentile", "median CPU"),
+        columns=("commits", "median", "mean", "95th percentile", "mean CPU"),
         rows=tuple(
             (
                 f"{group.start + 1:,} to {group.stop:,}",
                 f"{median:.1f} ms",
+                f"{statistics.mean(walls[group]):.1f} ms",
                 f"{sorted(walls[group])[int(len(walls[group]) * 0.95)]:.1f} ms",
-                f"{statistics.median(cpus[group]):.1f} ms",
+                f"{statistics.mean(cpus[group]):.1f} ms",
             )
             for group, median in zip(groups, medians, strict=True)
         ),
-        bars=(Bar(f"last {GROUP} over first {GROUP}, median", medians[-1] / medians[0], LIMIT, at_least=False, unit=" x"),),
+        bars=(
+            Bar(f"last {GROUP} over first {GROUP}, median", medians[-1] / medians[0], LIMIT, at_least=False, unit=" x"),
+            Bar(f"last {GROUP} over first {GROUP}, CPU of all", used[-1] / used[0], LIMIT, at_least=False, unit=" x"),
+        ),
     )
 
 

@@ -42,8 +42,8 @@ def run(settings: Settings) -> Result:
         title="Landing JSON: memory",
         data=(
             f"Records of about 210 bytes from a source that makes them as they are read, in {PARTITIONS} partitions, landed "
-            "with the settings that a project has by default. Rows are counted by DuckDB. The rate holds the making of the "
-            "records, which is about half of it."
+            "with the settings that a project has by default. Rows are counted by DuckDB. The time that the source takes to "
+            "make the records is in the rate."
         ),
         columns=("landing", "rows stored", "commits", "rows / s", "peak memory"),
         rows=tuple(rows),

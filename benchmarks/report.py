@@ -28,8 +28,9 @@ LIBRARIES = (
 CPUINFO = Path("/proc/cpuinfo")
 
 
-def page(result: Result, command: str, load: str) -> str:
-    """The Markdown page of a result, with all that is needed to judge it and to run it again."""
+def page(result: Result, command: str, before: float, after: float) -> str:
+    """The Markdown page of a result, with all that is needed to judge it and to run it again. `before` and `after`: loads."""
+    load = f"the machine's load was {before:.1f} before and {after:.1f} after"
     parts = [
         f"# {result.title}",
         result.data,
@@ -77,6 +78,6 @@ def libraries() -> str:
     return "Versions: " + ", ".join(f"{name} {version(name)}" for name in LIBRARIES) + "."
 
 
-def load() -> str:
-    """How busy the machine is now, in words."""
-    return f"{os.getloadavg()[0]:.1f} processes were running or waiting on average in the minute before"
+def load() -> float:
+    """Processes that were running or waiting, on average over the last minute: more than there are cores blur the clock."""
+    return os.getloadavg()[0]

@@ -48,7 +48,7 @@ def test_columns_line_up() -> None:
 
 def test_a_page_tells_what_was_missed_and_names_no_machine() -> None:
     bars = (Bar("speed", 0.5, 0.7), Bar("memory", 1.0, 1.5, at_least=False, unit=" GiB"))
-    text = page(Result("Title", "Data.", ("a", "b"), (("x", "1"),), bars, ("Note.",)), "python -m benchmarks x", "idle")
+    text = page(Result("Title", "Data.", ("a", "b"), (("x", "1"),), bars, ("Note.",)), "python -m benchmarks x", 0.5, 2.0)
     assert "MISSED" in next(line for line in text.splitlines() if line.startswith("| speed"))
     assert "holds" in next(line for line in text.splitlines() if line.startswith("| memory"))
     assert platform.node() not in text
