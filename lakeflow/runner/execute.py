@@ -113,23 +113,12 @@ def run_job(
         if stop():
             return
         target = _target(plan, step.reads, lookups, runtime)
-        run_step = _step_of(plan)
-        snapshot, counts = run_step(
-            plan, step, target, Progress(plan.job.writer, progress, step.end), lookups, runtime, on_rows
-        )
+        work = _Work(plan, step, target, Progress(plan.job.writer, progress, step.end), lookups, runtime, on_rows)
+        snapshot, counts = _step_of(plan)(work)
         snapshots.append(snapshot)
         total += counts
         progress = step.end
         yield JobRun(plan, total, tuple(snapshots), progress)
-
-
-RunStep = Callable[[JobPlan, Step, Table, Progress, "_Lookups", Runtime, Callable[[int], None]], tuple[int, RunCounts]]
-
-
-def _step_of(plan: JobPlan) -> RunStep:
-    if plan.output is Output.UPDATE:
-        return _merge_step
-    return _replace_by_key_step if plan.job.key else _write_step
 
 
 class _Lookups:
@@ -197,50 +186,72 @@ def _target(plan: JobPlan, reads: Sequence[Source], lookups: _Lookups, runtime: 
     return runtime.lake.ensure(replace(declared, name=plan.target))
 
 
-def _chunks(
-    job: Job, reads: Sequence[Source], lookups: _Lookups, models: ModelSet, on_rows: Callable[[int], None]
-) -> Iterator[pa.Table]:
-    """The job's rows in their order, streamed."""
-    frame = _output_frame(job, reads, lookups, models, on_rows)
-    with user_code(job):
-        for chunk in frame.collect_batches(chunk_size=CHUNK_ROWS, maintain_order=True, engine="streaming"):
-            yield chunk.to_arrow()
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """One step as it is carried out: into which table, with which progress, with what."""
+
+    plan: JobPlan
+    step: Step
+    target: Table
+    progress: Progress
+    lookups: _Lookups
+    runtime: Runtime
+    on_rows: Callable[[int], None]
+
+    @property
+    def rows(self) -> int:
+        return sum(source.rows for source in self.step.reads)
+
+    def chunks(self, reads: Sequence[Source]) -> Iterator[pa.Table]:
+        """The job's rows over `reads` in their order, streamed."""
+        job = self.plan.job
+        frame = _output_frame(job, reads, self.lookups, self.runtime.models, self.on_rows)
+        with user_code(job):
+            for chunk in frame.collect_batches(chunk_size=CHUNK_ROWS, maintain_order=True, engine="streaming"):
+                yield chunk.to_arrow()
+
+    def writer(self, part: int = 0) -> DataWriter:
+        runtime = self.runtime
+        return DataWriter(
+            self.target, buffer_bytes=runtime.buffer_bytes, target_file_bytes=runtime.target_file_bytes, part=part
+        )
+
+    def commit(self, change: Change) -> int:
+        """Land the change with the step's progress, in the table that its files were written for; its snapshot."""
+        table_uuid = str(self.target.metadata.table_uuid)
+        change = replace(change, table=self.plan.target, progress=self.progress, table_uuid=table_uuid)
+        return self.runtime.commits.commit(change).snapshot_id
 
 
-def _write_step(
-    plan: JobPlan,
-    step: Step,
-    target: Table,
-    progress: Progress,
-    lookups: _Lookups,
-    runtime: Runtime,
-    on_rows: Callable[[int], None],
-) -> tuple[int, RunCounts]:
+RunStep = Callable[[_Work], tuple[int, RunCounts]]
+
+
+def _step_of(plan: JobPlan) -> RunStep:
+    if plan.output is Output.UPDATE:
+        return _merge_step
+    return _replace_by_key_step if plan.job.key else _write_step
+
+
+def _write_step(work: _Work) -> tuple[int, RunCounts]:
     """Append, or replace all: parts are written by the engine's workers, and committed once by the driver."""
-    lookups.frames()
+    work.lookups.frames()
     finished: list[_Written] = []
 
-    def work(task: tuple[int, tuple[Source, ...]]) -> _Written:
+    def write(task: tuple[int, tuple[Source, ...]]) -> _Written:
         number, reads = task
-        part = _write_part(plan.job, target, lookups, runtime, on_rows, reads, number)
+        part = _write_part(work, reads, number)
         finished.append(part)
         return part
 
     try:
-        written = list(runtime.engine.map(work, list(enumerate(_parts(plan, step)))))
+        written = list(work.runtime.engine.map(write, list(enumerate(_parts(work.plan, work.step)))))
     except BaseException:
-        _discard(target, finished)
+        _discard(work.target, finished)
         raise
     counts = sum((part.counts for part in written), RunCounts())
-    change = Change(
-        plan.target,
-        tuple(data_file for part in written for data_file in part.files),
-        replace_all=plan.output is Output.COMPLETE,
-        progress=progress,
-        table_uuid=str(target.metadata.table_uuid),
-        summary=counts.summary(),
-    )
-    return runtime.commits.commit(change).snapshot_id, counts
+    files = tuple(data_file for part in written for data_file in part.files)
+    replaces = work.plan.output is Output.COMPLETE
+    return work.commit(Change(work.plan.target, files, replace_all=replaces, summary=counts.summary())), counts
 
 
 def _parts(plan: JobPlan, step: Step) -> list[tuple[Source, ...]]:
@@ -251,18 +262,10 @@ def _parts(plan: JobPlan, step: Step) -> list[tuple[Source, ...]]:
     return [(replace(source, splits=group),) for group in pack(source.splits, TASK_BYTES)] or [step.reads]
 
 
-def _write_part(
-    job: Job,
-    target: Table,
-    lookups: _Lookups,
-    runtime: Runtime,
-    on_rows: Callable[[int], None],
-    reads: tuple[Source, ...],
-    number: int,
-) -> _Written:
-    writer = DataWriter(target, buffer_bytes=runtime.buffer_bytes, target_file_bytes=runtime.target_file_bytes, part=number)
+def _write_part(work: _Work, reads: tuple[Source, ...], number: int) -> _Written:
+    writer = work.writer(number)
     try:
-        for chunk in _chunks(job, reads, lookups, runtime.models, on_rows):
+        for chunk in work.chunks(reads):
             writer.write(chunk)
         rows = writer.rows
         return _Written(writer.finish(), RunCounts(sum(source.rows for source in reads), rows))
@@ -282,88 +285,56 @@ def _discard(target: Table, written: Sequence[_Written]) -> None:
         logger.warning("data files for %s are left behind, %d at the most: %s", name, len(paths), error.message)
 
 
-def _replace_by_key_step(
-    plan: JobPlan,
-    step: Step,
-    target: Table,
-    progress: Progress,
-    lookups: _Lookups,
-    runtime: Runtime,
-    on_rows: Callable[[int], None],
-) -> tuple[int, RunCounts]:
+def _replace_by_key_step(work: _Work) -> tuple[int, RunCounts]:
     """Replace all by the last row of each key: what merging every row in turn into an empty table would come to."""
-    latest = LatestRows(arrow_schema(target), plan.job.key, plan.target, runtime.spool)
-    writer = DataWriter(target, buffer_bytes=runtime.buffer_bytes, target_file_bytes=runtime.target_file_bytes)
+    plan = work.plan
+    latest = LatestRows(arrow_schema(work.target), plan.job.key, plan.target, work.runtime.spool)
+    writer = work.writer()
     try:
-        for chunk in _chunks(plan.job, step.reads, lookups, runtime.models, on_rows):
+        for chunk in work.chunks(work.step.reads):
             latest.write(chunk)
         for rows in latest.last_rows():
             writer.write(rows)
-        counts = RunCounts(sum(source.rows for source in step.reads), writer.rows)
+        counts = RunCounts(work.rows, writer.rows)
         files = writer.finish()
     except BaseException:
         writer.abort()
         raise
     finally:
         latest.close()
-    change = Change(
-        plan.target,
-        files,
-        replace_all=True,
-        progress=progress,
-        table_uuid=str(target.metadata.table_uuid),
-        summary=counts.summary(),
-    )
-    return runtime.commits.commit(change).snapshot_id, counts
+    return work.commit(Change(plan.target, files, replace_all=True, summary=counts.summary())), counts
 
 
-def _merge_step(
-    plan: JobPlan,
-    step: Step,
-    target: Table,
-    progress: Progress,
-    lookups: _Lookups,
-    runtime: Runtime,
-    on_rows: Callable[[int], None],
-) -> tuple[int, RunCounts]:
+def _merge_step(work: _Work) -> tuple[int, RunCounts]:
     """Merge by key. Where another writer's commit comes first, the spooled rows are merged again into what it left."""
-    merge = KeyedMerge(target, plan.job.key, runtime.spool)
+    plan = work.plan
+    merge = KeyedMerge(work.target, plan.job.key, work.runtime.spool)
     try:
-        for chunk in _chunks(plan.job, step.reads, lookups, runtime.models, on_rows):
+        for chunk in work.chunks(work.step.reads):
             merge.write(chunk)
-        counts = RunCounts(sum(source.rows for source in step.reads), merge.rows)
+        counts = RunCounts(work.rows, merge.rows)
         for attempt in range(MERGE_ATTEMPTS):
-            merged = _merged(merge, target, runtime)
+            merged = _merged(merge, work.writer())
             summary = {
                 **counts.summary(),
                 "lakeflow.rows-inserted": str(merged.inserted),
                 "lakeflow.rows-updated": str(merged.updated),
                 "lakeflow.rows-superseded": str(merged.superseded),
             }
-            change = Change(
-                plan.target,
-                merged.add,
-                merged.remove,
-                base=merged.base,
-                on_base=True,
-                progress=progress,
-                table_uuid=str(target.metadata.table_uuid),
-                summary=summary,
-            )
+            change = Change(plan.target, merged.add, merged.remove, base=merged.base, on_base=True, summary=summary)
             try:
-                return runtime.commits.commit(change).snapshot_id, counts
+                return work.commit(change), counts
             except CommitConflict:
                 if attempt == MERGE_ATTEMPTS - 1:
                     raise
                 with lake_errors(f"table {plan.target}"):
-                    target.refresh()
+                    work.target.refresh()
         raise AssertionError("the last attempt returns or raises")
     finally:
         merge.close()
 
 
-def _merged(merge: KeyedMerge, target: Table, runtime: Runtime) -> Merged:
-    writer = DataWriter(target, buffer_bytes=runtime.buffer_bytes, target_file_bytes=runtime.target_file_bytes)
+def _merged(merge: KeyedMerge, writer: DataWriter) -> Merged:
     try:
         return merge.merge(writer)
     except BaseException:
