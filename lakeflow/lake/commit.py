@@ -23,9 +23,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
-from pyiceberg.exceptions import CommitFailedException, CommitStateUnknownException, ValidationException
+from pyiceberg.exceptions import BadRequestError, CommitFailedException, CommitStateUnknownException, ValidationException
 from pyiceberg.manifest import DataFile
-from pyiceberg.table import Table
+from pyiceberg.table import CommitTableResponse, Table
 from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.update import TableRequirement, ValidatableTableRequirement
 
@@ -235,7 +235,7 @@ class Committer:
         try:
             with lake_errors(f"a commit to {change.table}"):
                 requirements = (*staged.requirements, *self._fence.requirements(change))
-                answer = self._lake.catalog.commit_table(table, requirements, staged.updates)
+                answer = self._commit_table(table, requirements, staged)
         except (CommitFailedException, ValidationException, ValueError) as error:
             return self._landed_after_all(table, change, staged, error)
         except (Fenced, StorageFull):
@@ -245,6 +245,13 @@ class Committer:
             raise CatalogUnavailable(f"the answer to a commit to {change.table} was lost: {error}") from error
         forget_old_metadata(table, table.metadata, answer.metadata)
         return staged.snapshot_id
+
+    def _commit_table(self, table: Table, requirements: tuple[TableRequirement, ...], staged: Staged) -> CommitTableResponse:
+        """A REST catalog calls it a bad request where a branch took the sequence number: a refused attempt like another."""
+        try:
+            return self._lake.catalog.commit_table(table, requirements, staged.updates)
+        except BadRequestError as error:
+            raise CommitFailedException(str(error)) from error
 
     def _landed_after_all(self, table: Table, change: Change, staged: Staged, refusal: Exception) -> int:
         """The snapshot of a refused attempt that is there nonetheless; raises CommitConflict where it is not.

@@ -11,7 +11,7 @@ from typing import Any, cast
 import pytest
 from pydantic import ValidationError
 from pyiceberg.catalog import Catalog
-from pyiceberg.exceptions import CommitFailedException
+from pyiceberg.exceptions import BadRequestError, CommitFailedException
 from pyiceberg.manifest import DataFile
 from pyiceberg.table import CommitTableResponse
 
@@ -319,6 +319,14 @@ class TestRealCatalogs:
         real.catalog.faults.append(branch_first)
         real.commits().commit(step(real, None, "a", 2))
         assert real.rows() == [1, 2]
+
+    def test_a_request_that_the_catalog_calls_bad_is_a_refused_attempt(self, real: RealSystem) -> None:
+        def bad(send: Callable[[], CommitTableResponse]) -> CommitTableResponse:
+            raise BadRequestError("Cannot add snapshot with sequence number 2 older than last sequence number 2")
+
+        real.catalog.faults.append(bad)
+        assert real.commits().commit(step(real, None, "a", 2)).attempts == 2
+        assert real.rows() == [2]
 
     def test_files_for_a_table_that_was_made_anew_are_refused(self, real: RealSystem) -> None:
         change = Change(NAME, (real.file(1),), table_uuid=str(real.table().metadata.table_uuid))
