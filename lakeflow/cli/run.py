@@ -28,7 +28,7 @@ from lakeflow.cli.progress import Bar
 from lakeflow.cli.rounds import Patience, left_out
 from lakeflow.cli.signals import StopSignals
 from lakeflow.errors import LakeflowError, UsageError
-from lakeflow.job import Job
+from lakeflow.job import Job, Mode
 
 if TYPE_CHECKING:
     from lakeflow.observe.runs import Run
@@ -184,7 +184,8 @@ def _run_node(project: Project, node: Node, request: Request, signals: StopSigna
     from lakeflow.observe.runs import Run, RunLog, Status
 
     work = node.work
-    run = Run(_kind(node), node.name, request.into or node.writes or node.reads[0], "incremental")
+    mode = request.mode_of(work) if isinstance(work, Job) else Mode.INCREMENTAL
+    run = Run(_kind(node), node.name, request.into or node.writes or node.reads[0], str(mode))
     try:
         with RunLog(project.lake, project.commits, project.settings).recorded(run, even_empty=not following):
             if isinstance(work, Job):

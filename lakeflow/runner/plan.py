@@ -31,6 +31,11 @@ class Request:
         if self.snapshot_id is not None and self.as_of is not None:
             raise UsageError("--snapshot-id and --as-of exclude each other")
 
+    def mode_of(self, job: Job) -> Mode:
+        """The mode that the job runs in: the one asked for, snapshot where one moment is, else the job's own."""
+        of_a_moment = self.snapshot_id is not None or self.as_of is not None
+        return self.mode or (Mode.SNAPSHOT if of_a_moment else job.mode)
+
 
 @dataclass(frozen=True, slots=True)
 class Source:
@@ -93,7 +98,7 @@ def plan_job(job: Job, request: Request, lake: Lake, commits: CommitProtocol, ca
 
     `caps` bound a batch where the job has none of its own.
     """
-    mode = request.mode or (Mode.SNAPSHOT if request.snapshot_id or request.as_of else job.mode)
+    mode = request.mode_of(job)
     target = request.into or job.target
     if target in job.reads:
         raise UsageError(

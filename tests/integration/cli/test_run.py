@@ -102,3 +102,9 @@ def test_follow_waits_for_a_table_that_is_not_there_yet(stocked: Shop) -> None:
     assert ran.code == 143, ran.err
     assert "error" not in ran.err
     assert stocked.json("runs", "--name", "embed") == []
+
+
+def test_a_run_that_failed_before_it_began_is_recorded_with_the_mode_it_was_asked_for(stocked: Shop) -> None:
+    assert stocked("run", "large", "--as-of", "2013-01-01", "--output", "json").code == 2
+    [run] = stocked("runs", "--name", "large", "--output", "json").json
+    assert (run["mode"], run["status"]) == ("snapshot", "failed")
