@@ -11,7 +11,7 @@ from lakeflow.landing.cut import Limits
 from lakeflow.landing.spec import landing_spec
 from lakeflow.landing.writer import Landing, Sizes
 from lakeflow.testing.source import ListSource
-from lakeflow.topics.formats import open_format
+from lakeflow.topics.formats import Opening, open_format
 from lakeflow.topics.source import Earliest
 
 WAREHOUSE = Path(".lakeflow", "warehouse")
@@ -31,7 +31,7 @@ def landing_of(project: Project, table: str, source: ListSource) -> Landing:
     return Landing(
         landing_spec(spec, spec.options, _limits(project.settings)),
         source,
-        open_format(spec.options["value.format"], spec.schema, spec.options),
+        open_format(spec.options["value.format"], Opening(spec.schema, spec.options)),
         project.lake,
         project.commits,
         start=Earliest(),

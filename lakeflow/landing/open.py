@@ -10,7 +10,7 @@ from lakeflow.lake.catalog import Lake
 from lakeflow.lake.commit import CommitProtocol
 from lakeflow.landing.plan import declared_landing, group_name
 from lakeflow.landing.writer import Counts, Landing, Sizes
-from lakeflow.topics.formats import open_format
+from lakeflow.topics.formats import Opening, open_format
 from lakeflow.topics.kafka import KafkaSource
 from lakeflow.topics.source import start_of
 
@@ -30,7 +30,7 @@ def open_landing(
     """
     run = settings.run
     spec = declared_landing(table, settings)
-    decoder = open_format(spec.value_format, table.schema, spec.options)
+    decoder = open_format(spec.value_format, Opening(table.schema, spec.options))
     start = start_of(spec.options)
     source = KafkaSource(
         {**settings.kafka_options(), **spec.properties},

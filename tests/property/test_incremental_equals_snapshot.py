@@ -31,7 +31,7 @@ from lakeflow.landing.writer import Landing
 from lakeflow.runner import execute
 from lakeflow.runner.engines import Threads
 from lakeflow.testing.source import ListSource, Row
-from lakeflow.topics.formats import open_format
+from lakeflow.topics.formats import Opening, open_format
 from lakeflow.topics.source import Earliest, TopicPartition
 from tests.crashes import Crashes, Plan, Where
 from tests.jobs import CARRIERS, FLIGHTS, NAMES, World, flights, open_world
@@ -279,7 +279,7 @@ def land(scene: Scene, topic: Topic, how: Land) -> None:
     spec = landing_spec(declared, declared.options, Limits(how.rows, 1 << 30, 60.0))
     with scene.crashes.survived(how.crash, scene.world.lake):
         source = Dying(topic, scene.crashes.reach)
-        decoder = open_format("json", FLIGHTS, declared.options)
+        decoder = open_format("json", Opening(FLIGHTS, declared.options))
         Landing(spec, source, decoder, scene.world.lake, Committer(scene.world.lake), start=Earliest(), clock=lambda: 0.0).run()
 
 

@@ -24,7 +24,7 @@ import pyarrow as pa
 
 from lakeflow.errors import DeclarationError, UnknownName, did_you_mean
 from lakeflow.topics.formats.columns import columns_of, itself
-from lakeflow.topics.formats.format import Decoded, Format, Reject
+from lakeflow.topics.formats.format import Decoded, Format, Opening, Part, Reject, declared_columns
 from lakeflow.topics.formats.json_reasons import Reasons
 from lakeflow.topics.formats.shape import row_type
 
@@ -41,15 +41,20 @@ DecodeFailure = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 Decode = Callable[[bytes], msgspec.Struct]
 
 
-def open_json(schema: pa.Schema, options: Mapping[str, str]) -> Format:
-    """The JSON format for rows of `schema`. Raises UnknownName or DeclarationError for an option or a column."""
+def open_json(opening: Opening) -> Format:
+    """The JSON format for the declared columns. Raises UnknownName or DeclarationError for an option or a column."""
+    return JsonFormat(declared_columns(opening, "json"), refuse_unknown=refuses_unknown(opening.options))
+
+
+def refuses_unknown(options: Mapping[str, str]) -> bool:
+    """What `'json.unknown-fields'` asks for. Raises UnknownName, DeclarationError for what it may not be."""
     for name in options:
         if name.startswith(PREFIX) and name != UNKNOWN_FIELDS:
             raise UnknownName("option of format json", name, [UNKNOWN_FIELDS])
     choice = options.get(UNKNOWN_FIELDS, "ignore")
     if choice not in UNKNOWN_FIELDS_CHOICES:
         raise DeclarationError(f"option {UNKNOWN_FIELDS!r} is {choice!r}{did_you_mean(choice, UNKNOWN_FIELDS_CHOICES)}")
-    return JsonFormat(schema, refuse_unknown=choice == "refuse")
+    return choice == "refuse"
 
 
 class JsonFormat:
@@ -63,6 +68,10 @@ class JsonFormat:
         self._columns = columns_of(fields)
         self._reasons = Reasons(fields, refuse_unknown=refuse_unknown)
 
+    def schema(self) -> pa.Schema:
+        """The columns that it was opened with."""
+        return self._schema
+
     def decode(self, values: Sequence[bytes | None]) -> Decoded:
         """The rows of `values`; see the protocol."""
         batches: list[pa.RecordBatch] = []
@@ -73,10 +82,10 @@ class JsonFormat:
             wrong.update((start + place, complaint) for place, complaint in wrong_in_block.items())
         rows = self._joined(batches)
         if not wrong:
-            return Decoded(rows, None, ())
+            return Decoded((Part(rows),))
         kept = [place for place in range(len(values)) if place not in wrong]
         rejects = [Reject(place, *self._reasons.of(values[place], wrong[place])) for place in sorted(wrong)]
-        return Decoded(rows, pa.array(kept, pa.int64()), tuple(rejects))
+        return Decoded((Part(rows, pa.array(kept, pa.int64())),), tuple(rejects))
 
     def _decode_block(self, values: list[bytes | None]) -> tuple[pa.RecordBatch, dict[int, str]]:
         """The rows of a block, and the decoder's complaint for each value that gives none."""

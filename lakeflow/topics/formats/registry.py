@@ -1,28 +1,26 @@
-"""The formats by their name in `'value.format' = '..'`. A new one is its own file and a line in FORMATS."""
+"""The formats by their name in `'value.format' = '..'` and `'key.format'`. A new one is its own file and a line in FORMATS."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-import pyarrow as pa
-
 from lakeflow.errors import UnknownName
-from lakeflow.topics.formats.format import Format
+from lakeflow.topics.formats.format import Format, Opening
 from lakeflow.topics.formats.json import open_json
 
-Factory = Callable[[pa.Schema, Mapping[str, str]], Format]
+Factory = Callable[[Opening], Format]
 
 FORMATS: Mapping[str, Factory] = {"json": open_json}
 
 
-def open_format(name: str, schema: pa.Schema, options: Mapping[str, str]) -> Format:
-    """The format `name` for rows of `schema`; `options` are the table's WITH pairs, of which it reads those named `name.*`.
+def open_format(name: str, opening: Opening) -> Format:
+    """The format `name`.
 
     Raises UnknownName for a format or an option that is not there, DeclarationError for an option's value or a
-    column that the format cannot give.
+    column that the format cannot give, ConfigError where it needs a schema registry and there is none.
     """
     try:
         factory = FORMATS[name]
     except KeyError:
         raise UnknownName("format", name, FORMATS) from None
-    return factory(schema, options)
+    return factory(opening)

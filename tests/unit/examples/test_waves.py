@@ -23,7 +23,7 @@ from waves import (
 from lakeflow.declare import TableSpec
 from lakeflow.sql.parse import parse_declarations
 from lakeflow.sql.statements import CreateTable
-from lakeflow.topics.formats.registry import open_format
+from lakeflow.topics.formats import Opening, open_format
 from tests.unit.examples.conftest import REPOSITORY
 
 
@@ -42,14 +42,14 @@ def tables() -> dict[str, TableSpec]:
 def test_every_flight_fits_the_declared_table_and_comes_back_as_it_was(
     flights: pl.DataFrame, tables: dict[str, TableSpec]
 ) -> None:
-    decoded = open_format("json", tables["flights"].schema, {}).decode([value for _, value in flight_records(flights)])
+    decoded = open_format("json", Opening(tables["flights"].schema, {})).decode([value for _, value in flight_records(flights)])
     assert decoded.rejects == ()
     assert pl.DataFrame(decoded.rows).equals(flights)
 
 
 @pytest.mark.parametrize("topic", DIMENSIONS)
 def test_every_dimension_fits_its_declared_table(topic: str, tables: dict[str, TableSpec]) -> None:
-    decoded = open_format("json", tables[topic].schema, {}).decode([value for _, value in dimension_records(topic)])
+    decoded = open_format("json", Opening(tables[topic].schema, {})).decode([value for _, value in dimension_records(topic)])
     assert decoded.rejects == ()
     assert pl.DataFrame(decoded.rows).equals(pl.read_parquet(DATA / f"{topic}.parquet"))
 
@@ -58,7 +58,7 @@ def test_each_broken_record_is_rejected_and_only_those(flights: pl.DataFrame, ta
     sound = flight_records(flights.head(100))
     broken = list(broken_records(sound[0][1] or b"").values())
     sent = strewn(sound, broken)
-    decoded = open_format("json", tables["flights"].schema, {}).decode([value for _, value in sent])
+    decoded = open_format("json", Opening(tables["flights"].schema, {})).decode([value for _, value in sent])
     assert [sent[reject.index] for reject in decoded.rejects] == broken
     assert decoded.rows.num_rows == 100
 

@@ -20,7 +20,7 @@ from lakeflow.landing.spec import landing_spec
 from lakeflow.landing.writer import LETTER_BYTES, LOOK_SECONDS, Counts, Landed, Landing, Sizes
 from lakeflow.progress import KafkaOffsets
 from lakeflow.testing.source import Crash, ListSource, Row
-from lakeflow.topics.formats import open_format
+from lakeflow.topics.formats import Opening, open_format
 from lakeflow.topics.source import AtOffsets, AtTimestamp, Bounds, Earliest, Latest, Records, Start, TopicPartition
 from tests.crashes import Crashes, Plan, Where
 from tests.lakes import live_paths, path_of, query, stored_files
@@ -66,7 +66,7 @@ class Site:
         return Landing(
             landing_spec(declared, options, self.limits),
             source,
-            open_format("json", SCHEMA, options),
+            open_format("json", Opening(SCHEMA, options)),
             self.lake,
             Committer(self.lake),
             start=start,

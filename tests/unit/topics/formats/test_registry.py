@@ -6,29 +6,29 @@ import pyarrow as pa
 import pytest
 
 from lakeflow.errors import DeclarationError, UnknownName
-from lakeflow.topics.formats import open_format
+from lakeflow.topics.formats import Opening, open_format
 
 SCHEMA = pa.schema([("a", pa.int32())])
 
 
 def test_json_is_there() -> None:
-    decoded = open_format("json", SCHEMA, {"topic": "t", "value.format": "json"}).decode([b'{"a": 1}'])
+    decoded = open_format("json", Opening(SCHEMA, {"topic": "t", "value.format": "json"})).decode([b'{"a": 1}'])
     assert decoded.rows.to_pylist() == [{"a": 1}]
 
 
 def test_an_unknown_format_names_the_valid_ones() -> None:
     with pytest.raises(UnknownName, match=r"unknown format 'jsn'; did you mean 'json'\? valid: json"):
-        open_format("jsn", SCHEMA, {})
+        open_format("jsn", Opening(SCHEMA))
 
 
 def test_an_unknown_option_of_the_format_is_refused() -> None:
     with pytest.raises(UnknownName, match=r"did you mean 'json\.unknown-fields'"):
-        open_format("json", SCHEMA, {"json.unknown-field": "refuse"})
+        open_format("json", Opening(SCHEMA, {"json.unknown-field": "refuse"}))
 
 
 def test_an_options_value_is_one_of_the_valid_ones() -> None:
     with pytest.raises(DeclarationError, match=r"'json\.unknown-fields' is 'fail'; valid: ignore, refuse"):
-        open_format("json", SCHEMA, {"json.unknown-fields": "fail"})
+        open_format("json", Opening(SCHEMA, {"json.unknown-fields": "fail"}))
 
 
 @pytest.mark.parametrize(
@@ -43,15 +43,15 @@ def test_an_options_value_is_one_of_the_valid_ones() -> None:
 )
 def test_a_column_that_json_cannot_give_is_named(type_: pa.DataType, message: str) -> None:
     with pytest.raises(DeclarationError, match=message):
-        open_format("json", pa.schema([("a", type_)]), {})
+        open_format("json", Opening(pa.schema([("a", type_)]), {}))
 
 
 @pytest.mark.parametrize("name", ['quo"te', "back\\slash", "new\nline"])
 def test_a_name_that_the_decoder_cannot_look_for_is_refused(name: str) -> None:
     with pytest.raises(DeclarationError, match="has a name that JSON cannot give"):
-        open_format("json", pa.schema([(name, pa.int32())]), {})
+        open_format("json", Opening(pa.schema([(name, pa.int32())]), {}))
 
 
 def test_a_schema_without_columns_is_refused() -> None:
     with pytest.raises(DeclarationError, match="the schema has no fields"):
-        open_format("json", pa.schema([]), {})
+        open_format("json", Opening(pa.schema([]), {}))
