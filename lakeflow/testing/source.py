@@ -7,7 +7,7 @@ from typing import overload
 
 from lakeflow.errors import LakeflowError, SourceChanged, UnknownName
 from lakeflow.progress import KafkaOffsets
-from lakeflow.topics.source import Bounds, Offsets, Records, TopicPartition, size_of
+from lakeflow.topics.source import Bounds, Headers, Offsets, Records, TopicPartition, size_of
 
 Row = tuple[bytes | None, bytes | None, int]
 """Key, value, timestamp in ms since the epoch."""
@@ -46,6 +46,7 @@ class ListSource:
     `crash_after` records the next poll raises Crash. The polls whose numbers (from 0) are in `pauses` give nothing.
     `begins` are the first offsets that are kept, 0 where not given. `topics` names topics that must be there.
     `poll_bytes` is what a poll gives at the most, and one record more. `away` has an error for calls of `bounds` by number.
+    `headers` by (topic, partition, offset) and `leader_epochs` by partition are given only where the maps are.
     `acknowledged` is the last progress that was acknowledged, `closed` whether `close` was called.
     """
 
@@ -59,6 +60,8 @@ class ListSource:
         topics: Sequence[str] = (),
         poll_bytes: int | None = None,
         away: Mapping[int, LakeflowError] | None = None,
+        headers: Mapping[tuple[str, int, int], Headers] | None = None,
+        leader_epochs: Mapping[TopicPartition, int] | None = None,
     ) -> None:
         self._partitions = partitions
         self._crash_after = crash_after
@@ -67,6 +70,8 @@ class ListSource:
         self._topics = topics
         self._poll_bytes = poll_bytes
         self._away = away or {}
+        self._headers = headers
+        self._leader_epochs = leader_epochs
         self._asked = 0
         self._next: dict[TopicPartition, int] = {}
         self._ended: set[TopicPartition] = set()
@@ -102,14 +107,21 @@ class ListSource:
                 raise Crash(f"after {self._handed_out} records")
             limit = min(limit, self._crash_after - self._handed_out)
         if number in self._pauses:
-            return Records()
+            return self._empty({})
         ends: dict[TopicPartition, int] = {}
-        records = Records(ends=ends)
+        records = self._empty(ends)
         for place in list(self._next):
             if self._poll_bytes is None or size_of(records) < self._poll_bytes:
                 self._take(place, limit - len(records), records, ends)
         self._handed_out += len(records)
         return records
+
+    def _empty(self, ends: Offsets) -> Records:
+        return Records(
+            headers=None if self._headers is None else [],
+            leader_epochs=None if self._leader_epochs is None else [],
+            ends=ends,
+        )
 
     def _take(self, place: TopicPartition, limit: int, records: Records, ends: dict[TopicPartition, int]) -> None:
         rows, offset = self._partitions[place], self._next[place]
@@ -127,6 +139,10 @@ class ListSource:
             self._next[place] = after
             self._ended.discard(place)
             _append(records, place, offset, taken)
+            if records.headers is not None and self._headers is not None:
+                records.headers.extend(self._headers.get((*place, number)) for number in range(offset, after))
+            if records.leader_epochs is not None and self._leader_epochs is not None:
+                records.leader_epochs.extend([self._leader_epochs.get(place)] * len(taken))
         if after == len(rows) and place not in self._ended:
             self._ended.add(place)
             ends[place] = after

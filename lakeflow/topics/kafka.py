@@ -52,8 +52,8 @@ class KafkaSource:
 
     `settings` is [kafka], handed to librdkafka with what lakeflow owns added; `group` shows the lag. `request_timeout`
     bounds in seconds what waits for an answer, `patience` how long all brokers may be away while polling, `poll_bytes` what
-    a poll gives. `headers` says whether records come with theirs. Raises ConfigError for settings that librdkafka or
-    lakeflow refuses.
+    a poll gives. `headers` and `leader_epochs` say whether records come with theirs: each costs a call a record. Raises
+    ConfigError for settings that librdkafka or lakeflow refuses.
     """
 
     def __init__(
@@ -63,6 +63,7 @@ class KafkaSource:
         group: str,
         *,
         headers: bool = False,
+        leader_epochs: bool = False,
         request_timeout: float = 10.0,
         patience: float = 60.0,
         poll_bytes: int = 64 << 20,
@@ -71,6 +72,7 @@ class KafkaSource:
         self._topics = tuple(topics)
         self._group = group
         self._headers = headers
+        self._leader_epochs = leader_epochs
         self._request_timeout = request_timeout
         self._patience = patience
         self._poll_bytes = poll_bytes
@@ -114,7 +116,7 @@ class KafkaSource:
     def poll(self, limit: int, timeout: float) -> Records:
         deadline = time.monotonic() + timeout
         ends: dict[TopicPartition, int] = {}
-        records = Records(headers=[] if self._headers else None, ends=ends)
+        records = Records(headers=[] if self._headers else None, leader_epochs=[] if self._leader_epochs else None, ends=ends)
         size = 0
         while len(records) < limit and size < self._poll_bytes:
             most = min(CONSUME_AT_ONCE, limit - len(records), (self._poll_bytes - size) // self._record_bytes + 1)
@@ -209,6 +211,8 @@ class KafkaSource:
         records.timestamps.extend([stamp[1] for stamp in stamps])
         if records.headers is not None:
             records.headers.extend(map(Message.headers, messages))  # type: ignore[arg-type]
+        if records.leader_epochs is not None:
+            records.leader_epochs.extend(map(Message.leader_epoch, messages))
 
     def _is_event(self, message: Message, ends: dict[TopicPartition, int]) -> bool:
         error = message.error()

@@ -21,6 +21,7 @@ class Records:
 
     `timestamps` are milliseconds since the epoch, -1 where unknown; `timestamp_types` 0 unknown, 1 set by the producer,
     2 by the broker. `headers` is None where they were not asked for, and holds None for a record without any.
+    `leader_epochs` is None where they were not asked for, and holds None where the broker did not say (before Kafka 0.11).
     `ends` has for each partition whose end this poll reached the offset that is read next. It can lie beyond the last
     record's successor: transaction markers and compacted records take offsets and are never handed out.
     """
@@ -33,6 +34,7 @@ class Records:
     keys: list[bytes | None] = field(default_factory=list)
     values: list[bytes | None] = field(default_factory=list)
     headers: list[Headers | None] | None = None
+    leader_epochs: list[int | None] | None = None
     ends: Offsets = field(default_factory=dict)
 
     def __len__(self) -> int:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Protocol
 
 import pytest
 
@@ -11,15 +12,26 @@ from lakeflow.progress import KafkaOffsets
 from lakeflow.testing.source import ListSource, Row
 from lakeflow.topics.embedded import EmbeddedBroker
 from lakeflow.topics.kafka import KafkaSource
-from lakeflow.topics.source import Bounds, GroupSource, Records, Source, TopicPartition, size_of
+from lakeflow.topics.source import Bounds, GroupSource, Headers, Records, Source, TopicPartition, size_of
 from tests.rig.kafka import Kafka
 
 PARTITIONS = 2
 TIMEOUT = 10.0
 POLL_BYTES = 500_000
+HEADERS: dict[int, Headers] = {1: [("origin", b"JFK"), ("origin", b"EWR"), ("none", None)]}
+"""What the record at an offset carries, for a source that is asked for headers."""
 
 Content = Mapping[TopicPartition, Sequence[Row]]
-Make = Callable[[str, Content], Source]
+
+
+class Make(Protocol):
+    """Opens a source of `topic` on `content`, whose rows are written first, the ones at the offsets of HEADERS with those.
+
+    `extras` asks for headers and leader epochs.
+    """
+
+    def __call__(self, topic: str, content: Content, extras: bool = False) -> Source: ...
+
 
 numbers = iter(range(1000))
 
@@ -32,29 +44,50 @@ def broker() -> Iterator[EmbeddedBroker]:
 
 @pytest.fixture(params=["kafka", "real kafka", "lists"])
 def make(request: pytest.FixtureRequest, broker: EmbeddedBroker) -> Iterator[Make]:
-    """Opens a source on `content`, whose rows are written first; `topic` is the one that it reads."""
     opened: list[Source] = []
 
-    def on_kafka(topic: str, content: Content) -> Source:
-        for name, partition in content:
-            broker.create(name)
-            broker.produce(name, [(key, value, partition, stamp) for key, value, stamp in content[name, partition]])
-        settings = {"bootstrap.servers": broker.bootstrap}
-        opened.append(KafkaSource(settings, [topic], "land.test", request_timeout=TIMEOUT, poll_bytes=POLL_BYTES))
+    def open_kafka(bootstrap: str, topic: str, extras: bool) -> Source:
+        settings = {"bootstrap.servers": bootstrap}
+        opened.append(
+            KafkaSource(
+                settings,
+                [topic],
+                "land.test",
+                headers=extras,
+                leader_epochs=extras,
+                request_timeout=TIMEOUT,
+                poll_bytes=POLL_BYTES,
+            )
+        )
         return opened[-1]
 
-    def on_real_kafka(topic: str, content: Content) -> Source:
+    def on_kafka(topic: str, content: Content, extras: bool = False) -> Source:
+        for name, partition in content:
+            broker.create(name)
+            written = enumerate(content[name, partition])
+            broker.produce(name, [(*row[:2], partition, row[2], HEADERS.get(offset)) for offset, row in written])
+        return open_kafka(broker.bootstrap, topic, extras)
+
+    def on_real_kafka(topic: str, content: Content, extras: bool = False) -> Source:
         cluster: Kafka = request.getfixturevalue("real_kafka")
         for name in {name for name, _ in content}:
             cluster.create(name, PARTITIONS)
         for (name, partition), written in content.items():
-            cluster.produce(name, [(key, value, partition, stamp) for key, value, stamp in written])
-        settings = {"bootstrap.servers": cluster.bootstrap}
-        opened.append(KafkaSource(settings, [topic], "land.test", request_timeout=TIMEOUT, poll_bytes=POLL_BYTES))
-        return opened[-1]
+            cluster.produce(name, [(key, value, partition, stamp) for key, value, stamp in written], HEADERS)
+        return open_kafka(cluster.bootstrap, topic, extras)
 
-    def on_lists(topic: str, content: Content) -> Source:
-        opened.append(ListSource(content, topics=[topic], poll_bytes=POLL_BYTES))
+    def on_lists(topic: str, content: Content, extras: bool = False) -> Source:
+        headers = {(*place, offset): HEADERS[offset] for place in content for offset in HEADERS}
+        epochs = dict.fromkeys(content, 0)
+        opened.append(
+            ListSource(
+                content,
+                topics=[topic],
+                poll_bytes=POLL_BYTES,
+                headers=headers if extras else None,
+                leader_epochs=epochs if extras else None,
+            )
+        )
         return opened[-1]
 
     yield {"kafka": on_kafka, "real kafka": on_real_kafka, "lists": on_lists}[request.param]
@@ -118,6 +151,20 @@ def test_columns_hold_what_was_written(make: Make, topic: str) -> None:
     assert records.timestamps == [1_357_000_000_000, 1_357_000_000_001, 1_357_000_000_002]
     assert records.timestamp_types == [1, 1, 1]
     assert records.headers is None
+    assert records.leader_epochs is None
+
+
+def test_headers_and_leader_epochs_come_where_they_are_asked_for(make: Make, topic: str) -> None:
+    source = make(topic, {(topic, 0): rows(3), (topic, 1): []}, extras=True)
+    source.assign({(topic, 0): 0})
+
+    polled = read(source, 3, limit=2)
+
+    assert [headers for records in polled for headers in records.headers or ()] == [None, HEADERS[1], None]
+    epochs = [epoch for records in polled for epoch in records.leader_epochs or ()]
+    assert len(epochs) == 3
+    assert len(set(epochs)) == 1
+    assert epochs[0] is not None
 
 
 def test_starts_where_it_is_told_and_reads_nothing_else(make: Make, topic: str) -> None:

@@ -22,6 +22,7 @@ ADMIN_SECONDS = 30
 
 Row = tuple[bytes | None, bytes | None, int, int]
 """Key, value, partition, timestamp in ms since the epoch."""
+Headers = list[tuple[str, bytes | None]]
 
 
 def fetch() -> None:
@@ -78,8 +79,11 @@ class Kafka:
         replicas = min(self._count, 3)
         self._done(self.admin.create_topics([NewTopic(topic, partitions, replicas, config=settings)]))
 
-    def produce(self, topic: str, rows: Iterable[Row]) -> None:
-        """Writes the rows and waits until the brokers have them all. Raises AssertionError where they refuse one."""
+    def produce(self, topic: str, rows: Iterable[Row], headers: Mapping[int, Headers] | None = None) -> None:
+        """Writes the rows and waits until the brokers have them all. Raises AssertionError where they refuse one.
+
+        `headers` are those of the row at a place among the rows.
+        """
         failed: list[str] = []
 
         def delivered(error: KafkaError | None, message: Message) -> None:
@@ -87,8 +91,9 @@ class Kafka:
                 failed.append(error.str())
 
         producer = Producer({"bootstrap.servers": self.bootstrap, "linger.ms": 5, "on_delivery": delivered})
-        for key, value, partition, stamp in rows:
-            producer.produce(topic, value=value, key=key, partition=partition, timestamp=stamp)
+        for place, (key, value, partition, stamp) in enumerate(rows):
+            more: dict[str, Any] = {"headers": headers[place]} if headers and place in headers else {}
+            producer.produce(topic, value=value, key=key, partition=partition, timestamp=stamp, **more)
             producer.poll(0)
         assert producer.flush(ADMIN_SECONDS) == 0
         assert not failed, failed[0]
