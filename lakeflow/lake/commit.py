@@ -1,7 +1,8 @@
 """The only place where a snapshot is made: data, and the progress that it came from, in one Iceberg commit.
 
 Each commit names its writer, the progress that the writer started from and the progress that it has made. It lands
-only if the table still shows the progress that the writer started from:
+only if the table still shows the progress that the writer started from (`Progress`: the whole of it; a writer that has
+its own part of a shared progress brings an `Advance` that compares and moves that part alone):
 
     refresh -> is this commit there already? -> is the progress still the one we started from? -> send -> (again)
 
@@ -21,7 +22,7 @@ import time
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from pyiceberg.exceptions import BadRequestError, CommitFailedException, CommitStateUnknownException, ValidationException
 from pyiceberg.manifest import DataFile
@@ -51,13 +52,32 @@ logger = logging.getLogger("lakeflow.lake")
 COMMIT_BACKOFF = Backoff(attempts=12, base=0.02, cap=2.0)
 
 
+class Advance(Protocol):
+    """How a commit moves the progress of its writer."""
+
+    @property
+    def writer(self) -> str: ...
+
+    def onto(self, found: str | None, table: str) -> str:
+        """The progress after the commit, in a table that shows `found` (None: none yet).
+
+        Raises Fenced where `found` is not what the writer started from.
+        """
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """The progress of one writer, before and after a commit. `start` of None is the very beginning."""
+    """The Advance of a writer that has its progress for itself. `start` of None is the very beginning."""
 
     writer: str
     start: str | None
     end: str
+
+    def onto(self, found: str | None, table: str) -> str:
+        if found != self.start:
+            raise fenced(table, self.writer, self.start, found)
+        return self.end
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +96,7 @@ class Change:
     replace_all: bool = False
     base: int | None = None
     on_base: bool = False
-    progress: Progress | None = None
+    progress: Advance | None = None
     table_uuid: str | None = None
     summary: Mapping[str, str] = field(default_factory=dict)
     commit_id: str = field(default_factory=lambda: uuid.uuid4().hex)
@@ -117,20 +137,18 @@ class SnapshotFence:
 
 
 class ProgressUnmoved(ValidatableTableRequirement):
-    """The writer's progress must be `start` in the very metadata that the catalog is about to swap out.
+    """The writer's progress must be what it started from in the very metadata that the catalog is about to swap out.
 
     Raises Fenced, and not CommitFailedException, so that nothing between here and the catalog tries again.
     """
 
     type: Literal["lakeflow-progress-unmoved"] = "lakeflow-progress-unmoved"
     table: str
-    writer: str
-    start: str | None
+    advance: Any
 
     def validate(self, base_metadata: TableMetadata | None) -> None:  # type: ignore[override]  # as every requirement does
-        found = None if base_metadata is None else progress_in(base_metadata, self.writer)
-        if found != self.start:
-            raise fenced(self.table, self.writer, self.start, found)
+        found = None if base_metadata is None else progress_in(base_metadata, self.advance.writer)
+        self.advance.onto(found, self.table)
 
 
 class ProgressFence:
@@ -139,7 +157,7 @@ class ProgressFence:
     def requirements(self, change: Change) -> tuple[TableRequirement, ...]:
         if change.progress is None:
             return ()
-        unmoved = ProgressUnmoved(table=change.table, writer=change.progress.writer, start=change.progress.start)
+        unmoved = ProgressUnmoved(table=change.table, advance=change.progress)
         return (unmoved,)  # type: ignore[return-value]  # the union of requirements is closed, its validation is open
 
 
@@ -197,8 +215,8 @@ class Committer:
                 table = self._lake.table(change.table)
                 if (landed := find_commit(table.metadata, change.commit_id)) is not None:
                     return Committed(landed, attempt)
-                self._check(table, change)
-                return Committed(self._send(table, change), attempt + 1)
+                progress = self._check(table, change)
+                return Committed(self._send(table, change, progress), attempt + 1)
             except (Fenced, _Moved, StorageFull):
                 if table is not None and not unanswered:
                     _delete_unused(table, change)
@@ -210,26 +228,28 @@ class Committer:
         assert last is not None
         raise _gave_up(change, self._backoff.attempts, last) from last
 
-    def _check(self, table: Table, change: Change) -> None:
+    def _check(self, table: Table, change: Change) -> Mapping[str, str]:
+        """The progress after the change, by its key in a snapshot's summary. Raises where the change may not land."""
         require_ordered(table.metadata, change.table)
         _require_same_layout(table, change)
+        progress = {}
         if change.progress is not None:
-            found = progress_in(table.metadata, change.progress.writer)
-            if found != change.progress.start:
-                raise fenced(change.table, change.progress.writer, change.progress.start, found)
+            writer = change.progress.writer
+            progress = {PROGRESS + writer: change.progress.onto(progress_in(table.metadata, writer), change.table)}
         head = table.metadata.current_snapshot_id
         if (change.on_base or change.remove) and head != change.base:
             raise _Moved(f"table {change.table} moved from snapshot {change.base} to {head} under a merge")
+        return progress
 
-    def _send(self, table: Table, change: Change) -> int:
+    def _send(self, table: Table, change: Change, progress: Mapping[str, str]) -> int:
         dropped = expiry(table.metadata, self._keep_snapshots - 1)
         with lake_errors(f"a commit to {change.table}"):
             staged = stage(
                 table,
                 add=change.add,
                 remove=self._removals(table, change),
-                summary=_summary(change),
-                properties=dict(dropped.properties) | _properties(table.metadata, change),
+                summary={**change.summary, COMMIT_ID: change.commit_id, **progress},
+                properties={**dropped.properties, **_properties(table.metadata, progress)},
                 expire=dropped.snapshot_ids,
             )
         try:
@@ -306,20 +326,9 @@ def _delete_unused(table: Table, change: Change) -> None:
         logger.warning("%d data files of a commit to %s are left behind: %s", len(change.add), change.table, error.message)
 
 
-def _summary(change: Change) -> dict[str, str]:
-    facts = {**change.summary, COMMIT_ID: change.commit_id}
-    if change.progress is not None:
-        facts[PROGRESS + change.progress.writer] = change.progress.end
-    return facts
-
-
-def _properties(metadata: TableMetadata, change: Change) -> dict[str, str]:
-    if change.progress is None:
-        return {}
-    return {
-        PROGRESS + change.progress.writer: change.progress.end,
-        SEQUENCE + change.progress.writer: str(metadata.next_sequence_number()),
-    }
+def _properties(metadata: TableMetadata, progress: Mapping[str, str]) -> dict[str, str]:
+    sequence = str(metadata.next_sequence_number())
+    return {**progress, **{SEQUENCE + key.removeprefix(PROGRESS): sequence for key in progress}}
 
 
 def _gave_up(change: Change, attempts: int, last: LakeflowError) -> CatalogUnavailable:

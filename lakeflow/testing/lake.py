@@ -10,8 +10,8 @@ from itertools import count
 
 from pyiceberg.manifest import DataFile
 
-from lakeflow.errors import CatalogUnavailable, CommitConflict, SourceChanged
-from lakeflow.lake.commit import Change, Committed, fenced
+from lakeflow.errors import CatalogUnavailable, CommitConflict, Fenced, SourceChanged
+from lakeflow.lake.commit import Change, Committed
 
 
 class Outage(Enum):
@@ -31,6 +31,7 @@ class Landed:
     parent: int | None
     change: Change
     paths: tuple[str, ...]
+    progress: str | None = None
 
 
 class MemoryCommits:
@@ -62,8 +63,7 @@ class MemoryCommits:
                 outage = self._outages.popleft() if self._outages else None
                 if outage is Outage.NO_ANSWER:
                     continue
-                self._check(change)
-                snapshot_id = self._land(change)
+                snapshot_id = self._land(change, self._check(change))
                 if outage is None:
                     return Committed(snapshot_id, attempt + 1)
         raise CatalogUnavailable(
@@ -76,7 +76,7 @@ class MemoryCommits:
         """See CommitProtocol."""
         for landed in self.history(table):
             if landed.change.progress is not None and landed.change.progress.writer == writer:
-                return landed.change.progress.end
+                return landed.progress
         return None
 
     def head(self, table: str) -> int | None:
@@ -103,22 +103,26 @@ class MemoryCommits:
             raise SourceChanged(f"snapshot {snapshot_id} is not in the history of table {table}")
         self._heads[table] = snapshot_id
 
-    def _check(self, change: Change) -> None:
+    def _check(self, change: Change) -> str | None:
+        """The progress after the change. Raises where it may not land."""
+        progress = None
         if change.progress is not None:
-            found = self.progress(change.table, change.progress.writer)
-            if found != change.progress.start:
+            try:
+                progress = change.progress.onto(self.progress(change.table, change.progress.writer), change.table)
+            except Fenced:
                 self.discarded.extend(change.add)
-                raise fenced(change.table, change.progress.writer, change.progress.start, found)
+                raise
         head = self._heads.get(change.table)
         if (change.on_base or change.remove) and head != change.base:
             self.discarded.extend(change.add)
             raise CommitConflict(f"table {change.table} moved from snapshot {change.base} to {head} under a merge")
+        return progress
 
-    def _land(self, change: Change) -> int:
+    def _land(self, change: Change, progress: str | None) -> int:
         snapshot_id = next(self._ids)
         removed = {data_file.file_path for data_file in change.remove}
         kept = () if change.replace_all else tuple(path for path in self.paths(change.table) if path not in removed)
         paths = (*kept, *(data_file.file_path for data_file in change.add))
-        self._snapshots[snapshot_id] = Landed(snapshot_id, self._heads.get(change.table), change, paths)
+        self._snapshots[snapshot_id] = Landed(snapshot_id, self._heads.get(change.table), change, paths, progress)
         self._heads[change.table] = snapshot_id
         return snapshot_id

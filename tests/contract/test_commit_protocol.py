@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -17,7 +18,7 @@ from pyiceberg.table import CommitTableResponse
 
 from lakeflow.errors import CatalogUnavailable, CommitConflict, Fenced, LakeflowError, SchemaMismatch, SourceChanged, UsageError
 from lakeflow.lake.catalog import Lake
-from lakeflow.lake.commit import Change, Committer, Progress, ProgressFence, SnapshotFence, fence_for
+from lakeflow.lake.commit import Change, Committer, Progress, ProgressFence, SnapshotFence, fence_for, fenced
 from lakeflow.lake.history import ancestors
 from lakeflow.testing.lake import MemoryCommits, Outage
 from tests.commit_systems import (
@@ -52,7 +53,36 @@ def step(system: System, start: str | None, end: str, *values: int, writer: str 
     return Change(NAME, add=(system.file(*values),), progress=Progress(writer, start, end))
 
 
+@dataclass(frozen=True)
+class Letter:
+    """An Advance that owns one letter of a progress like `a1b2`, and counts it up."""
+
+    letter: str
+    start: int | None
+    writer: str = "landing"
+
+    def onto(self, found: str | None, table: str) -> str:
+        parts = dict(zip((found or "")[::2], (found or "")[1::2], strict=True))
+        if (shown := parts.get(self.letter)) != (None if self.start is None else str(self.start)):
+            raise fenced(table, self.writer, str(self.start), shown)
+        return "".join(letter + count for letter, count in sorted({**parts, self.letter: str((self.start or 0) + 1)}.items()))
+
+
 class TestEveryImplementation:
+    def test_writers_that_share_a_progress_move_their_own_part_of_it(self, system: System) -> None:
+        commits = system.commits()
+        commits.commit(Change(NAME, (system.file(1),), progress=Letter("a", None)))
+        commits.commit(Change(NAME, (system.file(2),), progress=Letter("b", None)))
+        commits.commit(Change(NAME, (system.file(3),), progress=Letter("a", 1)))
+        assert (system.rows(), commits.progress(NAME, "landing")) == ([1, 2, 3], "a2b1")
+
+    def test_a_writer_whose_part_was_moved_is_fenced(self, system: System) -> None:
+        commits = system.commits()
+        commits.commit(Change(NAME, (system.file(1),), progress=Letter("a", None)))
+        with pytest.raises(Fenced, match="the table now shows 1"):
+            commits.commit(Change(NAME, (system.file(2),), progress=Letter("a", None)))
+        assert (system.rows(), commits.progress(NAME, "landing")) == ([1], "a1")
+
     def test_a_table_without_commits_shows_no_progress(self, system: System) -> None:
         assert system.commits().progress(NAME, "landing") is None
         assert system.commits().progress("bronze.absent", "landing") is None
@@ -402,5 +432,5 @@ class TestFences:
         change = step(real, None, "b", 2)
         committer = real.commits()
         with pytest.raises(Fenced):
-            committer._send(real.table(), change)  # past the check that comes before
+            committer._send(real.table(), change, {})  # past the check that comes before
         assert real.rows() == [1]
