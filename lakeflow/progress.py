@@ -7,17 +7,25 @@ total: nothing else is needed to go on from where the last commit ended.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from lakeflow.errors import Terminal
+
+IDS = "#ids"
+"""The key of the topics' ids among the topics; no topic has a name with `#`."""
 
 
 @dataclass(frozen=True, slots=True)
 class KafkaOffsets:
-    """For each (topic, partition) the offset of the next record to read, which is one past the last that was read."""
+    """For each (topic, partition) the offset of the next record to read, which is one past the last that was read.
+
+    `topic_ids` has the cluster's id of each topic whose id is known: one that is made anew under its name has another.
+    """
 
     offsets: Mapping[tuple[str, int], int] = field(default_factory=dict)
+    topic_ids: Mapping[str, str] = field(default_factory=dict)
 
     def advance(self, seen: Iterable[tuple[str, int, int]]) -> KafkaOffsets:
         """The progress after the records `(topic, partition, offset)` have been read, in any order."""
@@ -25,28 +33,59 @@ class KafkaOffsets:
         for topic, partition, offset in seen:
             place = (topic, partition)
             moved[place] = max(moved.get(place, 0), offset + 1)
-        return KafkaOffsets(moved)
+        return KafkaOffsets(moved, self.topic_ids)
+
+    def moved_to(self, offsets: Mapping[tuple[str, int], int]) -> KafkaOffsets:
+        """The progress with these places at these offsets, the others as they are."""
+        return KafkaOffsets({**self.offsets, **offsets}, self.topic_ids)
+
+    def identified(self, topic_ids: Mapping[str, str | None]) -> KafkaOffsets:
+        """The progress with the ids that are known of the topics it is in."""
+        topics = {topic for topic, _ in self.offsets}
+        known = {topic: number for topic, number in topic_ids.items() if number is not None and topic in topics}
+        return KafkaOffsets(self.offsets, {**self.topic_ids, **known})
+
+    def only(self, includes: Callable[[str], bool]) -> KafkaOffsets:
+        """The progress in the topics whose names `includes` is true of."""
+        return KafkaOffsets(
+            {place: offset for place, offset in self.offsets.items() if includes(place[0])},
+            {topic: number for topic, number in self.topic_ids.items() if includes(topic)},
+        )
 
     def next_offset(self, topic: str, partition: int) -> int | None:
         """Where to go on in a partition; None where nothing of it was read yet."""
         return self.offsets.get((topic, partition))
 
     def dumps(self) -> str:
-        """`{"topic":{"0":12}}`, keys sorted: equal progress is an equal string."""
+        """`{"topic":{"0":12},"#ids":{"topic":"<id>"}}`, keys sorted: equal progress is an equal string."""
         topics: dict[str, dict[str, int]] = {}
-        for (topic, partition), offset in sorted(self.offsets.items()):
+        for (topic, partition), offset in self.offsets.items():
             topics.setdefault(topic, {})[str(partition)] = offset
-        return json.dumps(topics, separators=(",", ":"), sort_keys=True)
+        ordered: dict[str, dict[str, Any]] = {topic: dict(sorted(topics[topic].items())) for topic in sorted(topics)}
+        if self.topic_ids:
+            ordered[IDS] = dict(sorted(self.topic_ids.items()))
+        return json.dumps(ordered, separators=(",", ":"))
 
     @staticmethod
     def loads(text: str | None) -> KafkaOffsets:
-        """The inverse of `dumps`; None is the very beginning. Raises Terminal where the string is not of this form."""
+        """The inverse of `dumps`, with ids or without; None is the very beginning.
+
+        Raises Terminal where the string is not of this form.
+        """
         if text is None:
             return KafkaOffsets()
         try:
             topics = json.loads(text)
+            ids = topics.pop(IDS, {})
+            if not all(isinstance(number, str) for number in ids.values()):
+                raise TypeError(f"{IDS} holds what is no text")
             return KafkaOffsets(
-                {(topic, int(partition)): int(offset) for topic, parts in topics.items() for partition, offset in parts.items()}
+                {
+                    (topic, int(partition)): int(offset)
+                    for topic, parts in topics.items()
+                    for partition, offset in parts.items()
+                },
+                ids,
             )
         except (ValueError, AttributeError, TypeError) as error:
             raise Terminal(f"progress of a landing is not readable: {text[:200]!r}; expected {KAFKA_EXAMPLE}") from error

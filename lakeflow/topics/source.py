@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol, assert_never
 
@@ -81,6 +81,69 @@ class Source(Protocol):
 
     def close(self) -> None:
         """Lets go of all resources. May be called twice; nothing else may be called afterwards."""
+        ...
+
+
+class IdentifiedSource(Protocol):
+    """What a source knows of its topics beside their names."""
+
+    def topic_ids(self) -> Mapping[str, str | None]:
+        """For each topic that is read now, the cluster's id of it: a topic that is deleted and created anew has another.
+
+        None where the cluster gives none (Kafka before 2.8, the embedded broker). Raises as `Source.bounds` does.
+        """
+        ...
+
+
+class Handover(Protocol):
+    """What the reader of a SharedSource does as partitions come and go.
+
+    `SharedSource.poll` calls these, in its thread, while the group waits for them to return. What one raises, that poll
+    and every later one raise. Records that a poll has not given out yet are never in the reader's hand: the source drops
+    those of partitions that go.
+    """
+
+    def gained(self, places: Collection[TopicPartition]) -> Offsets:
+        """The offset to read each of these on from, by what the table says now; nobody else holds them."""
+        ...
+
+    def revoked(self, places: Collection[TopicPartition]) -> None:
+        """These go to others as soon as this returns. What is in hand of them is to be committed before, or dropped.
+
+        There is time up to `max.poll.interval.ms`, with what the commit before took; past it they are lost.
+        """
+        ...
+
+    def lost(self, places: Collection[TopicPartition]) -> None:
+        """These may be others' since some time: all that is in hand is to be dropped.
+
+        Partitions that remain (as a rule there are none) are asked for by `gained` right after, to be read again.
+        """
+        ...
+
+
+class SharedSource(Protocol):
+    """Records of topics that several processes read together, each some of the partitions. Used by one thread.
+
+    A consumer group deals the partitions out; where each is read from is asked of the Handover, never of the group. The
+    group is no fence: a process that stood still through a rebalance learns of it at its next poll only, so a commit must
+    depend on the progress of the partitions that it moves.
+    """
+
+    def bounds(self) -> Mapping[TopicPartition, Bounds]:
+        """As `Source.bounds`, of all partitions, whoever reads them. Topics that are new are shared from the next poll on."""
+        ...
+
+    def join(self, handover: Handover) -> None:
+        """Takes part from the next poll on. To be called once."""
+        ...
+
+    def poll(self, limit: int, timeout: float) -> Records:
+        """As `Source.poll`, from the partitions that are held; none before the first are given. Calls the Handover."""
+        ...
+
+    def close(self) -> None:
+        """Leaves the group. Calls no Handover: what is in hand is to be committed before. May be called twice."""
         ...
 
 
@@ -186,16 +249,23 @@ def start_offsets(
     bounds: Mapping[TopicPartition, Bounds],
     progress: KafkaOffsets,
     at: Offsets | None = None,
+    *,
+    topic_ids: Mapping[str, str | None] | None = None,
+    later: bool = False,
 ) -> dict[TopicPartition, int]:
-    """Where each partition of `bounds` is read from; `at` is `offsets_at` of an AtTimestamp.
+    """Where each partition of `bounds` is read from; `at` is `offsets_at` of an AtTimestamp, `topic_ids` those of now.
 
     Progress wins. A partition that a progress of its topic does not know was added later and is read from its beginning,
     so the first commit of a landing must carry an offset for every partition: start from `KafkaOffsets(start_offsets(..))`
-    and advance that. `start` only counts for topics without progress.
+    and advance that. `start` only counts for topics without progress; with `later` not even for those: they came into
+    being after the landing did (a pattern found them), and are read from their beginning too.
 
-    Raises SourceChanged where the progress lies outside a partition, DeclarationError where given offsets do.
+    Raises SourceChanged where a topic is not the one that was read, or the progress lies outside a partition,
+    DeclarationError where given offsets do. An id that either side does not know is no difference.
     """
     begun = {topic for topic, _ in progress.offsets}
+    for topic in sorted(begun):
+        _check_identity(topic, progress.topic_ids.get(topic), (topic_ids or {}).get(topic))
     gone = sorted(set(progress.offsets) - set(bounds))
     if gone:
         topic, partition = gone[0]
@@ -205,11 +275,20 @@ def start_offsets(
             next_step=ANEW,
         )
     fresh = {place: bound for place, bound in bounds.items() if place[0] not in begun}
-    offsets = _fresh_offsets(start, fresh, at or {})
+    offsets = _fresh_offsets(Earliest() if later else start, fresh, at or {})
     for place, bound in bounds.items():
         if place not in fresh:
             offsets[place] = _resumed(place, bound, progress.offsets.get(place))
     return offsets
+
+
+def _check_identity(topic: str, read: str | None, now: str | None) -> None:
+    if read is not None and now is not None and read != now:
+        raise SourceChanged(
+            f"topic {topic!r} was deleted and created anew since: the table holds records of the topic with id {read}, "
+            f"and the one of now has id {now}; none of its offsets are those of before",
+            next_step=ANEW,
+        )
 
 
 ANEW = "declare a new table over the topic, or take the topic's records from a copy, then run: lakeflow land"

@@ -27,6 +27,29 @@ def test_equal_offsets_are_equal_strings_whatever_the_order() -> None:
     assert one.dumps() == other.dumps()
 
 
+def test_ids_stand_behind_the_topics_and_are_left_out_where_none_is_known() -> None:
+    known = KafkaOffsets({("b", 0): 1, ("a", 10): 2}, {"b": "two", "a": "one"})
+    assert known.dumps() == '{"a":{"10":2},"b":{"0":1},"#ids":{"a":"one","b":"two"}}'
+    assert KafkaOffsets.loads(known.dumps()) == known
+    assert KafkaOffsets.loads('{"a":{"0":2}}').topic_ids == {}
+
+
+def test_moving_keeps_the_ids() -> None:
+    begun = KafkaOffsets({("a", 0): 1, ("b", 0): 1}, {"a": "one"})
+    assert begun.advance([("a", 0, 4)]) == KafkaOffsets({("a", 0): 5, ("b", 0): 1}, {"a": "one"})
+    assert begun.moved_to({("b", 0): 9}) == KafkaOffsets({("a", 0): 1, ("b", 0): 9}, {"a": "one"})
+
+
+def test_ids_are_taken_up_where_they_are_known_and_of_topics_that_were_read() -> None:
+    begun = KafkaOffsets({("a", 0): 1, ("b", 0): 1}, {"a": "one"})
+    assert begun.identified({"a": None, "b": "two", "c": "three"}).topic_ids == {"a": "one", "b": "two"}
+
+
+def test_only_some_topics_come_with_only_their_ids() -> None:
+    both = KafkaOffsets({("a", 0): 1, ("b", 0): 1}, {"a": "one", "b": "two"})
+    assert both.only("b".__eq__) == KafkaOffsets({("b", 0): 1}, {"b": "two"})
+
+
 def test_the_beginning_is_no_string() -> None:
     assert KafkaOffsets.loads(None) == KafkaOffsets()
     assert SnapshotPosition.loads(None) is None
@@ -39,7 +62,9 @@ def test_the_examples_of_the_messages_are_readable() -> None:
     assert position.dumps() == POSITION_EXAMPLE
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "12", '"a"', "null", '{"t":3}', '{"t":{"x":1}}', '{"t":{"0":null}}'])
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "12", '"a"', "null", '{"t":3}', '{"t":{"x":1}}', '{"t":{"0":null}}', '{"#ids":{"t":1}}']
+)
 def test_offsets_that_are_not_readable_are_refused_with_what_was_read(text: str) -> None:
     with pytest.raises(Terminal, match="progress of a landing is not readable") as caught:
         KafkaOffsets.loads(text)

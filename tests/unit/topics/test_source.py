@@ -122,6 +122,38 @@ def test_given_offsets_are_for_one_topic() -> None:
         start_offsets(AtOffsets({0: 1}), {("t", 0): Bounds(0, 1), ("u", 0): Bounds(0, 1)}, NOTHING)
 
 
+READ = KafkaOffsets({("t", 0): 60, ("t", 1): 0, ("t", 2): 5}, {"t": "one"})
+
+
+def test_a_topic_of_another_id_is_refused_even_where_the_offsets_fit() -> None:
+    with pytest.raises(SourceChanged) as caught:
+        start_offsets(Earliest(), BOUNDS, READ, topic_ids={"t": "two"})
+    assert "topic 't' was deleted and created anew since" in caught.value.message
+    assert "id one" in caught.value.message
+    assert "id two" in caught.value.message
+    assert caught.value.next_step
+
+
+def test_the_id_is_told_before_the_offsets_that_come_of_it() -> None:
+    with pytest.raises(SourceChanged, match="created anew since"):
+        start_offsets(Earliest(), {("t", 0): Bounds(0, 1)}, READ, topic_ids={"t": "two"})
+
+
+@pytest.mark.parametrize("now", [{"t": "one"}, {"t": None}, {}, None])
+def test_the_same_id_and_one_that_nobody_knows_are_no_change(now: dict[str, str | None] | None) -> None:
+    assert start_offsets(Earliest(), BOUNDS, READ, topic_ids=now) == READ.offsets
+
+
+def test_an_id_that_the_progress_does_not_have_is_accepted() -> None:
+    before = KafkaOffsets(READ.offsets)
+    assert start_offsets(Earliest(), BOUNDS, before, topic_ids={"t": "one"}) == READ.offsets
+
+
+def test_a_topic_that_came_later_is_read_from_its_beginning_whatever_the_start() -> None:
+    bounds = {("t", 0): Bounds(0, 9), ("u", 0): Bounds(4, 9)}
+    assert start_offsets(Latest(), bounds, KafkaOffsets({("t", 0): 3}), later=True) == {("t", 0): 3, ("u", 0): 4}
+
+
 def test_given_offsets_no_longer_count_once_there_is_progress() -> None:
     progress = KafkaOffsets({place: bound.end for place, bound in BOUNDS.items()})
     assert start_offsets(AtOffsets({99: 0}), BOUNDS, progress)["t", 0] == 100
