@@ -1,8 +1,8 @@
 """Merges rows into a table by key: copy on write of the touched files only, as one snapshot.
 
-The new rows are spooled to a local file while their keys are kept in memory. Of several new rows of one key the last
-wins. Then each data file whose key statistics overlap the new keys is read: its key columns first, and only if a key
-is replaced the whole file is rewritten without the replaced rows.
+The new rows are spooled to a local file while their keys are kept in memory. Of several changes of one key, rows and
+deletes alike, the last wins. Then each data file whose key statistics overlap the changed keys is read: its key columns
+first, and only if a key is replaced the whole file is rewritten without the replaced rows.
 """
 
 from __future__ import annotations
@@ -29,14 +29,19 @@ from lakeflow.lake.schema import fit, require_columns
 from lakeflow.lake.write import DataWriter
 
 _ORDINAL = "__ordinal"
+_ROW = "__row"
+"""The place of a change's row in the spool, null for a delete."""
+_SOURCE = "__source"
+_RANK = "__rank"
 
 
 @dataclass(frozen=True, slots=True)
 class Merged:
     """What a merge came to: files to add, files to remove, the snapshot it was computed against, and counts.
 
-    `inserted` and `updated` count the new keys that the table lacked and held.
-    `superseded` counts new rows that a later row of the same key replaced within the batch.
+    `inserted` and `updated` count the new keys that the table lacked and held, `deleted` the rows' keys that it held and
+    lost. `superseded` counts changes that a later change of the same key replaced within the batch. `replaces_all` says
+    that every row from before goes, whatever main holds.
     """
 
     add: tuple[DataFile, ...]
@@ -45,6 +50,21 @@ class Merged:
     inserted: int
     updated: int
     superseded: int
+    deleted: int = 0
+    replaces_all: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Ordering:
+    """Where changes come from: arrays of the length of the rows.
+
+    `ordinals` (int64) order all changes of a merge as they came. Changes of one key from several `sources` (int32) are
+    ordered by `ranks` (int64) first: within a source the last to come is the last, between sources the last of greater rank.
+    """
+
+    ordinals: pa.Array
+    sources: pa.Array
+    ranks: pa.Array
 
 
 class KeyedMerge:
@@ -64,6 +84,8 @@ class KeyedMerge:
         self._sink = pa.ipc.new_stream(self._spool, self._schema, options=pa.ipc.IpcWriteOptions(compression="zstd"))
         self._keys: list[pl.DataFrame] = []
         self._rows = 0
+        self._changes = 0
+        self._replaces_all = False
         self._spooled = False
 
     @property
@@ -71,15 +93,39 @@ class KeyedMerge:
         """New rows taken so far."""
         return self._rows
 
-    def write(self, rows: pa.Table) -> None:
-        """Take new rows. Raises SchemaMismatch for rows that do not fit the table, or whose key holds a null."""
+    def write(self, rows: pa.Table, ordering: Ordering | None = None) -> None:
+        """Take new rows, as they come or ordered. Raises SchemaMismatch for rows that do not fit, or whose key holds a null."""
         rows = fit(rows, self._schema, self._name)
-        require_keys(rows, self._key, self._name)
-        keys = _frame(rows.select(self._key))
-        self._keys.append(keys.with_columns(pl.int_range(self._rows, self._rows + rows.num_rows).alias(_ORDINAL)))
+        self._take(rows.select(self._key), pl.int_range(self._rows, self._rows + rows.num_rows, eager=True), ordering)
         with lake_errors("the spool of a merge"):
             self._sink.write_table(rows)
         self._rows += rows.num_rows
+
+    def delete(self, keys: pa.Table, ordering: Ordering | None = None) -> None:
+        """Take keys whose rows go. Raises SchemaMismatch for keys that do not fit the table, or that hold a null."""
+        schema = pa.schema([self._schema.field(column) for column in self._key])
+        self._take(
+            fit(keys.select(self._key), schema, self._name),
+            pl.repeat(None, keys.num_rows, dtype=pl.Int64, eager=True),
+            ordering,
+        )
+
+    def clear(self) -> None:
+        """All rows go, those of the table and those taken so far."""
+        self._keys.clear()
+        self._replaces_all = True
+
+    def _take(self, keys: pa.Table, rows: pl.Series, ordering: Ordering | None) -> None:
+        require_keys(keys, self._key, self._name)
+        came = pl.int_range(self._changes, self._changes + keys.num_rows, eager=True)
+        columns = [rows.alias(_ROW)]
+        if ordering is None:
+            columns += [came.alias(_ORDINAL), pl.lit(0, pl.Int32).alias(_SOURCE), pl.lit(0, pl.Int64).alias(_RANK)]  # type: ignore[list-item]
+        else:
+            given = ((_ORDINAL, ordering.ordinals), (_SOURCE, ordering.sources), (_RANK, ordering.ranks))
+            columns += [pl.Series(name, values) for name, values in given]
+        self._keys.append(_frame(keys).with_columns(columns))
+        self._changes += keys.num_rows
 
     def merge(self, writer: DataWriter) -> Merged:
         """Write the files of the merge against the table's current head, as `self` was given it or refreshed since."""
@@ -88,12 +134,13 @@ class KeyedMerge:
             self._spool.flush()
             self._spooled = True
         head = snapshot_at(self._table)
-        keys = pl.concat(self._keys).unique(self._key, keep="last", maintain_order=True) if self._keys else None
-        if keys is None:
-            return Merged((), (), head.snapshot_id if head else None, 0, 0, 0)
+        base = head.snapshot_id if head else None
+        if not self._keys:
+            return Merged((), (), base, 0, 0, 0, replaces_all=self._replaces_all)
+        keys = _last_changes(pl.concat(self._keys), self._key)
         remove: list[DataFile] = []
         present = pl.repeat(False, keys.height, eager=True)
-        for split in splits_at(self._table, head):
+        for split in () if self._replaces_all else splits_at(self._table, head):
             in_split = self._present_keys(split, keys)
             if not in_split.any():
                 continue
@@ -103,9 +150,18 @@ class KeyedMerge:
             present = present | in_split
         for rows in self._last_rows(keys):
             writer.write(rows)
-        base = head.snapshot_id if head else None
-        updated = int(present.sum())
-        return Merged(writer.finish(), tuple(remove), base, keys.height - updated, updated, self._rows - keys.height)
+        kept = keys[_ROW].is_not_null()
+        updated, deleted = int((present & kept).sum()), int((present & ~kept).sum())
+        return Merged(
+            writer.finish(),
+            tuple(remove),
+            base,
+            inserted=int(kept.sum()) - updated,
+            updated=updated,
+            superseded=sum(map(len, self._keys)) - keys.height,
+            deleted=deleted,
+            replaces_all=self._replaces_all,
+        )
 
     def close(self) -> None:
         """Delete the spool."""
@@ -128,13 +184,13 @@ class KeyedMerge:
 
     def _last_rows(self, keys: pl.DataFrame) -> Iterator[pa.Table]:
         """The spooled rows whose key no later row has, in the order they came."""
-        ordinals = keys[_ORDINAL].sort()
+        places = keys[_ROW].drop_nulls().sort()
         start = 0
         with pa.OSFile(self._spool.name) as source, pa.ipc.open_stream(source) as reader:
             for batch in reader:
                 rows = pa.Table.from_batches([batch])
-                first, last = ordinals.search_sorted(start), ordinals.search_sorted(start + rows.num_rows)
-                yield rows.take((ordinals.slice(first, last - first) - start).to_arrow())
+                first, last = places.search_sorted(start), places.search_sorted(start + rows.num_rows)
+                yield rows.take((places.slice(first, last - first) - start).to_arrow())
                 start += rows.num_rows
 
     def _may_hold(self, data_file: DataFile, keys: pl.DataFrame) -> bool:
@@ -145,6 +201,14 @@ class KeyedMerge:
             if low is not None and high is not None and not _overlaps(keys[column], low, high):
                 return False
         return True
+
+
+def _last_changes(changes: pl.DataFrame, key: list[str]) -> pl.DataFrame:
+    """The last change of each key."""
+    latest = changes.sort(_ORDINAL).unique([*key, _SOURCE], keep="last", maintain_order=True)
+    if changes[_SOURCE].n_unique() > 1:
+        latest = latest.sort(_RANK, maintain_order=True).unique(key, keep="last", maintain_order=True)
+    return latest
 
 
 def _bounds(data_file: DataFile, field: NestedField) -> tuple[Any, Any]:

@@ -17,7 +17,7 @@ from lakeflow.declare import PartitionField
 from lakeflow.errors import CommitConflict, SchemaMismatch, UnknownName
 from lakeflow.lake.catalog import Lake
 from lakeflow.lake.commit import Change, Committer
-from lakeflow.lake.merge import KeyedMerge, Merged
+from lakeflow.lake.merge import KeyedMerge, Merged, Ordering
 from lakeflow.lake.write import DataWriter
 from tests.lakes import NAME, append, live_paths, made, open_lake, path_of, query, stored_files
 
@@ -218,3 +218,88 @@ def test_a_merge_is_computed_again_from_its_spool_after_a_conflict(lake: Lake, t
     assert contents(lake) == [(1, "a"), (2, "B"), (3, "c"), (4, "rival")]
     assert stored_files(lake.table(NAME)) >= {path_of(path) for path in live_paths(lake.table(NAME))}
     assert not list(tmp_path.glob("lakeflow-merge-*"))
+
+
+def keyed(*keys: int) -> pa.Table:
+    return pa.table({"k": pa.array(keys, pa.int64())})
+
+
+def merged_of(lake: Lake, merge: KeyedMerge) -> Merged:
+    merged = merge.merge(DataWriter(lake.table(NAME)))
+    change = Change(NAME, merged.add, merged.remove, replace_all=merged.replaces_all, base=merged.base, on_base=True)
+    Committer(lake).commit(change)
+    return merged
+
+
+def test_a_delete_takes_the_row_of_its_key_away(lake: Lake) -> None:
+    append(lake, rows((1, "a"), (2, "b")))
+    with merging(lake, "k") as merge:
+        merge.delete(keyed(1, 7))
+        merged = merged_of(lake, merge)
+    assert contents(lake) == [(2, "b")]
+    assert (merged.deleted, *counts(merged)) == (1, 0, 0, 0)
+
+
+def test_of_rows_and_deletes_of_one_key_the_last_to_come_wins(lake: Lake) -> None:
+    append(lake, rows((1, "a"), (2, "b"), (3, "c")))
+    with merging(lake, "k") as merge:
+        merge.write(rows((1, "x"), (2, "x"), (4, "x")))
+        merge.delete(keyed(1, 4))
+        merge.write(rows((3, "y"), (1, "last")))
+        merged = merged_of(lake, merge)
+    assert contents(lake) == [(1, "last"), (2, "x"), (3, "y")]
+    assert (merged.deleted, *counts(merged)) == (0, 0, 3, 3)
+
+
+def test_what_was_cleared_goes_and_what_came_after_stays(lake: Lake) -> None:
+    append(lake, rows((1, "a"), (2, "b")))
+    with merging(lake, "k") as merge:
+        merge.write(rows((5, "before"), (6, "before")))
+        merge.clear()
+        merge.write(rows((6, "after"), (2, "after")))
+        merged = merged_of(lake, merge)
+    assert contents(lake) == [(2, "after"), (6, "after")]
+    assert merged.replaces_all
+
+
+def test_clearing_alone_empties_the_table(lake: Lake) -> None:
+    append(lake, rows((1, "a"), (2, "b")))
+    with merging(lake, "k") as merge:
+        merge.clear()
+        merged_of(lake, merge)
+    assert contents(lake) == []
+
+
+def ordering(ordinals: list[int], sources: list[int], ranks: list[int]) -> Ordering:
+    return Ordering(pa.array(ordinals, pa.int64()), pa.array(sources, pa.int32()), pa.array(ranks, pa.int64()))
+
+
+def test_between_sources_the_change_of_the_greater_rank_wins_however_late_the_other_came(lake: Lake) -> None:
+    with merging(lake, "k") as merge:
+        merge.write(rows((1, "new"), (2, "new")), ordering([0, 1], [1, 1], [200, 200]))
+        merge.write(rows((1, "old"), (2, "newer")), ordering([2, 3], [0, 0], [100, 300]))
+        merged_of(lake, merge)
+    assert contents(lake) == [(1, "new"), (2, "newer")]
+
+
+def test_within_a_source_the_order_of_records_holds_whatever_their_ranks(lake: Lake) -> None:
+    with merging(lake, "k") as merge:
+        merge.write(rows((1, "first")), ordering([0], [3], [900]))
+        merge.write(rows((1, "other")), ordering([2], [4], [50]))
+        merge.write(rows((1, "second")), ordering([1], [3], [100]))
+        merged_of(lake, merge)
+    assert contents(lake) == [(1, "second")]
+
+
+def test_a_delete_may_come_before_the_row_that_it_is_ordered_behind(lake: Lake) -> None:
+    append(lake, rows((1, "a")))
+    with merging(lake, "k") as merge:
+        merge.delete(keyed(1), ordering([5], [0], [0]))
+        merge.write(rows((1, "x")), ordering([4], [0], [0]))
+        merged_of(lake, merge)
+    assert contents(lake) == []
+
+
+def test_a_delete_of_a_null_key_is_refused(lake: Lake) -> None:
+    with merging(lake, "k") as merge, pytest.raises(SchemaMismatch, match="key column 'k'"):
+        merge.delete(pa.table({"k": pa.array([None], pa.int64())}))
