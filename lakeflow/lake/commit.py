@@ -42,9 +42,28 @@ from lakeflow.errors import (
     UsageError,
 )
 from lakeflow.lake.catalog import Lake
+from lakeflow.lake.compact_change import Rewrite, touched
+from lakeflow.lake.compact_spans import dumps
 from lakeflow.lake.failures import lake_errors
-from lakeflow.lake.history import COMMIT_ID, PROGRESS, SEQUENCE, expiry, find_commit, has_seen, progress_in, require_ordered
-from lakeflow.lake.iceberg import Staged, delete_files, forget_old_metadata, live_files, stage, validates_in_process
+from lakeflow.lake.history import (
+    COMMIT_ID,
+    PROGRESS,
+    REWRITTEN,
+    SEQUENCE,
+    expiry,
+    find_commit,
+    has_seen,
+    progress_in,
+    require_ordered,
+)
+from lakeflow.lake.iceberg import (
+    Staged,
+    delete_files,
+    forget_old_metadata,
+    live_files,
+    stage,
+    validates_in_process,
+)
 from lakeflow.retry import Backoff
 
 logger = logging.getLogger("lakeflow.lake")
@@ -85,7 +104,8 @@ class Change:
     """One commit to be made.
 
     `add` and `remove` are data files. A change with `remove`, or with `on_base`, was computed against the snapshot `base`
-    (None: an empty table) and lands on no other. `replace_all` removes whatever main holds when it lands. `summary` holds
+    (None: an empty table) and lands on no other; a `rewrite` lands wherever the files that it removes are still live and no
+    row of theirs was deleted since. `replace_all` removes whatever main holds when it lands. `summary` holds
     further facts for the snapshot's.
     `table_uuid`, where given, is the table that the files were written for: one made anew under its name is refused.
     """
@@ -96,6 +116,7 @@ class Change:
     replace_all: bool = False
     base: int | None = None
     on_base: bool = False
+    rewrite: Rewrite | None = None
     progress: Advance | None = None
     table_uuid: str | None = None
     summary: Mapping[str, str] = field(default_factory=dict)
@@ -237,7 +258,12 @@ class Committer:
             writer = change.progress.writer
             progress = {PROGRESS + writer: change.progress.onto(progress_in(table.metadata, writer), change.table)}
         head = table.metadata.current_snapshot_id
-        if (change.on_base or change.remove) and head != change.base:
+        if change.rewrite is not None:
+            with lake_errors(f"table {change.table}"):
+                reason = touched(table, change.remove, change.rewrite)
+            if reason is not None:
+                raise _Moved(reason)
+        elif (change.on_base or change.remove) and head != change.base:
             raise _Moved(f"table {change.table} moved from snapshot {change.base} to {head} under a merge")
         return progress
 
@@ -248,7 +274,8 @@ class Committer:
                 table,
                 add=change.add,
                 remove=self._removals(table, change),
-                summary={**change.summary, COMMIT_ID: change.commit_id, **progress},
+                sequences=None if change.rewrite is None else change.rewrite.sequences,
+                summary={**_summary(change), COMMIT_ID: change.commit_id, **progress},
                 properties={**dropped.properties, **_properties(table.metadata, progress)},
                 expire=dropped.snapshot_ids,
             )
@@ -307,6 +334,12 @@ def _require_same_layout(table: Table, change: Change) -> None:
             left_behind=f"{len(change.add)} data files that belong to no snapshot",
             next_step="run the same command again",
         )
+
+
+def _summary(change: Change) -> Mapping[str, str]:
+    if change.rewrite is None:
+        return change.summary
+    return {**change.summary, REWRITTEN: dumps(change.rewrite.spans)}
 
 
 def _delete_unused(table: Table, change: Change) -> None:

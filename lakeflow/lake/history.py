@@ -14,9 +14,11 @@ from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.snapshots import Operation, Snapshot
 
 from lakeflow.errors import SchemaMismatch, SourceChanged
+from lakeflow.lake.compact_spans import Span, dumps, joined, loads
 from lakeflow.progress import SnapshotPosition
 
 COMMIT_ID = "lakeflow.commit-id"
+REWRITTEN = "lakeflow.rewritten"
 PROGRESS = "lakeflow.progress."
 SEQUENCE = "lakeflow.progress-sequence."
 
@@ -119,30 +121,40 @@ class Expiry:
     properties: Mapping[str, str] = field(default_factory=dict)
 
 
-def expiry(metadata: TableMetadata, keep: int) -> Expiry:
+def expiry(metadata: TableMetadata, keep: int, *, older_than_ms: int | None = None, needed_from: int | None = None) -> Expiry:
     """Which ancestors of main go when only the newest `keep` stay, one at the least; tagged and branched ones stay, and
-    all newer.
+    all newer. With `older_than_ms`, a time since the epoch, the older ones go too; those whose sequence number is
+    `needed_from` or greater stay in any case.
 
     What the snapshots that go said of progress stays in the properties. And a reader whose position has expired can
     still go on, if all that it cannot see any more were appends: lakeflow.appends-only-since holds the sequence number
     from which on every expired snapshot was one. It counts only while lakeflow.kept-from names the oldest snapshot that
-    is there, since another engine's expiry does not keep it up.
+    is there, since another engine's expiry does not keep it up. Our own compactions count as appends of nothing, for
+    lakeflow.rewritten tells whom they hinder.
     """
     line = list(ancestors(metadata))
     referenced = {ref.snapshot_id for name, ref in metadata.refs.items() if name != "main"}
     gone: list[Snapshot] = []
-    for snapshot in reversed(line[max(keep, 1) :]):
-        if snapshot.snapshot_id in referenced:
+    for place in range(len(line) - 1, 0, -1):
+        snapshot = line[place]
+        needed = needed_from is not None and (snapshot.sequence_number or 0) >= needed_from
+        old = older_than_ms is not None and snapshot.timestamp_ms < older_than_ms
+        if snapshot.snapshot_id in referenced or needed or not (old or place >= keep):
             break
         gone.append(snapshot)
     if not gone:
         return Expiry()
     kept = line[: len(line) - len(gone)]
     since = _known_appends_since(metadata, gone[0])
+    spans = list(loads(metadata.properties.get(REWRITTEN)))
     for snapshot in gone:
-        if not _is_append(snapshot):
+        if (own := rewritten_by(snapshot)) is not None:
+            spans += own
+        elif not _is_append(snapshot):
             since = snapshot.sequence_number or 0
     attested = {APPENDS_SINCE: str(since), KEPT_FROM: str(kept[-1].snapshot_id)}
+    if spans:
+        attested[REWRITTEN] = dumps(joined(span for span in spans if span.high >= since))
     return Expiry(tuple(snapshot.snapshot_id for snapshot in gone), attested | _progress_to_keep(metadata, kept, gone))
 
 
@@ -187,21 +199,57 @@ def _is_append(snapshot: Snapshot) -> bool:
     return snapshot.summary is not None and snapshot.summary.operation == Operation.APPEND
 
 
-def check_readable_from(metadata: TableMetadata, position: SnapshotPosition, table: str) -> None:
+def rewritten_by(snapshot: Snapshot) -> tuple[Span, ...] | None:
+    """The spans of files that a compaction of ours wrote anew; None for any other snapshot."""
+    if not _replaces(snapshot) or (told := _facts(snapshot).get(REWRITTEN)) is None:
+        return None
+    return loads(told)
+
+
+def _replaces(snapshot: Snapshot) -> bool:
+    return snapshot.summary is not None and snapshot.summary.operation == Operation.REPLACE
+
+
+def check_readable_from(metadata: TableMetadata, position: SnapshotPosition, table: str) -> tuple[Snapshot, ...]:
     """Whether a reader at `position` may go on to main's head by reading appended files only.
 
-    Raises SourceChanged, naming the snapshot, where the table was made anew, rolled back, or holds a snapshot after
-    the position that is no append, or where that can no longer be told.
+    Gives the snapshots after the position by which other engines replaced files, the same rows in others: whether the reader
+    may pass them only their manifests tell. Raises SourceChanged, naming the snapshot, where the table was made anew,
+    rolled back, or holds a snapshot after the position that changed rows, or that wrote files anew of which the
+    reader has read some and not the others, or where that can no longer be told.
     """
     if position.table_uuid != str(metadata.table_uuid):
-        raise _changed(table, f"table {table} was dropped and made anew since it was last read")
+        raise changed(table, f"table {table} was dropped and made anew since it was last read")
+    replaced: list[Snapshot] = []
     for snapshot in ancestors(metadata):
         if snapshot.snapshot_id == position.snapshot_id:
-            return
-        if (snapshot.sequence_number or 0) > position.sequence and not _is_append(snapshot):
+            return tuple(replaced)
+        if (snapshot.sequence_number or 0) <= position.sequence or _is_append(snapshot):
+            continue
+        if (spans := rewritten_by(snapshot)) is not None:
+            _check_spans(spans, position, table, f"snapshot {snapshot.snapshot_id}")
+        elif _replaces(snapshot):
+            replaced.append(snapshot)
+        else:
             operation = snapshot.summary.operation.value if snapshot.summary else "unknown"
-            raise _changed(table, f"snapshot {snapshot.snapshot_id} of table {table} is no append but {operation!r}")
+            raise changed(table, f"snapshot {snapshot.snapshot_id} of table {table} is no append but {operation!r}")
     _check_expired(metadata, position, table)
+    return tuple(replaced)
+
+
+def _check_spans(spans: tuple[Span, ...], position: SnapshotPosition, table: str, by: str) -> None:
+    for span in spans:
+        if span.splits(position):
+            raise split_by(by, table, position, span)
+
+
+def split_by(by: str, table: str, position: SnapshotPosition, span: Span) -> SourceChanged:
+    """A reader that has read some of the files which were written together anew, and not the others."""
+    return changed(
+        table,
+        f"files of table {table} of the sequence numbers {span.low} to {span.high} were compacted by {by}, while a reader that "
+        f"was at {position.sequence} had read some of them",
+    )
 
 
 def _check_expired(metadata: TableMetadata, position: SnapshotPosition, table: str) -> None:
@@ -211,16 +259,18 @@ def _check_expired(metadata: TableMetadata, position: SnapshotPosition, table: s
     if not line and position.sequence == 0:
         return
     if elsewhere or not line or (line[-1].sequence_number or 0) <= position.sequence:
-        raise _changed(table, f"table {table} was rolled back behind snapshot {position.snapshot_id}, which was read already")
+        raise changed(table, f"table {table} was rolled back behind snapshot {position.snapshot_id}, which was read already")
     if position.sequence < _known_appends_since(metadata, line[-1]):
-        raise _changed(
+        raise changed(
             table,
             f"snapshot {position.snapshot_id} of table {table}, up to which it was read, has expired, and one of the expired "
             "snapshots after it may have been no append",
         )
+    _check_spans(loads(metadata.properties.get(REWRITTEN)), position, table, "a snapshot that has expired")
 
 
-def _changed(table: str, message: str) -> SourceChanged:
+def changed(table: str, message: str) -> SourceChanged:
+    """An incremental read that would not be right any more, and what to run."""
     return SourceChanged(
         f"{message}; an incremental run would miss or repeat rows",
         left_behind="the target, as of the last run",

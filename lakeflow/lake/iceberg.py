@@ -27,16 +27,26 @@ from pyiceberg.io.pyarrow import (
     parquet_path_to_id_mapping,
     schema_to_pyarrow,
 )
-from pyiceberg.manifest import DataFile, DataFileContent, FileFormat, ManifestContent
-from pyiceberg.partitioning import PartitionKey
+from pyiceberg.manifest import (
+    DataFile,
+    DataFileContent,
+    FileFormat,
+    ManifestContent,
+    ManifestEntry,
+    ManifestEntryStatus,
+    ManifestFile,
+    ManifestWriter,
+    ManifestWriterV2,
+)
+from pyiceberg.partitioning import PartitionKey, PartitionSpec
 from pyiceberg.schema import Schema
-from pyiceberg.table import FileScanTask, Table, Transaction
+from pyiceberg.table import FileScanTask, Table, TableProperties, Transaction
 from pyiceberg.table.locations import load_location_provider
 from pyiceberg.table.metadata import TableMetadata
-from pyiceberg.table.snapshots import Operation, Snapshot
+from pyiceberg.table.snapshots import Operation, Snapshot, Summary
 from pyiceberg.table.update import AssertTableUUID, RemoveSnapshotsUpdate, TableRequirement, TableUpdate
-from pyiceberg.table.update.snapshot import _MergeAppendFiles, _OverwriteFiles, _SnapshotProducer
-from pyiceberg.typedef import Record
+from pyiceberg.table.update.snapshot import _ManifestMergeManager, _MergeAppendFiles, _OverwriteFiles, _SnapshotProducer
+from pyiceberg.typedef import EMPTY_DICT, Record
 
 from lakeflow.errors import SchemaMismatch
 
@@ -61,6 +71,58 @@ class _StagingTransaction(Transaction):
         return self._seen[1]
 
 
+class _PlacingManifestWriter(ManifestWriterV2):
+    """A manifest whose added files take the sequence numbers that they are given, and not the commit's."""
+
+    sequences: Mapping[str, int] = {}
+
+    def add(self, entry: ManifestEntry) -> ManifestWriter:
+        entry.sequence_number = self.sequences[entry.data_file.file_path]
+        return super().add(entry)
+
+
+class _ReplaceFiles(_OverwriteFiles):
+    """Files in place of others that hold the same rows. PyIceberg makes no snapshot of this operation by itself.
+
+    The specification lets the added files name an older data sequence number than the commit's.
+    """
+
+    def __init__(self, sequences: Mapping[str, int], transaction: Transaction, io: FileIO, summary: dict[str, str]) -> None:
+        super().__init__(Operation.OVERWRITE, transaction, io, None, summary, MAIN)
+        self._sequences = sequences
+
+    def new_manifest_writer(self, spec: PartitionSpec) -> ManifestWriter:
+        writer = _PlacingManifestWriter(spec, self.schema(), self.new_manifest_output(), self._snapshot_id, self._compression)
+        writer.sequences = self._sequences
+        return writer
+
+    def _process_manifests(self, manifests: list[ManifestFile]) -> list[ManifestFile]:
+        """Merged to the table's manifest size. Those that only name files which earlier commits removed go."""
+        told = [one for one in manifests if one.has_added_files() or one.has_existing_files() or self._is_new(one)]
+        data = [one for one in told if one.content == ManifestContent.DATA]
+        merging = _ManifestMergeManager(_manifest_bytes(self._transaction.table_metadata), 2, True, self)
+        return merging.merge_manifests(data) + [one for one in told if one.content == ManifestContent.DELETES]
+
+    def _is_new(self, manifest: ManifestFile) -> bool:
+        return manifest.added_snapshot_id == self._snapshot_id
+
+    def _summary(self, snapshot_properties: dict[str, str] = EMPTY_DICT) -> Summary:
+        summary = super()._summary(snapshot_properties)
+        summary.operation = Operation.REPLACE
+        return summary
+
+
+def _manifest_bytes(metadata: TableMetadata) -> int:
+    default = TableProperties.MANIFEST_TARGET_SIZE_BYTES_DEFAULT
+    return int(metadata.properties.get(TableProperties.MANIFEST_TARGET_SIZE_BYTES, default))
+
+
+def small_manifests(table: Table, snapshot: Snapshot) -> int:
+    """Manifests of data files that are less than half of the size which they are merged to."""
+    half = _manifest_bytes(table.metadata) // 2
+    return sum(one.content == ManifestContent.DATA and one.manifest_length < half for one in snapshot.manifests(table.io))
+
+
 @dataclass(frozen=True, slots=True)
 class Staged:
     """One commit, ready to be sent: manifests are written, nothing is visible yet."""
@@ -80,18 +142,24 @@ def stage(
     *,
     add: Sequence[DataFile],
     remove: Sequence[DataFile],
+    sequences: Mapping[str, int] | None = None,
     summary: Mapping[str, str],
     properties: Mapping[str, str],
     expire: Sequence[int],
 ) -> Staged:
     """Stage one snapshot on main: an append, or an overwrite where files are removed.
 
+    With `sequences` it is a replacement: the rows stay what they were, each added file takes the data sequence number that
+    is given for its path, and small manifests are merged.
+
     The staged requirements hold main's head and the table's identity to what `table` shows; `properties` are set and
     the snapshots in `expire` dropped in the same commit.
     """
     transaction = _StagingTransaction(table)
     producer: _SnapshotProducer[Any]
-    if remove:
+    if sequences is not None:
+        producer = _ReplaceFiles(sequences, transaction, table.io, dict(summary))
+    elif remove:
         producer = _OverwriteFiles(Operation.OVERWRITE, transaction, table.io, None, dict(summary), MAIN)
     else:
         producer = _MergeAppendFiles(Operation.APPEND, transaction, table.io, MAIN, None, dict(summary))
@@ -153,9 +221,25 @@ def live_files(table: Table, snapshot: Snapshot, after_sequence: int = -1) -> It
                 yield LiveFile(sequence, entry.data_file)
 
 
+def files_exchanged(table: Table, snapshot: Snapshot) -> Iterator[LiveFile]:
+    """The data files that the commit of `snapshot` itself added or removed."""
+    for manifest in snapshot.manifests(table.io):
+        if manifest.content != ManifestContent.DATA or manifest.added_snapshot_id != snapshot.snapshot_id:
+            continue
+        for entry in manifest.fetch_manifest_entry(table.io, discard_deleted=False):
+            if entry.snapshot_id == snapshot.snapshot_id and entry.status != ManifestEntryStatus.EXISTING:
+                yield LiveFile(entry.sequence_number or 0, entry.data_file)
+
+
 def has_deletes(table: Table, snapshot: Snapshot) -> bool:
     """Whether delete files belong to the snapshot, by its manifests: the totals in a summary are optional."""
     return any(manifest.content == ManifestContent.DELETES for manifest in snapshot.manifests(table.io))
+
+
+def deletes_since(table: Table, snapshot: Snapshot, sequence: int) -> bool:
+    """Whether delete files came to the snapshot after the commit `sequence`."""
+    deletes = (one for one in snapshot.manifests(table.io) if one.content == ManifestContent.DELETES)
+    return any(one.sequence_number > sequence for one in deletes)
 
 
 class FileReader:

@@ -21,9 +21,10 @@ from pyiceberg.table.snapshots import Snapshot
 from lakeflow.errors import Terminal, UnknownName, UsageError
 from lakeflow.job import Caps
 from lakeflow.lake.catalog import arrow_schema
+from lakeflow.lake.compact_spans import Span
 from lakeflow.lake.failures import lake_errors
-from lakeflow.lake.history import ancestors, check_readable_from, is_cut, require_ordered
-from lakeflow.lake.iceberg import FileReader, has_deletes, live_files
+from lakeflow.lake.history import ancestors, check_readable_from, is_cut, require_ordered, split_by
+from lakeflow.lake.iceberg import FileReader, files_exchanged, has_deletes, live_files
 from lakeflow.lake.schema import require_columns
 from lakeflow.progress import SnapshotPosition
 
@@ -71,7 +72,8 @@ def appended(table: Table, start: SnapshotPosition | None) -> tuple[Split, ...]:
     head = table.current_snapshot()
     require_ordered(table.metadata, name)
     if start is not None:
-        check_readable_from(table.metadata, start, name)
+        for replaced in check_readable_from(table.metadata, start, name):
+            _check_replaced(table, replaced, start)
     if head is None:
         return ()
     with lake_errors(f"table {name}"):
@@ -79,6 +81,21 @@ def appended(table: Table, start: SnapshotPosition | None) -> tuple[Split, ...]:
             return _splits_of(table, head)
         after = start.sequence if start.path is None else start.sequence - 1
         return tuple(split for split in _splits_of(table, head, after) if not start.covers(split.sequence, split.path))
+
+
+def _check_replaced(table: Table, snapshot: Snapshot, start: SnapshotPosition) -> None:
+    """Whether a reader may pass a snapshot by which another engine put files in place of others with the same rows.
+
+    It may where it has read all of the old files and the new ones stand behind it, or has read none and they stand
+    before it. An engine may give the new files a later sequence number than the reader's: their rows would come again.
+    """
+    name = ".".join(table.name())
+    with lake_errors(f"table {name}"):
+        exchanged = list(files_exchanged(table, snapshot))
+    read_already = {start.covers(live.sequence, live.data_file.file_path) for live in exchanged}
+    if len(read_already) > 1:
+        numbers = [live.sequence for live in exchanged]
+        raise split_by(f"snapshot {snapshot.snapshot_id}", name, start, Span(min(numbers), max(numbers)))
 
 
 def _splits_of(table: Table, snapshot: Snapshot, after_sequence: int = -1) -> tuple[Split, ...]:

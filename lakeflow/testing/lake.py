@@ -113,7 +113,11 @@ class MemoryCommits:
                 self.discarded.extend(change.add)
                 raise
         head = self._heads.get(change.table)
-        if (change.on_base or change.remove) and head != change.base:
+        if change.rewrite is not None:
+            if not {data_file.file_path for data_file in change.remove} <= set(self.paths(change.table)):
+                self.discarded.extend(change.add)
+                raise CommitConflict(f"files of table {change.table} are no longer there to be written anew")
+        elif (change.on_base or change.remove) and head != change.base:
             self.discarded.extend(change.add)
             raise CommitConflict(f"table {change.table} moved from snapshot {change.base} to {head} under a merge")
         return progress

@@ -286,7 +286,7 @@ class TestReadableFrom:
     def test_an_overwrite_that_was_read_already(self) -> None:
         self.check(table(plain(1), overwrite(2), plain(3)), at(2))
 
-    @pytest.mark.parametrize("operation", [Operation.OVERWRITE, Operation.DELETE, Operation.REPLACE])
+    @pytest.mark.parametrize("operation", [Operation.OVERWRITE, Operation.DELETE])
     def test_a_snapshot_that_is_no_append_is_named(self, operation: Operation) -> None:
         metadata = table(plain(1), replace(plain(2), operation=operation), plain(3))
         with pytest.raises(SourceChanged, match=f"snapshot 20 of table bronze.t is no append but '{operation.value}'"):
