@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lakeflow.errors import SchemaMismatch, UnknownName
+from lakeflow.lake.reshape import by_name, nulls, reshaped
 
 DECIMAL_DIGITS = 38
 
@@ -91,7 +92,8 @@ _STORED_AS: tuple[tuple[Callable[[pa.DataType], bool], pa.DataType], ...] = (
 def fit(rows: pa.Table, target: pa.Schema, table: str) -> pa.Table:
     """`rows` with the columns, order and types of `target`, which is the table's own Arrow schema.
 
-    Columns are found by name. A nullable column that `rows` lacks is filled with nulls. Raises SchemaMismatch where
+    Columns are found by name, and so are fields at every depth. A nullable one that `rows` lacks is filled with nulls, so that
+    rows of a writer with an older or narrower schema fit; casts change no value. Raises SchemaMismatch where
     a column is unknown to the table, is missing though required, holds a null though required, or holds a value that
     the table's type cannot hold.
     """
@@ -112,7 +114,7 @@ def _fit_column(rows: pa.Table, field: pa.Field, table: str) -> pa.ChunkedArray:
     if field.name not in rows.schema.names:
         if not field.nullable:
             raise SchemaMismatch(f"{what} is required ({field.type} NOT NULL) and the rows have no such column")
-        return pa.chunked_array([pa.nulls(rows.num_rows, field.type)])
+        return pa.chunked_array([nulls(rows.num_rows, field.type)])
     column = rows.column(field.name)
     if not field.nullable and column.null_count:
         row = pc.index(pc.is_null(column), True).as_py()
@@ -122,7 +124,7 @@ def _fit_column(rows: pa.Table, field: pa.Field, table: str) -> pa.ChunkedArray:
     if not _may_cast(column.type, field.type):
         raise SchemaMismatch(f"{what} is {field.type} and the rows bring {column.type}", next_step="cast the column in the job")
     try:
-        return column.cast(field.type)
+        return pa.chunked_array([reshaped(chunk, field, by_name, what) for chunk in column.chunks], field.type)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise SchemaMismatch(f"{what} is {field.type} and the rows bring {column.type} that does not fit: {error}") from error
 
