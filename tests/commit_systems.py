@@ -8,15 +8,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, cast
 
+import pyarrow as pa
 from pyiceberg.catalog import Catalog
 from pyiceberg.exceptions import CommitStateUnknownException, ServiceUnavailableError
 from pyiceberg.manifest import DataFile
 from pyiceberg.table import CommitTableResponse, Table
 from sqlalchemy.exc import OperationalError
 
-from lakeflow.lake.catalog import Lake
+from lakeflow.lake.catalog import Lake, arrow_schema
 from lakeflow.lake.commit import CommitProtocol, Committer, Fence, ProgressFence, SnapshotFence
 from lakeflow.lake.history import ancestors
+from lakeflow.lake.iceberg import Layout
+from lakeflow.lake.schema import storable
+from lakeflow.lake.schema_change import SchemaChange, plan_schema
 from lakeflow.retry import Backoff
 from lakeflow.testing.lake import MemoryCommits, Outage
 from tests.lakes import NAME, RestLikeCatalog, id_rows, ids, is_stored, made, open_lake, written
@@ -77,6 +81,8 @@ class System(Protocol):
 
     def commits(self, attempts: int = 4) -> CommitProtocol: ...
     def file(self, *values: int) -> DataFile: ...
+    def with_column(self, name: str, *values: int) -> tuple[SchemaChange, DataFile]: ...
+    def schema_id(self) -> int: ...
     def rows(self) -> list[int]: ...
     def snapshots(self) -> int: ...
     def head(self) -> int | None: ...
@@ -101,6 +107,18 @@ class RealSystem:
     def file(self, *values: int) -> DataFile:
         (data_file,) = written(self.table(), ids(*values))
         return data_file
+
+    def with_column(self, name: str, *values: int) -> tuple[SchemaChange, DataFile]:
+        """A column to be added, and a file that has it: as many `x` as there are ids."""
+        table = self.table()
+        columns = storable(arrow_schema(table), NAME).append(pa.field(name, pa.string()))
+        planned = plan_schema(table, columns)
+        rows = ids(*values).append_column(name, pa.array(["x"] * len(values)))
+        (data_file,) = written(planned.table, rows)
+        return planned.change, data_file
+
+    def schema_id(self) -> int:
+        return self.table().metadata.current_schema_id
 
     def rows(self) -> list[int]:
         return id_rows(self.table())
@@ -134,6 +152,13 @@ class FakeSystem:
         path = f"memory://{len(self.values)}.parquet"
         self.values[path] = values
         return DataFile.from_args(file_path=path, record_count=len(values))
+
+    def with_column(self, name: str, *values: int) -> tuple[SchemaChange, DataFile]:
+        start = self.schema_id()
+        return SchemaChange(start, start + 1, 1, Layout((), ())), self.file(*values)
+
+    def schema_id(self) -> int:
+        return self.memory._schemas.get(NAME, 0)
 
     def rows(self) -> list[int]:
         return sorted(value for path in self.memory.paths(NAME) for value in self.values[path])

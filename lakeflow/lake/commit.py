@@ -64,6 +64,7 @@ from lakeflow.lake.iceberg import (
     stage,
     validates_in_process,
 )
+from lakeflow.lake.schema_change import SchemaChange
 from lakeflow.retry import Backoff
 
 logger = logging.getLogger("lakeflow.lake")
@@ -107,6 +108,7 @@ class Change:
     (None: an empty table) and lands on no other; a `rewrite` lands wherever the files that it removes are still live and no
     row of theirs was deleted since. `replace_all` removes whatever main holds when it lands. `summary` holds
     further facts for the snapshot's.
+    `schema` gives the table other columns in the same commit, which lands only on the schema that they were planned on.
     `table_uuid`, where given, is the table that the files were written for: one made anew under its name is refused.
     """
 
@@ -117,6 +119,7 @@ class Change:
     base: int | None = None
     on_base: bool = False
     rewrite: Rewrite | None = None
+    schema: SchemaChange | None = None
     progress: Advance | None = None
     table_uuid: str | None = None
     summary: Mapping[str, str] = field(default_factory=dict)
@@ -135,8 +138,8 @@ class CommitProtocol(Protocol):
     """What makes a snapshot. `commit` lands the change once, or raises and has landed nothing.
 
     Raises Fenced where the writer's progress is no longer where the change started, CommitConflict where the
-    table moved away under a change that removes files, CatalogUnavailable where the catalog never gave an answer and
-    the commit could not be found: the same change may then be passed again.
+    table moved away under a change that removes files or brings columns, CatalogUnavailable where the catalog never gave
+    an answer and the commit could not be found: the same change may then be passed again.
     """
 
     def commit(self, change: Change) -> Committed: ...
@@ -197,7 +200,7 @@ def fenced(table: str, writer: str, start: str | None, found: str | None) -> Fen
 
 
 class _Moved(CommitConflict):
-    """Main is no longer where a merge was computed: this change cannot land as it is, however often it is sent."""
+    """Main or the columns are no longer what a change was computed on: it cannot land as it is, however often it is sent."""
 
 
 class Committer:
@@ -257,6 +260,8 @@ class Committer:
         if change.progress is not None:
             writer = change.progress.writer
             progress = {PROGRESS + writer: change.progress.onto(progress_in(table.metadata, writer), change.table)}
+        if change.schema is not None and (reason := change.schema.moved(table.metadata)) is not None:
+            raise _Moved(f"table {change.table} cannot take the commit: {reason}")
         head = table.metadata.current_snapshot_id
         if change.rewrite is not None:
             with lake_errors(f"table {change.table}"):
@@ -275,6 +280,7 @@ class Committer:
                 add=change.add,
                 remove=self._removals(table, change),
                 sequences=None if change.rewrite is None else change.rewrite.sequences,
+                layout=None if change.schema is None else change.schema.layout,
                 summary={**_summary(change), COMMIT_ID: change.commit_id, **progress},
                 properties={**dropped.properties, **_properties(table.metadata, progress)},
                 expire=dropped.snapshot_ids,

@@ -7,7 +7,7 @@ memory. tests/contract/test_lake_iceberg.py pins the behaviours that are relied 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -44,8 +44,15 @@ from pyiceberg.table import FileScanTask, Table, TableProperties, Transaction
 from pyiceberg.table.locations import load_location_provider
 from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.snapshots import Operation, Snapshot, Summary
-from pyiceberg.table.update import AssertTableUUID, RemoveSnapshotsUpdate, TableRequirement, TableUpdate
+from pyiceberg.table.update import (
+    AssertLastAssignedFieldId,
+    AssertTableUUID,
+    RemoveSnapshotsUpdate,
+    TableRequirement,
+    TableUpdate,
+)
 from pyiceberg.table.update.snapshot import _ManifestMergeManager, _MergeAppendFiles, _OverwriteFiles, _SnapshotProducer
+from pyiceberg.table.update.spec import UpdateSpec
 from pyiceberg.typedef import EMPTY_DICT, Record
 
 from lakeflow.errors import SchemaMismatch
@@ -124,6 +131,36 @@ def small_manifests(table: Table, snapshot: Snapshot) -> int:
 
 
 @dataclass(frozen=True, slots=True)
+class Layout:
+    """Other columns or another partitioning for a table: updates of its metadata, and what they require of it."""
+
+    updates: tuple[TableUpdate, ...]
+    requirements: tuple[TableRequirement, ...]
+
+
+def relaid(
+    table: Table, columns: pa.Schema | None, repartition: Callable[[UpdateSpec], None] | None = None
+) -> tuple[Layout, Table]:
+    """The layout that adds, widens and relaxes what `columns` differ in, and the table as it will be. Commits nothing.
+
+    Field ids are assigned after the highest one that the table ever had. Raises ValueError for what PyIceberg refuses.
+    """
+    transaction = _StagingTransaction(table)
+    if columns is not None:
+        with transaction.update_schema() as columns_update:
+            columns_update.union_by_name(columns)
+    if repartition is not None:
+        with transaction.update_spec() as spec_update:
+            repartition(spec_update)
+    unmoved = (
+        AssertTableUUID(uuid=table.metadata.table_uuid),
+        AssertLastAssignedFieldId.model_validate({"last-assigned-field-id": table.metadata.last_column_id}),
+    )
+    layout = Layout(transaction._updates, (*transaction._requirements, *unmoved))
+    return layout, Table(table.name(), transaction.table_metadata, table.metadata_location, table.io, table.catalog)
+
+
+@dataclass(frozen=True, slots=True)
 class Staged:
     """One commit, ready to be sent: manifests are written, nothing is visible yet."""
 
@@ -143,6 +180,7 @@ def stage(
     add: Sequence[DataFile],
     remove: Sequence[DataFile],
     sequences: Mapping[str, int] | None = None,
+    layout: Layout | None = None,
     summary: Mapping[str, str],
     properties: Mapping[str, str],
     expire: Sequence[int],
@@ -150,12 +188,14 @@ def stage(
     """Stage one snapshot on main: an append, or an overwrite where files are removed.
 
     With `sequences` it is a replacement: the rows stay what they were, each added file takes the data sequence number that
-    is given for its path, and small manifests are merged.
+    is given for its path, and small manifests are merged. A `layout` comes before the snapshot, which is of it.
 
     The staged requirements hold main's head and the table's identity to what `table` shows; `properties` are set and
     the snapshots in `expire` dropped in the same commit.
     """
     transaction = _StagingTransaction(table)
+    if layout is not None:
+        transaction._stage(layout.updates, layout.requirements)
     producer: _SnapshotProducer[Any]
     if sequences is not None:
         producer = _ReplaceFiles(sequences, transaction, table.io, dict(summary))
@@ -346,3 +386,22 @@ def delete_files(io: FileIO, paths: Sequence[str]) -> None:
     for path in paths:
         with suppress(FileNotFoundError):
             io.delete(path)
+
+
+def drop_snapshots(table: Table, snapshot_ids: Sequence[int], properties: Mapping[str, str]) -> None:
+    """Drop snapshots and set properties in one commit, which requires that main is where `table` shows it.
+
+    Raises what the catalog raises where another commit came first.
+    """
+    metadata = table.metadata
+    transaction = Transaction(table)
+    if properties:
+        transaction.set_properties(dict(properties))
+    transaction._stage((RemoveSnapshotsUpdate.model_validate({"snapshot-ids": list(snapshot_ids)}),))
+    requirements = (
+        *transaction._requirements,
+        AssertRefSnapshotId.model_validate({"snapshot-id": metadata.current_snapshot_id, "ref": MAIN}),
+        AssertTableUUID(uuid=metadata.table_uuid),
+    )
+    answer = table.catalog.commit_table(table, requirements, transaction._updates)
+    forget_old_metadata(table, metadata, answer.metadata)

@@ -46,6 +46,7 @@ class MemoryCommits:
         self._outages: deque[Outage] = deque()
         self._snapshots: dict[int, Landed] = {}
         self._heads: dict[str, int] = {}
+        self._schemas: dict[str, int] = {}
         self._ids = count(1)
         self._lock = threading.Lock()
 
@@ -112,6 +113,9 @@ class MemoryCommits:
             except Fenced:
                 self.discarded.extend(change.add)
                 raise
+        if change.schema is not None and change.schema.start != self._schemas.get(change.table, 0):
+            self.discarded.extend(change.add)
+            raise CommitConflict(f"the columns of table {change.table} were changed by another writer")
         head = self._heads.get(change.table)
         if change.rewrite is not None:
             if not {data_file.file_path for data_file in change.remove} <= set(self.paths(change.table)):
@@ -129,4 +133,6 @@ class MemoryCommits:
         paths = (*kept, *(data_file.file_path for data_file in change.add))
         self._snapshots[snapshot_id] = Landed(snapshot_id, self._heads.get(change.table), change, paths, progress)
         self._heads[change.table] = snapshot_id
+        if change.schema is not None:
+            self._schemas[change.table] = change.schema.end
         return snapshot_id

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -15,6 +15,7 @@ from pyiceberg.catalog import Catalog
 from pyiceberg.exceptions import BadRequestError, CommitFailedException
 from pyiceberg.manifest import DataFile
 from pyiceberg.table import CommitTableResponse
+from pyiceberg.types import StringType
 
 from lakeflow.errors import CatalogUnavailable, CommitConflict, Fenced, LakeflowError, SchemaMismatch, SourceChanged, UsageError
 from lakeflow.lake.catalog import Lake
@@ -207,6 +208,40 @@ class TestEveryImplementation:
         assert system.rows() == [1, 2, 5]
         assert system.is_deleted(change.add[0])
         assert not system.is_deleted(old)
+
+    def test_columns_land_in_the_commit_of_the_rows_that_need_them(self, system: System) -> None:
+        system.commits().commit(step(system, None, "a", 1))
+        schema, data_file = system.with_column("new", 2)
+        assert system.schema_id() == schema.start
+        system.commits().commit(Change(NAME, (data_file,), schema=schema, progress=Progress("landing", "a", "b")))
+        assert (system.rows(), system.snapshots(), system.schema_id()) == ([1, 2], 2, schema.end)
+        assert system.commits().progress(NAME, "landing") == "b"
+
+    def test_columns_planned_on_a_schema_that_moved_are_a_conflict_and_land_nothing(self, system: System) -> None:
+        (mine, my_file), (other, other_file) = system.with_column("mine", 1), system.with_column("theirs", 2)
+        system.commits().commit(Change(NAME, (other_file,), schema=other))
+        with pytest.raises(CommitConflict, match="columns"):
+            system.commits().commit(Change(NAME, (my_file,), schema=mine, progress=Progress("landing", None, "a")))
+        assert (system.rows(), system.snapshots(), system.schema_id()) == ([2], 1, other.end)
+        assert system.is_deleted(my_file)
+        assert system.commits().progress(NAME, "landing") is None
+        again, again_file = system.with_column("mine", 1)
+        system.commits().commit(Change(NAME, (again_file,), schema=again))
+        assert (system.rows(), system.schema_id()) == ([1, 2], again.end)
+
+    def test_columns_and_rows_land_once_whatever_answers_are_lost(self, system: System) -> None:
+        schema, data_file = system.with_column("new", 1)
+        system.fail(Outage.NO_ANSWER, Outage.LOST_ANSWER)
+        done = system.commits().commit(Change(NAME, (data_file,), schema=schema))
+        assert (system.rows(), system.snapshots(), system.schema_id(), done.attempts) == ([1], 1, schema.end, 2)
+
+    def test_a_merge_may_bring_columns(self, system: System) -> None:
+        old = system.file(1, 2)
+        base = system.commits().commit(Change(NAME, (old,))).snapshot_id
+        schema, data_file = system.with_column("new", 1, 9)
+        merge = merge_of(system, old, base)
+        system.commits().commit(replace(merge, add=(data_file,), schema=schema, on_base=True))
+        assert (system.rows(), system.schema_id()) == ([1, 9], schema.end)
 
 
 def merge_of(system: System, old: DataFile, base: int) -> Change:
@@ -410,6 +445,55 @@ def after(first: Callable[[], Any], send: Callable[[], CommitTableResponse]) -> 
 def late_first(late: Callable[[], CommitTableResponse], retry: Callable[[], CommitTableResponse]) -> CommitTableResponse:
     late()
     return retry()
+
+
+class TestColumns:
+    """What the catalogs store of a commit that brings columns."""
+
+    def test_the_snapshot_is_of_the_new_schema_and_the_files_hold_its_field_ids(self, real: RealSystem) -> None:
+        real.commits().commit(step(real, None, "a", 1))
+        schema, data_file = real.with_column("new", 2)
+        real.commits().commit(Change(NAME, (data_file,), schema=schema))
+        table = real.table()
+        head = table.current_snapshot()
+        assert head is not None
+        assert [snapshot.schema_id for snapshot in ancestors(table.metadata)] == [schema.end, schema.start]
+        assert [(field.field_id, field.name) for field in table.schema().fields] == [(1, "id"), (2, "new")]
+        assert table.metadata.last_column_id == 2
+        assert sorted(table.scan().to_arrow().to_pylist(), key=lambda row: int(row["id"])) == [
+            {"id": 1, "new": None},
+            {"id": 2, "new": "x"},
+        ]
+        sent = real.catalog.sent[-1]
+        assert sent[:3] == ["add-schema", "set-current-schema", "add-snapshot"]
+
+    def test_a_schema_that_moves_under_the_send_is_a_conflict_and_the_files_are_deleted(self, real: RealSystem) -> None:
+        schema, data_file = real.with_column("mine", 1)
+        rival, rival_file = real.with_column("theirs", 2)
+        land_rival = partial(real.commits().commit, Change(NAME, (rival_file,), schema=rival))
+        real.catalog.faults.append(lambda send: after(land_rival, send))
+        with pytest.raises(CommitConflict):
+            real.commits().commit(Change(NAME, (data_file,), schema=schema))
+        assert (real.rows(), real.is_deleted(data_file), real.table().schema().column_names) == ([2], True, ["id", "theirs"])
+
+    def test_columns_that_come_without_a_snapshot_under_the_send_are_a_conflict_too(self, real: RealSystem) -> None:
+        schema, data_file = real.with_column("mine", 1)
+
+        def add_theirs() -> None:
+            with real.table().update_schema() as update:
+                update.add_column("theirs", StringType())
+
+        real.catalog.faults.append(lambda send: after(add_theirs, send))
+        with pytest.raises(CommitConflict):
+            real.commits().commit(Change(NAME, (data_file,), schema=schema))
+        assert (real.rows(), real.is_deleted(data_file), real.table().schema().column_names) == ([], True, ["id", "theirs"])
+
+    def test_a_commit_of_the_columns_before_lands_behind_new_ones(self, real: RealSystem) -> None:
+        behind = real.file(1)
+        schema, data_file = real.with_column("new", 2)
+        real.commits().commit(Change(NAME, (data_file,), schema=schema))
+        real.commits().commit(Change(NAME, (behind,)))
+        assert sorted(real.table().scan().to_arrow()["id"].to_pylist()) == [1, 2]
 
 
 class TestFences:
