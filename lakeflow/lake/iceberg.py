@@ -46,6 +46,7 @@ from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.snapshots import Operation, Snapshot, Summary
 from pyiceberg.table.update import (
     AssertLastAssignedFieldId,
+    AssertRefSnapshotId,
     AssertTableUUID,
     RemoveSnapshotsUpdate,
     TableRequirement,
