@@ -9,7 +9,8 @@ from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table
 
 from lakeflow.lake.compact_spans import Span
-from lakeflow.lake.iceberg import deletes_since, live_files
+from lakeflow.lake.iceberg import live_files
+from lakeflow.lake.manifests import deletes_since
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pyiceberg.catalog import Catalog, MetastoreCatalog
+from pyiceberg.exceptions import BadRequestError, CommitFailedException
 from pyiceberg.expressions import AlwaysTrue
 from pyiceberg.io import FileIO
 from pyiceberg.io.pyarrow import (
@@ -33,14 +34,13 @@ from pyiceberg.manifest import (
     FileFormat,
     ManifestContent,
     ManifestEntry,
-    ManifestEntryStatus,
     ManifestFile,
     ManifestWriter,
     ManifestWriterV2,
 )
 from pyiceberg.partitioning import PartitionKey, PartitionSpec
 from pyiceberg.schema import Schema
-from pyiceberg.table import FileScanTask, Table, TableProperties, Transaction
+from pyiceberg.table import FileScanTask, Table, Transaction
 from pyiceberg.table.locations import load_location_provider
 from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.snapshots import Operation, Snapshot, Summary
@@ -57,6 +57,7 @@ from pyiceberg.table.update.spec import UpdateSpec
 from pyiceberg.typedef import EMPTY_DICT, Record
 
 from lakeflow.errors import SchemaMismatch
+from lakeflow.lake.manifests import LiveFile, manifest_bytes
 
 MAIN = "main"
 
@@ -108,7 +109,7 @@ class _ReplaceFiles(_OverwriteFiles):
         """Merged to the table's manifest size. Those that only name files which earlier commits removed go."""
         told = [one for one in manifests if one.has_added_files() or one.has_existing_files() or self._is_new(one)]
         data = [one for one in told if one.content == ManifestContent.DATA]
-        merging = _ManifestMergeManager(_manifest_bytes(self._transaction.table_metadata), 2, True, self)
+        merging = _ManifestMergeManager(manifest_bytes(self._transaction.table_metadata), 2, True, self)
         return merging.merge_manifests(data) + [one for one in told if one.content == ManifestContent.DELETES]
 
     def _is_new(self, manifest: ManifestFile) -> bool:
@@ -118,17 +119,6 @@ class _ReplaceFiles(_OverwriteFiles):
         summary = super()._summary(snapshot_properties)
         summary.operation = Operation.REPLACE
         return summary
-
-
-def _manifest_bytes(metadata: TableMetadata) -> int:
-    default = TableProperties.MANIFEST_TARGET_SIZE_BYTES_DEFAULT
-    return int(metadata.properties.get(TableProperties.MANIFEST_TARGET_SIZE_BYTES, default))
-
-
-def small_manifests(table: Table, snapshot: Snapshot) -> int:
-    """Manifests of data files that are less than half of the size which they are merged to."""
-    half = _manifest_bytes(table.metadata) // 2
-    return sum(one.content == ManifestContent.DATA and one.manifest_length < half for one in snapshot.manifests(table.io))
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,15 +229,6 @@ def forget_old_metadata(table: Table, before: TableMetadata, after: TableMetadat
     table.catalog._delete_old_metadata(table.io, before, after)
 
 
-@dataclass(frozen=True, slots=True)
-class LiveFile:
-    """A data file of a snapshot, with the sequence number of the commit that added it."""
-
-    sequence: int
-    data_file: DataFile
-    deletes: tuple[DataFile, ...] = ()
-
-
 def live_files(table: Table, snapshot: Snapshot, after_sequence: int = -1) -> Iterator[LiveFile]:
     """The data files of `snapshot` that were added after `after_sequence`, read from its manifests once, unordered.
 
@@ -262,25 +243,9 @@ def live_files(table: Table, snapshot: Snapshot, after_sequence: int = -1) -> It
                 yield LiveFile(sequence, entry.data_file)
 
 
-def files_exchanged(table: Table, snapshot: Snapshot) -> Iterator[LiveFile]:
-    """The data files that the commit of `snapshot` itself added or removed."""
-    for manifest in snapshot.manifests(table.io):
-        if manifest.content != ManifestContent.DATA or manifest.added_snapshot_id != snapshot.snapshot_id:
-            continue
-        for entry in manifest.fetch_manifest_entry(table.io, discard_deleted=False):
-            if entry.snapshot_id == snapshot.snapshot_id and entry.status != ManifestEntryStatus.EXISTING:
-                yield LiveFile(entry.sequence_number or 0, entry.data_file)
-
-
 def has_deletes(table: Table, snapshot: Snapshot) -> bool:
     """Whether delete files belong to the snapshot, by its manifests: the totals in a summary are optional."""
     return any(manifest.content == ManifestContent.DELETES for manifest in snapshot.manifests(table.io))
-
-
-def deletes_since(table: Table, snapshot: Snapshot, sequence: int) -> bool:
-    """Whether delete files came to the snapshot after the commit `sequence`."""
-    deletes = (one for one in snapshot.manifests(table.io) if one.content == ManifestContent.DELETES)
-    return any(one.sequence_number > sequence for one in deletes)
 
 
 class FileReader:
@@ -404,5 +369,8 @@ def drop_snapshots(table: Table, snapshot_ids: Sequence[int], properties: Mappin
         AssertRefSnapshotId.model_validate({"snapshot-id": metadata.current_snapshot_id, "ref": MAIN}),
         AssertTableUUID(uuid=metadata.table_uuid),
     )
-    answer = table.catalog.commit_table(table, requirements, transaction._updates)
+    try:
+        answer = table.catalog.commit_table(table, requirements, transaction._updates)
+    except BadRequestError as error:  # what a REST catalog calls snapshots that have gone already
+        raise CommitFailedException(str(error)) from error
     forget_old_metadata(table, metadata, answer.metadata)

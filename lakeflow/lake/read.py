@@ -24,7 +24,8 @@ from lakeflow.lake.catalog import arrow_schema
 from lakeflow.lake.compact_spans import Span
 from lakeflow.lake.failures import lake_errors
 from lakeflow.lake.history import ancestors, check_readable_from, is_cut, require_ordered, split_by
-from lakeflow.lake.iceberg import FileReader, files_exchanged, has_deletes, live_files
+from lakeflow.lake.iceberg import FileReader, has_deletes, live_files
+from lakeflow.lake.manifests import files_exchanged
 from lakeflow.lake.schema import require_columns
 from lakeflow.progress import SnapshotPosition
 
@@ -217,10 +218,21 @@ def _read(table: Table, split: Split, reader: FileReader) -> Iterator[pa.RecordB
         return
     with table.io.new_input(split.path).open() as stream:
         file = pq.ParquetFile(stream, pre_buffer=True)
-        if file.schema_arrow.remove_metadata().equals(arrow_schema(table), check_metadata=True):
+        if _has_own_columns(table, file):
             yield from _row_groups(file, reader.schema)
             return
     yield from reader.read(split.task)
+
+
+def has_own_columns(table: Table, path: str) -> bool:
+    """Whether a Parquet file was written with the columns that the table has now, so that it is read as it is."""
+    name = ".".join(table.name())
+    with lake_errors(f"table {name}"), _broken_files(path, name), table.io.new_input(path).open() as stream:
+        return _has_own_columns(table, pq.ParquetFile(stream))
+
+
+def _has_own_columns(table: Table, file: pq.ParquetFile) -> bool:
+    return bool(file.schema_arrow.remove_metadata().equals(arrow_schema(table), check_metadata=True))
 
 
 def _row_groups(file: pq.ParquetFile, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
