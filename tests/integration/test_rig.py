@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, ClassVar, cast
 
 import pytest
 
-from tests.rig import cache
+from tests.rig import cache, parts
 from tests.rig.cache import Missing, Spoiled
-from tests.rig.process import NotReady, Process, answers, free_ports
+from tests.rig.fixtures import pytest_collection_modifyitems
+from tests.rig.process import HOST, NotReady, Process, answers, free_ports
+from tests.rig.rig import TRIES, Rig
 
 SECONDS = 20
 
@@ -76,6 +83,116 @@ def test_a_process_that_ends_at_once_shows_its_log(tmp_path: Path) -> None:
     server = Process("server", [sys.executable, "-c", "raise SystemExit('no luck')"], tmp_path / "log", lambda: False)
     with pytest.raises(NotReady, match=r"(?s)server ended with 1; .*no luck"):
         server.start()
+
+
+def test_a_process_that_ended_is_not_ready_though_another_answers_at_its_port(tmp_path: Path) -> None:
+    with socket.create_server((HOST, 0)) as other:
+        port = other.getsockname()[1]
+        server = Process("server", [sys.executable, "-c", "raise SystemExit(3)"], tmp_path / "log", lambda: answers(port))
+        server.launch()
+        assert server.pid is not None
+        os.waitid(os.P_PID, server.pid, os.WEXITED | os.WNOWAIT)
+        with pytest.raises(NotReady, match="ended with 3"):
+            server.wait()
+
+
+@pytest.mark.skipif(not Path("/proc/sys/net/ipv4/ip_local_port_range").exists(), reason="only Linux tells its own ports")
+def test_ports_are_none_that_the_system_gives_away() -> None:
+    first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    ports = free_ports(50)
+    assert len(set(ports)) == 50
+    assert max(ports) < first
+
+
+class Unlucky:
+    """A server that does not come up for the first `times`."""
+
+    tried: ClassVar[list[Path]] = []
+
+    def __init__(self, folder: Path, times: int) -> None:
+        self.tried.append(folder)
+        self._times = times
+
+    def start(self) -> None:
+        if len(self.tried) <= self._times:
+            raise NotReady(f"no luck {len(self.tried)}")
+
+    def stop(self) -> None:
+        pass
+
+
+@pytest.fixture
+def rig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Rig]:
+    monkeypatch.setenv("LAKEFLOW_RIG_CACHE", str(tmp_path))
+    Unlucky.tried.clear()
+    with Rig() as opened:
+        yield opened
+
+
+def test_a_server_that_does_not_come_up_is_tried_again_in_a_place_of_its_own(rig: Rig) -> None:
+    server = rig.started("server", lambda folder: Unlucky(folder, TRIES - 1))
+    assert len(set(Unlucky.tried)) == TRIES
+    assert rig.started("server", lambda folder: Unlucky(folder, 0)) is server
+
+
+def test_a_server_that_never_comes_up_says_why(rig: Rig) -> None:
+    with pytest.raises(NotReady, match=f"no luck {TRIES}"):
+        rig.started("server", lambda folder: Unlucky(folder, TRIES))
+
+
+def test_a_server_waits_until_the_cache_is_filled(rig: Rig) -> None:
+    done: list[str] = []
+
+    def ask() -> None:
+        rig.started("server", lambda folder: Unlucky(folder, 0))
+        done.append("started")
+
+    with ThreadPoolExecutor(1) as pool:
+        with cache.locked(cache.FETCHING):
+            asked = pool.submit(ask)
+            time.sleep(0.2)
+            done.append("filled")
+        asked.result(SECONDS)
+    assert done == ["filled", "started"]
+
+
+def test_what_could_not_be_fetched_is_told_and_stops_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse() -> None:
+        raise Missing("not to be had")
+
+    monkeypatch.setenv("LAKEFLOW_RIG_CACHE", str(tmp_path))
+    monkeypatch.setattr(parts, "PARTS", {"a": parts.Part(refuse, "one"), "b": parts.Part(lambda: None, "one")})
+    assert [(one.name, one.missing) for one in parts.fetch(["a", "b"])] == [("a", "not to be had"), ("b", None)]
+
+
+def test_fetching_needs_no_package() -> None:
+    """.ci/run begins it before anything is installed."""
+    seen = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", "import sys; sys.path.insert(0, '.'); import tests.rig.__main__"],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert seen.returncode == 0, seen.stderr
+
+
+@dataclass
+class Item:
+    """What the ordering asks of a test."""
+
+    name: str
+    fixturenames: tuple[str, ...] = ()
+    marks: list[Any] = field(default_factory=list)
+
+    def add_marker(self, mark: Any) -> None:
+        self.marks.append(mark.mark.name)
+
+
+def test_tests_with_servers_come_last_and_the_first_of_them_has_time() -> None:
+    items = [Item("a", ("rig", "x")), Item("b"), Item("c", ("rig",)), Item("d", ("tmp_path",))]
+    pytest_collection_modifyitems(cast(list[pytest.Item], items))
+    assert [(item.name, item.marks) for item in items] == [("b", []), ("d", []), ("a", ["timeout"]), ("c", [])]
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux ends a process with its parent")

@@ -1,49 +1,61 @@
-"""python -m tests.rig [fetch|record|serve]: fetch what the servers are made of; start them and stay until Ctrl-C."""
+"""python -m tests.rig [fetch [PART..]|record|serve]: fetch what the servers are made of; start them and stay until Ctrl-C.
+
+Without names, `fetch` gets what tests use; `connect` is for its benchmark only. Fetching needs no package of Python's.
+"""
 
 from __future__ import annotations
 
-import signal
+import os
 import sys
-import threading
 import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from tests.rig import rig, storage
+from tests.rig import parts
 from tests.rig.cache import Missing, cache_folder
-from tests.rig.rig import Rig
+
+if TYPE_CHECKING:
+    from tests.rig.rig import Rig
 
 
 def main(arguments: list[str]) -> int:
     match arguments:
         case [] | ["serve"]:
             return serve()
-        case ["fetch"]:
-            return fetch()
+        case ["fetch", *names] if set(names) <= parts.PARTS.keys():
+            return fetch(names or parts.FOR_TESTS)
         case ["record"]:
-            rig.record()
+            parts.record()
             return 0
         case _:
-            print(__doc__, file=sys.stderr)
+            print(f"{__doc__}\nparts: {', '.join(parts.PARTS)}", file=sys.stderr)
             return 2
 
 
-def fetch() -> int:
-    if rig.is_off():
-        print(f"{rig.OFF}=off: nothing is fetched, and tests with real servers are skipped")
+def fetch(names: Sequence[str]) -> int:
+    """1 where a part could not be had."""
+    if os.environ.get(parts.OFF) == "off":
+        print(f"{parts.OFF}=off: nothing is fetched, and tests with real servers are skipped")
         return 0
-    missing = rig.fetch()
-    for name, reason in missing.items():
-        print(f"{name}: {reason}", file=sys.stderr)
-    print(f"real servers: {', '.join(sorted(rig.PARTS.keys() - missing.keys())) or 'none'}, in {cache_folder()}")
-    return 1 if missing else 0
+    done = parts.fetch(names)
+    for one in done:
+        print(f"{one.name}: {one.missing or 'fetched'}, {one.seconds:.1f} s", file=sys.stderr)
+    print(f"real servers: {', '.join(one.name for one in done if one.missing is None) or 'none'}, in {cache_folder()}")
+    return 1 if any(one.missing for one in done) else 0
 
 
 def serve() -> int:
+    import signal
+    import threading
+
+    from tests.rig.rig import SERVERS, Rig
+
     ended = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: ended.set())
-    fetch()
+    fetch(SERVERS)
     with Rig() as servers:
-        for name in rig.PARTS:
+        for name in SERVERS:
             begin = time.monotonic()
             try:
                 getattr(servers, name)
@@ -59,6 +71,8 @@ def serve() -> int:
 
 def overlay(servers: Rig) -> str:
     """Environment variables for [target.servers] and [target.postgres] of lakeflow.toml; eval them, or copy them."""
+    from tests.rig import storage
+
     lines = {
         "LAKEFLOW_KAFKA": servers.kafka.bootstrap,
         "LAKEFLOW_S3": servers.storage.endpoint,

@@ -2,7 +2,7 @@
 
 `python -m tests.rig fetch` fills the folder $LAKEFLOW_RIG_CACHE (default ~/.cache/lakeflow-rig); starting a server
 downloads nothing. tests/rig/checksums/ says what each part must be; `python -m tests.rig record` writes it anew after a
-version was changed.
+version was changed. Standard library only: it runs before anything is installed.
 """
 
 from __future__ import annotations
@@ -20,6 +20,9 @@ HERE = Path(__file__).parent
 CHECKSUMS = HERE / "checksums"
 COPY_DEPENDENCIES = "org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy-dependencies"
 FETCH = "make rig"
+FETCHING = "fetch"
+"""The lock of whoever fills the cache."""
+JDK = "default-jdk-headless"
 
 
 class Missing(Exception):
@@ -101,7 +104,7 @@ def fetch_jars(name: str) -> None:
     folder = jars_folder(name)
     if folder.exists():
         return
-    tool("java", "default-jre-headless")
+    tool("javac", JDK)
     maven = tool("mvn", "maven")
     fresh = folder.with_name(f"{name}.part")
     shutil.rmtree(fresh, ignore_errors=True)
@@ -113,7 +116,7 @@ def fetch_jars(name: str) -> None:
 
 def jars(name: str) -> str:
     """The class path of `name`, checked. Raises Missing where it was not fetched, Spoiled where it is another."""
-    tool("java", "default-jre-headless")
+    tool("javac", JDK)
     folder = jars_folder(name)
     if not folder.exists():
         raise Missing(f"the jars of {name} are not in {folder}: {FETCH}")

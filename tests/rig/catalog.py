@@ -6,17 +6,13 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-from tests.rig.cache import HERE, Missing, fetch_jars, jars
+from tests.rig.cache import HERE, Missing, jars
 from tests.rig.process import HOST, Process, free_ports, java
 from tests.rig.storage import ACCESS_KEY, BUCKET, REGION, SECRET_KEY, Storage
 
 NAME = "catalog"
 HEAP_MIB = 256
 WAREHOUSE = f"s3://{BUCKET}/warehouse"
-
-
-def fetch() -> None:
-    fetch_jars(NAME)
 
 
 class RestCatalog:

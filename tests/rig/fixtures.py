@@ -15,19 +15,26 @@ import pytest
 
 if TYPE_CHECKING:
     from tests.rig.catalog import RestCatalog
+    from tests.rig.duck import DuckDB
     from tests.rig.kafka import Kafka
     from tests.rig.postgres import Postgres
     from tests.rig.rig import Rig
+    from tests.rig.spark import Spark
     from tests.rig.storage import Storage
+
+WAIT_SECONDS = 1200
+
+pytest.register_assert_rewrite("tests.rig.readers")
 
 Server = TypeVar("Server")
 
 
 @pytest.fixture(scope="session")
 def rig() -> Iterator[Rig]:
-    from tests.rig.rig import OFF, Rig, is_off
+    from tests.rig.parts import OFF
+    from tests.rig.rig import Rig
 
-    if is_off():
+    if os.environ.get(OFF) == "off":
         pytest.skip(f"{OFF}=off leaves out the real servers")
     with Rig() as servers:
         yield servers
@@ -68,3 +75,27 @@ def rest_catalog(rig: Rig) -> RestCatalog:
 @pytest.fixture(scope="session")
 def postgres(rig: Rig) -> Postgres:
     return started(lambda: rig.postgres)
+
+
+@pytest.fixture(scope="session")
+def spark(rig: Rig) -> Spark:
+    return started(lambda: rig.spark)
+
+
+@pytest.fixture(scope="session")
+def duckdb_iceberg(rig: Rig) -> DuckDB:
+    return started(lambda: rig.duckdb)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests with real servers come last, the others in their order: whoever fills the cache meanwhile has time for it.
+    The first of them waits for the rest of that, and starts servers, within a time of its own."""
+    items.sort(key=uses_servers)
+    for item in items:
+        if uses_servers(item):
+            item.add_marker(pytest.mark.timeout(WAIT_SECONDS))
+            break
+
+
+def uses_servers(item: pytest.Item) -> bool:
+    return "rig" in getattr(item, "fixturenames", ())

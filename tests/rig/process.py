@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import signal
 import socket
@@ -12,7 +13,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 HOST = "127.0.0.1"
-READY_SECONDS = 60.0
+FIRST_PORT = 20_000
+IANA_EPHEMERAL = 49_152
+READY_SECONDS = 120.0
 STOP_SECONDS = 10.0
 
 
@@ -21,15 +24,28 @@ class NotReady(Exception):
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on, different ones."""
-    sockets = [socket.socket() for _ in range(count)]
+    """Ports that nobody listens on, different ones; none that the system would hand to somebody else's connection."""
+    sockets: list[socket.socket] = []
     try:
-        for one in sockets:
-            one.bind((HOST, 0))
+        while len(sockets) < count:
+            one = socket.socket()
+            try:
+                one.bind((HOST, random.randrange(FIRST_PORT, _first_of_the_systems())))
+            except OSError:
+                one.close()
+            else:
+                sockets.append(one)
         return [one.getsockname()[1] for one in sockets]
     finally:
         for one in sockets:
             one.close()
+
+
+def _first_of_the_systems() -> int:
+    """Where the ports begin that the system gives to outgoing connections, and to who binds port 0."""
+    known = Path("/proc/sys/net/ipv4/ip_local_port_range")
+    first = int(known.read_text().split()[0]) if known.exists() else IANA_EPHEMERAL
+    return first if first > FIRST_PORT + 1000 else 1 << 16
 
 
 def answers(port: int) -> bool:
@@ -79,14 +95,17 @@ class Process:
     def wait(self) -> None:
         """Returns once the server answers. Raises NotReady where it ends or stays silent for READY_SECONDS."""
         deadline = time.monotonic() + READY_SECONDS
-        while not self._is_ready():
-            code = None if self._process is None else self._process.poll()
+        while (code := self._ended()) is not None or not self._is_ready():
             if code is not None or time.monotonic() > deadline:
                 self.kill()
                 said = self.log.read_text(encoding="utf-8", errors="replace")[-2000:]
                 reason = f"ended with {code}" if code is not None else f"did not answer within {READY_SECONDS:g} s"
                 raise NotReady(f"{self.name} {reason}; {self.log} ends:\n{said}")
             time.sleep(0.05)
+
+    def _ended(self) -> int | None:
+        """Asked before whether somebody answers: at our port that may be another server, while ours has given up."""
+        return None if self._process is None else self._process.poll()
 
     def start(self) -> None:
         self.launch()

@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, TypeVar
 
-from tests.rig import cache, catalog, kafka, postgres, storage
+from tests.rig import cache, storage
 from tests.rig.cache import Missing
 from tests.rig.catalog import RestCatalog
+from tests.rig.duck import DuckDB
 from tests.rig.kafka import Kafka
 from tests.rig.postgres import Postgres
+from tests.rig.process import NotReady
+from tests.rig.spark import Spark
 from tests.rig.storage import Storage
 
-OFF = "LAKEFLOW_RIG"
 KEEP = "LAKEFLOW_RIG_KEEP"
-PARTS = {"kafka": kafka, "storage": storage, "catalog": catalog, "postgres": postgres}
+SERVERS = ("kafka", "storage", "catalog", "postgres")
+"""What `make servers` starts."""
+TRIES = 3
 
 
 class Server(Protocol):
@@ -29,34 +35,12 @@ class Server(Protocol):
 Started = TypeVar("Started", bound=Server)
 
 
-def is_off() -> bool:
-    return os.environ.get(OFF) == "off"
-
-
-def fetch() -> dict[str, str]:
-    """Fills the cache. What could not be had, and why."""
-    missing: dict[str, str] = {}
-    with cache.locked("fetch"):
-        for name, part in PARTS.items():
-            try:
-                part.fetch()
-            except Missing as error:
-                missing[name] = str(error)
-    return missing
-
-
-def record() -> None:
-    """Takes what is in the cache for right: only after a version was changed on purpose."""
-    for name in (kafka.NAME, catalog.NAME):
-        cache.record(name, cache.digests(cache.jars_folder(name)))
-    cache.record(storage.NAME, storage.sources())
-
-
 class Rig:
     """Use in a `with`. Each property gives a server that answers; Missing where it cannot run here.
 
-    Ports are chosen by the system. While a server starts, no other rig of this machine starts one, so that two never
-    take one port. Logs are in `folder`, which is removed at the end unless LAKEFLOW_RIG_KEEP is set.
+    Ports are found free just before a server starts; while it does, no other rig of this machine starts one, so that two
+    never take one port. A server that does not come up all the same is tried again on other ports. Whoever fills the
+    cache at this time is waited for. Logs are in `folder`, which is removed at the end unless LAKEFLOW_RIG_KEEP is set.
     """
 
     def __init__(self) -> None:
@@ -82,23 +66,32 @@ class Rig:
 
     @property
     def kafka(self) -> Kafka:
-        return self._started("kafka", Kafka, self.folder)
+        return self.started("kafka", Kafka)
 
     @property
     def three_kafkas(self) -> Kafka:
-        return self._started("three_kafkas", Kafka, self.folder / "three", 3)
+        return self.started("three_kafkas", lambda folder: Kafka(folder, 3))
 
     @property
     def storage(self) -> Storage:
-        return self._started("storage", Storage, self.folder)
+        return self.started("storage", Storage)
 
     @property
     def catalog(self) -> RestCatalog:
-        return self._started("catalog", RestCatalog, self.folder, self.storage)
+        storage = self.storage
+        return self.started("catalog", lambda folder: RestCatalog(folder, storage))
 
     @property
     def postgres(self) -> Postgres:
-        return self._started("postgres", Postgres, self.folder)
+        return self.started("postgres", Postgres)
+
+    @property
+    def spark(self) -> Spark:
+        return self.started("spark", Spark)
+
+    @property
+    def duckdb(self) -> DuckDB:
+        return self.started("duckdb", DuckDB)
 
     def postgres_options(self) -> dict[str, str]:
         """[catalog] of a project whose catalog is PostgreSQL, with its tables in the object store."""
@@ -115,16 +108,38 @@ class Rig:
             "secret_access_key": storage.SECRET_KEY,
         }
 
-    def _started(self, name: str, make: type[Started], *arguments: object) -> Started:
+    def started(self, name: str, make: Callable[[Path], Started]) -> Started:
+        """The server of this name, which `make` makes where it was not asked for yet; it is given a folder of its own."""
         if name in self._missing:
             raise self._missing[name]
         if name not in self._servers:
+            with cache.locked(cache.FETCHING):
+                pass
             try:
-                server = make(*arguments)
+                server = self._start(name, make)
             except Missing as error:
                 self._missing[name] = error
                 raise
             self._servers[name] = server
-            with cache.locked("start"):
-                server.start()
         return self._servers[name]  # type: ignore[return-value]
+
+    def _start(self, name: str, make: Callable[[Path], Started]) -> Started:
+        """Raises NotReady, which ends with the server's log, after the last try."""
+        for attempt in range(1, TRIES + 1):
+            server = make(self._place(name, attempt))
+            try:
+                with cache.locked("start"):
+                    server.start()
+            except NotReady as error:
+                server.stop()
+                if attempt == TRIES:
+                    raise
+                print(f"{name} is tried again: {error}", file=sys.stderr)
+            else:
+                return server
+        raise AssertionError("unreachable")
+
+    def _place(self, name: str, attempt: int) -> Path:
+        place = self.folder / (name if attempt == 1 else f"{name}-{attempt}")
+        place.mkdir()
+        return place
