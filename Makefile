@@ -20,8 +20,8 @@ test: $(VENV)/.lakeflow-test  ## install what the lock pins, then lint, check ty
 	$(BIN)/lint-imports --no-cache --no-logo
 	$(BIN)/pytest $(ARGS)
 
-rig: $(VENV)/.lakeflow-test  ## fetch the real servers that tests use (Java, Maven, Go and PostgreSQL must be there); minutes, once
-	$(BIN)/python -m tests.rig fetch
+rig:  ## fetch the real servers that tests use (Java, Maven, Go and PostgreSQL must be there); minutes, once
+	$(PYTHON) -m tests.rig fetch $(ARGS)
 
 servers: $(VENV)/.lakeflow-test  ## start the real servers on this machine, print how to reach them, stay until Ctrl-C
 	$(BIN)/python -m tests.rig serve
