@@ -19,6 +19,7 @@ __all__ = [
     "CONFIG_FILE",
     "Environment",
     "IndexSettings",
+    "MaintainSettings",
     "Options",
     "ProjectSettings",
     "RunSettings",
@@ -74,6 +75,19 @@ class RunSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class MaintainSettings:
+    """[maintain]. Ages in hours, the interval in seconds, sizes in bytes; `interval_seconds` of 0 is never beside a landing."""
+
+    interval_seconds: float
+    compact_below_bytes: int
+    compact_files: int
+    manifests: int
+    keep_snapshots: int
+    snapshot_hours: float
+    orphan_hours: float
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """Everything that a run is told from outside. `str` and `repr` show no secret.
 
@@ -89,6 +103,7 @@ class Settings:
     registry: Options
     index: IndexSettings
     run: RunSettings
+    maintain: MaintainSettings
     environment: Environment
     origins: Mapping[str, str] = field(repr=False)
 
@@ -100,6 +115,12 @@ class Settings:
         if key not in self.origins:
             raise UnknownName("setting", key, self.origins)
         return self.origins[key]
+
+    def spool(self) -> Path:
+        """The folder for rows that wait on disk, made where it is missing."""
+        folder = self.root / ".lakeflow" / "tmp"
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
 
     def kafka_options(self) -> Options:
         """What librdkafka is handed. Raises ConfigError where no brokers are named."""
@@ -249,6 +270,7 @@ def _resolved(written: _Sections, root: Path, target: str | None, environment: E
         registry=opened["registry"],
         index=IndexSettings(**closed["index"], storage=opened["index.storage"]),
         run=RunSettings(**closed["run"]),
+        maintain=MaintainSettings(**closed["maintain"]),
         environment=environment,
         origins=origins,
     )

@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from lakeflow.cli import demo, doctor, index, init, jobs, land, models, plan, query, run, runs, search, status, tables
+from lakeflow.cli import demo, doctor, index, init, jobs, land, maintain, models, plan, query, run, runs, search, status, tables
 from lakeflow.cli.common import exit_code_of
 from lakeflow.cli.output import WithoutSecrets, show_error
 from lakeflow.cli.signals import ended_by_sigterm
@@ -30,7 +30,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-for verb in (init, demo, doctor, plan, land, run, query, search, index, tables, jobs, models, runs, status):
+for verb in (init, demo, doctor, plan, land, run, query, search, index, tables, jobs, models, runs, status, maintain):
     verb.register(app)
 
 

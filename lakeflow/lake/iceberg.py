@@ -116,9 +116,7 @@ class _ReplaceFiles(_OverwriteFiles):
         return manifest.added_snapshot_id == self._snapshot_id
 
     def _summary(self, snapshot_properties: dict[str, str] = EMPTY_DICT) -> Summary:
-        summary = super()._summary(snapshot_properties)
-        summary.operation = Operation.REPLACE
-        return summary
+        return Summary(Operation.REPLACE, **super()._summary(snapshot_properties).additional_properties)
 
 
 @dataclass(frozen=True, slots=True)

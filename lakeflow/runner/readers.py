@@ -1,0 +1,74 @@
+"""Who of the project reads a table incrementally, and how far each has come."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from lakeflow.errors import Terminal
+from lakeflow.job import Job, Mode, Read
+from lakeflow.lake.compact_plan import Readers
+from lakeflow.progress import SnapshotPosition
+from lakeflow.runner.graph import Node
+from lakeflow.runner.indexing import index_state
+from lakeflow.runner.project import Project
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A job or an index that reads a table. `position` of None: it has not begun.
+
+    One that `begins_anew` by itself, as an index does, needs nothing kept before it has begun. `by_key` says whether
+    it goes by the order of rows in the whole table, since the last row of a key wins.
+    """
+
+    name: str
+    position: SnapshotPosition | None
+    by_key: bool
+    incremental: bool = True
+    begins_anew: bool = False
+
+
+def readers_of(project: Project, table: str) -> Readers:
+    """The readers of a table. Raises CatalogUnavailable, StorageUnavailable, and DeclarationError for jobs that do not load."""
+    if not project.lake.exists(table):
+        return Readers()
+    return readers_at(_readings(project, table), str(project.lake.table(table).metadata.table_uuid))
+
+
+def readers_at(readings: Iterable[Reading], table_uuid: str) -> Readers:
+    """What `readings` mean for a table of that identity: positions in an earlier table of its name bind nothing. Pure."""
+    readings = tuple(readings)
+    live = [one for one in readings if one.incremental]
+    positions = tuple(one.position for one in live if one.position is not None and one.position.table_uuid == table_uuid)
+    unread = tuple(one.name for one in live if one.position is None and not one.begins_anew)
+    return Readers(positions, unread, any(one.by_key for one in readings))
+
+
+def _readings(project: Project, table: str) -> Iterator[Reading]:
+    for node in project.nodes:
+        if table in node.reads:
+            yield from _reading(project, node, table)
+
+
+def _reading(project: Project, node: Node, table: str) -> Iterator[Reading]:
+    if isinstance(node.work, Job):
+        job = node.work
+        if any(isinstance(source, Read) and source.table == table for source in job.inputs.values()):
+            incremental = job.mode is Mode.INCREMENTAL
+            position = _position(project, job) if incremental else None
+            yield Reading(f"job {job.name}", position, bool(job.key), incremental)
+        return
+    try:
+        state = index_state(node.work, project.index_room)
+    except Terminal:  # it is built anew before it is read from again
+        state = None
+    yield Reading(f"index {node.name}", state.position if state else None, True, begins_anew=True)
+
+
+def _position(project: Project, job: Job) -> SnapshotPosition | None:
+    """The job's progress; one that cannot be told binds like one that has not begun."""
+    try:
+        return SnapshotPosition.loads(project.commits.progress(job.target, job.writer))
+    except Terminal:
+        return None
