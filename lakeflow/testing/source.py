@@ -7,6 +7,7 @@ from typing import overload
 
 from lakeflow.errors import LakeflowError, SourceChanged, UnknownName
 from lakeflow.progress import KafkaOffsets
+from lakeflow.topics.names import NamedTopics, TopicPattern, Topics, resolved
 from lakeflow.topics.source import Bounds, Headers, Offsets, Records, TopicPartition, size_of
 
 Row = tuple[bytes | None, bytes | None, int]
@@ -41,10 +42,11 @@ class Generated(Sequence[Row]):
 
 
 class ListSource:
-    """Source and GroupSource over `partitions`, whose rows stand at their offsets; rows added later are seen.
+    """Source, IdentifiedSource and GroupSource over `partitions`, whose rows stand at their offsets; rows added later are seen.
 
     `crash_after` records the next poll raises Crash. The polls whose numbers (from 0) are in `pauses` give nothing.
-    `begins` are the first offsets that are kept, 0 where not given. `topics` names topics that must be there.
+    `begins` are the first offsets that are kept, 0 where not given. `topics` names topics that must be there, or is a
+    pattern, of whose topics only the partitions are there. `topic_ids` are those that the cluster would give.
     `poll_bytes` is what a poll gives at the most, and one record more. `away` has an error for calls of `bounds` by number.
     `headers` by (topic, partition, offset) and `leader_epochs` by partition are given only where the maps are.
     `acknowledged` is the last progress that was acknowledged, `closed` whether `close` was called.
@@ -57,7 +59,8 @@ class ListSource:
         crash_after: int | None = None,
         pauses: Collection[int] = (),
         begins: Offsets | None = None,
-        topics: Sequence[str] = (),
+        topics: Topics | Sequence[str] = (),
+        topic_ids: Mapping[str, str] | None = None,
         poll_bytes: int | None = None,
         away: Mapping[int, LakeflowError] | None = None,
         headers: Mapping[tuple[str, int, int], Headers] | None = None,
@@ -67,7 +70,8 @@ class ListSource:
         self._crash_after = crash_after
         self._pauses = pauses
         self._begins = begins or {}
-        self._topics = topics
+        self._topics = topics if isinstance(topics, NamedTopics | TopicPattern) else NamedTopics(tuple(topics))
+        self._topic_ids = topic_ids or {}
         self._poll_bytes = poll_bytes
         self._away = away or {}
         self._headers = headers
@@ -84,11 +88,20 @@ class ListSource:
         number, self._asked = self._asked, self._asked + 1
         if number in self._away:
             raise self._away[number]
+        topics = self._there()
+        return {
+            place: Bounds(self._begins.get(place, 0), len(rows))
+            for place, rows in self._partitions.items()
+            if place[0] in topics
+        }
+
+    def topic_ids(self) -> Mapping[str, str | None]:
+        return {topic: self._topic_ids.get(topic) for topic in self._there()}
+
+    def _there(self) -> set[str]:
         known = {topic for topic, _ in self._partitions}
-        for topic in self._topics:
-            if topic not in known:
-                raise UnknownName("topic", topic, known)
-        return {place: Bounds(self._begins.get(place, 0), len(rows)) for place, rows in self._partitions.items()}
+        meant = resolved(self._topics, known)
+        return set(meant) if isinstance(self._topics, TopicPattern) else known
 
     def assign(self, start: Offsets) -> None:
         for topic, partition in start:

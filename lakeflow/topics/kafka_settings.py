@@ -23,12 +23,31 @@ DEFAULTS: Mapping[str, str] = {
     "allow.auto.create.topics": "false",
 }
 
+STRATEGY = "partition.assignment.strategy"
+COOPERATIVE = "cooperative-sticky"
+SHARED: Mapping[str, str] = {
+    # A rebalance takes only the partitions away that move, and lets the others be read meanwhile.
+    STRATEGY: COOPERATIVE,
+    # A commit, with its retries, is a pause between two polls; a process that died is found by session.timeout.ms.
+    "max.poll.interval.ms": "900000",
+}
+"""What is added for a source that several processes share."""
+
+READERS_ONLY = re.compile(
+    r"group\.|session\.timeout|heartbeat\.|max\.poll|partition\.assignment|auto\.|fetch\.|queued\.|isolation\.level$"
+    r"|check\.crcs$|offset\.|coordinator\.|max\.partition\.fetch|allow\.auto|enable\.(auto|partition)|consume\."
+)
+"""Keys that a client which only asks takes no notice of, but for a warning."""
+
 SECRET = re.compile(r"password|secret|\.pem$|sasl\.oauthbearer\.config|token|jaas|credential")
 """Keys whose values must not be shown."""
 
 
-def consumer_settings(settings: Mapping[str, str], group: str) -> dict[str, str]:
-    """What the consumer is made with. Raises ConfigError for a key that lakeflow owns and for a missing broker address."""
+def consumer_settings(settings: Mapping[str, str], group: str, *, shared: bool = False) -> dict[str, str]:
+    """What the consumer is made with; `shared` where the group deals the partitions out.
+
+    Raises ConfigError for a key that lakeflow owns and for a missing broker address.
+    """
     for key, (value, reason) in OWNED.items():
         if str(settings.get(key, value)).lower() != value:
             raise ConfigError(
@@ -46,7 +65,27 @@ def consumer_settings(settings: Mapping[str, str], group: str) -> dict[str, str]
             next_step='set it in lakeflow.toml, for instance: bootstrap.servers = "localhost:9092"',
         )
     owned = {key: value for key, (value, _) in OWNED.items()}
-    return {**DEFAULTS, **settings, **owned, "group.id": group}
+    return {**DEFAULTS, **(_shared(settings) if shared else {}), **settings, **owned, "group.id": group}
+
+
+def _shared(settings: Mapping[str, str]) -> dict[str, str]:
+    """With brokers that assign librdkafka takes no strategy."""
+    return {key: value for key, value in SHARED.items() if not (_brokers_assign(settings) and key == STRATEGY)}
+
+
+def is_cooperative(conf: Mapping[str, str]) -> bool:
+    """Whether partitions come and go by themselves, in place of all at each rebalance."""
+    return _brokers_assign(conf) or conf.get(STRATEGY, "") == COOPERATIVE
+
+
+def _brokers_assign(conf: Mapping[str, str]) -> bool:
+    """KIP-848, in place of the protocol in which a member of the group does it."""
+    return conf.get("group.protocol", "").lower() == "consumer"
+
+
+def asking_settings(settings: Mapping[str, str]) -> dict[str, str]:
+    """The user's settings for a client that reads nothing."""
+    return {key: value for key, value in settings.items() if not READERS_ONLY.match(key)}
 
 
 def without_secrets(message: str, settings: Mapping[str, str]) -> str:

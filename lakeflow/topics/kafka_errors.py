@@ -1,0 +1,73 @@
+"""What librdkafka says is wrong, as errors of the tree: what a retry mends, what a setting does, and what changed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from confluent_kafka import KafkaError
+
+from lakeflow.errors import ConfigError, LakeflowError, SourceChanged, SourceUnavailable, Terminal
+
+UNPROVEN = {KafkaError._AUTHENTICATION, KafkaError._SSL, KafkaError.SASL_AUTHENTICATION_FAILED}
+"""Refusals that a broker which ends in the middle of a handshake looks like too."""
+FORBIDDEN = {
+    KafkaError.TOPIC_AUTHORIZATION_FAILED,
+    KafkaError.GROUP_AUTHORIZATION_FAILED,
+    KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+}
+DENIED = UNPROVEN | FORBIDDEN
+LOST_PLACE = {KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE, KafkaError._LOG_TRUNCATION}
+UNKNOWN = {
+    KafkaError.UNKNOWN_TOPIC_OR_PART,
+    KafkaError.UNKNOWN_TOPIC_ID,
+    KafkaError.INCONSISTENT_TOPIC_ID,
+    KafkaError._UNKNOWN_TOPIC,
+    KafkaError._UNKNOWN_PARTITION,
+}
+AWAY = {KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT, KafkaError._TIMED_OUT, KafkaError._RESOLVE}
+TOO_OLD = {KafkaError._UNSUPPORTED_FEATURE, KafkaError.UNSUPPORTED_VERSION, KafkaError.UNSUPPORTED_FOR_MESSAGE_FORMAT}
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What was asked for when an error came: `what` it was, of which `brokers`, and the seconds they had to answer."""
+
+    what: str
+    brokers: str
+    seconds: float
+
+
+def translated(code: int, said: str, asked: Asked, *, passes: bool) -> LakeflowError:
+    """The error of the tree for librdkafka's `code`; `said` is its text, without secrets.
+
+    `passes` says that a retry may mend it, for codes that do not tell by themselves.
+    """
+    detail = f"{asked.what}: {said} ({asked.brokers})"
+    if code in FORBIDDEN:
+        return ConfigError(
+            f"the brokers refuse {detail}",
+            next_step="have the rights granted to the user of [kafka] (an ACL), then: lakeflow doctor",
+        )
+    if code in DENIED:
+        return ConfigError(f"the brokers refuse {detail}", next_step=CREDENTIALS)
+    if code == KafkaError.FENCED_INSTANCE_ID:
+        return ConfigError(
+            f"two processes have the same group.instance.id: {detail}",
+            next_step="give each process its own under [kafka], for instance by ${HOSTNAME}, or none",
+        )
+    if code in TOO_OLD:
+        return ConfigError(
+            f"the brokers are too old, or have switched off what is needed for {detail}",
+            next_step='use Kafka 2.1 or newer; group.protocol = "consumer" under [kafka] needs 4.0 or newer',
+        )
+    if code in UNKNOWN:
+        return SourceChanged(f"no longer there: {detail}", next_step="lakeflow doctor")
+    if passes or code in AWAY:
+        return SourceUnavailable(
+            f"the brokers at {asked.brokers} gave no answer within {asked.seconds:g} s for {asked.what}: {said}",
+            next_step="see that they run and that bootstrap.servers under [kafka] names them, then: lakeflow doctor",
+        )
+    return Terminal(f"the brokers gave an error for {detail}", next_step="lakeflow doctor")
+
+
+CREDENTIALS = "check the credentials in [kafka], then: lakeflow doctor"
