@@ -17,11 +17,13 @@ import pyarrow.parquet as pq
 from pyiceberg.manifest import FileFormat
 from pyiceberg.table import FileScanTask, Table
 from pyiceberg.table.snapshots import Snapshot
+from pyiceberg.transforms import IdentityTransform
 
 from lakeflow.errors import Terminal, UnknownName, UsageError
 from lakeflow.job import Caps
 from lakeflow.lake.catalog import arrow_schema
 from lakeflow.lake.compact_spans import Span
+from lakeflow.lake.evolved import ColumnMap, column_map
 from lakeflow.lake.failures import lake_errors
 from lakeflow.lake.history import ancestors, check_readable_from, is_cut, require_ordered, split_by
 from lakeflow.lake.iceberg import FileReader, has_deletes, live_files
@@ -187,8 +189,9 @@ def position_at(table: Table, snapshot: Snapshot | None) -> SnapshotPosition:
 def read(table: Table, splits: Sequence[Split], columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
     """The rows of the splits, in order, a row group of one file in memory at a time. `columns` of None: all.
 
-    That holds for files that were written with the columns that the table has now. Where columns came or changed since, and
-    where rows are deleted, PyIceberg's reader maps them, which holds a whole file and some fifteen batches ahead.
+    So are files that were written before the table got the columns that it has now (evolved.py). PyIceberg's reader, which
+    holds a whole file and some fifteen batches ahead, reads what is left: files with deleted rows, of other formats, without
+    field ids, with timestamps of another unit, and those whose partition or a default tells what they lack.
     """
     name = ".".join(table.name())
     if columns is not None:
@@ -218,10 +221,19 @@ def _read(table: Table, split: Split, reader: FileReader) -> Iterator[pa.RecordB
         return
     with table.io.new_input(split.path).open() as stream:
         file = pq.ParquetFile(stream, pre_buffer=True)
-        if _has_own_columns(table, file):
-            yield from _row_groups(file, reader.schema)
+        target = pa.schema([arrow_schema(table).field(name) for name in reader.schema.names])
+        columns = column_map(file.schema_arrow, target, _told_elsewhere(table, split), split.path)
+        if columns is not None:
+            yield from _row_groups(file, columns, reader.schema)
             return
     yield from reader.read(split.task)
+
+
+def _told_elsewhere(table: Table, split: Split) -> set[int]:
+    """Fields whose values, where the file lacks them, are not null: those of its partition, and defaults."""
+    schema, spec = table.schema(), table.specs()[split.task.file.spec_id]
+    partitioned = {field.source_id for field in spec.fields if isinstance(field.transform, IdentityTransform)}
+    return partitioned | {number for number in schema.field_ids if schema.find_field(number).initial_default is not None}
 
 
 def has_own_columns(table: Table, path: str) -> bool:
@@ -235,16 +247,19 @@ def _has_own_columns(table: Table, file: pq.ParquetFile) -> bool:
     return bool(file.schema_arrow.remove_metadata().equals(arrow_schema(table), check_metadata=True))
 
 
-def _row_groups(file: pq.ParquetFile, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
-    """The rows of a file that has the columns of `schema`, one row group after the other."""
+def _row_groups(file: pq.ParquetFile, columns: ColumnMap, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    """The rows of a file with the columns of `schema`, one row group after the other."""
     for number in range(file.num_row_groups):
-        size = _batch_rows(file.metadata.row_group(number), schema.names)
-        for batch in file.iter_batches(size, row_groups=[number], columns=schema.names):
-            yield batch if batch.schema.equals(schema, check_metadata=True) else batch.cast(schema)
+        size = _batch_rows(file.metadata.row_group(number), columns.names)
+        for batch in file.iter_batches(size, row_groups=[number], columns=list(columns.names)):
+            rows = columns.rows(batch)
+            yield rows if rows.schema.equals(schema, check_metadata=True) else rows.cast(schema)
 
 
 def _batch_rows(group: pq.RowGroupMetaData, columns: Sequence[str]) -> int:
     """Rows of about BATCH_BYTES, BATCH_ROWS at the most."""
     parts = [group.column(place) for place in range(group.num_columns)]
-    size = sum(int(part.total_uncompressed_size) for part in parts if part.path_in_schema.partition(".")[0] in columns)
+    inside = tuple(f"{name}." for name in columns)
+    read = (part for part in parts if part.path_in_schema in columns or part.path_in_schema.startswith(inside))
+    size = sum(int(part.total_uncompressed_size) for part in read)
     return max(1, min(BATCH_ROWS, BATCH_BYTES * int(group.num_rows) // max(1, size)))

@@ -44,11 +44,16 @@ def reshaped(values: pa.Array, target: pa.Field, same: Identity, what: str) -> p
         return nulls(len(values), kind)
     if pa.types.is_struct(kind):
         return _struct(values, kind, same, what)
-    if pa.types.is_list(kind):
+    if is_list(kind):
         return _list(values, kind, same, what)
     if pa.types.is_map(kind):
         return _map(values, kind, same, what)
     return values if values.type.equals(kind) else values.cast(kind)
+
+
+def is_list(kind: pa.DataType) -> bool:
+    """Both kinds that a table's columns come as: PyIceberg makes them large, other engines' files do not."""
+    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind))
 
 
 def nulls(length: int, kind: pa.DataType) -> pa.Array:
@@ -91,7 +96,14 @@ def _child(child: pa.Array, parent: pa.Array, field: pa.Field, same: Identity, w
 
 def _list(values: pa.Array, kind: pa.DataType, same: Identity, what: str) -> pa.Array:
     elements = reshaped(values.flatten(), kind.value_field, same, f"{what}.element")
-    return pa.ListArray.from_arrays(_offsets(values), elements, type=kind, mask=_mask(values))
+    return _list_of(kind, values, elements, _mask(values))
+
+
+def _list_of(kind: pa.DataType, values: pa.Array, elements: pa.Array, mask: pa.Array | None) -> pa.Array:
+    offsets = _offsets(values)
+    if pa.types.is_large_list(kind):
+        return pa.LargeListArray.from_arrays(offsets.cast(pa.int64()), elements, type=kind, mask=mask)
+    return pa.ListArray.from_arrays(offsets, elements, type=kind, mask=mask)
 
 
 def _map(values: pa.Array, kind: pa.DataType, same: Identity, what: str) -> pa.Array:
@@ -127,8 +139,8 @@ def _unmasked(values: pa.Array) -> pa.Array:
     if pa.types.is_struct(kind):
         fields = [kind.field(place) for place in range(kind.num_fields)]
         return pa.StructArray.from_arrays([values.field(place) for place in range(kind.num_fields)], fields=fields)
-    if pa.types.is_list(kind):
-        return pa.ListArray.from_arrays(_offsets(values), values.flatten(), type=kind)
+    if is_list(kind):
+        return _list_of(kind, values, values.flatten(), None)
     if pa.types.is_map(kind):
         entries = _entries(values)
         flat = entries.flatten()

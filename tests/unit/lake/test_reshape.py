@@ -37,6 +37,7 @@ CASES = [
     (NARROW, WIDE, ROWS, WIDENED),
     (pa.list_(NARROW), pa.list_(WIDE), [None, ROWS, [], [None]], [None, WIDENED, [], [None]]),
     (pa.large_list(NARROW), pa.list_(WIDE), [None, ROWS, []], [None, WIDENED, []]),
+    (pa.list_(NARROW), pa.large_list(WIDE), [None, ROWS, []], [None, WIDENED, []]),
     (pa.list_(pa.int8(), 2), pa.list_(pa.int64()), [None, [1, 2]], [None, [1, 2]]),
     (
         pa.map_(pa.string(), NARROW),
@@ -76,11 +77,21 @@ def test_fields_are_found_by_id_whatever_their_names() -> None:
 
 
 INNER = pa.struct([required("x", pa.int32()), required("l", pa.list_(required("element", pa.string())))])
-STRICT = pa.struct([required("r", INNER), required("m", pa.map_(pa.string(), required("value", pa.int64())))])
-LOOSE = pa.struct(
-    [("m", pa.map_(pa.string(), pa.int32())), ("r", pa.struct([("l", pa.list_(pa.string())), ("x", pa.int16())]))]
+STRICT = pa.struct(
+    [
+        required("g", pa.large_list(pa.int64())),
+        required("r", INNER),
+        required("m", pa.map_(pa.string(), required("value", pa.int64()))),
+    ]
 )
-GOOD = {"r": {"x": 1, "l": ["a"]}, "m": [("k", 1)]}
+LOOSE = pa.struct(
+    [
+        ("g", pa.list_(pa.int64())),
+        ("m", pa.map_(pa.string(), pa.int32())),
+        ("r", pa.struct([("l", pa.list_(pa.string())), ("x", pa.int16())])),
+    ]
+)
+GOOD = {"g": [1], "r": {"x": 1, "l": ["a"]}, "m": [("k", 1)]}
 
 
 def test_required_fields_of_a_null_struct_are_no_missing_values() -> None:
