@@ -5,13 +5,12 @@ Without names, `fetch` gets what tests use; `connect` is for its benchmark only.
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from tests.rig import parts
+from tests.rig import cache, parts
 from tests.rig.cache import Missing, cache_folder
 
 if TYPE_CHECKING:
@@ -34,8 +33,8 @@ def main(arguments: list[str]) -> int:
 
 def fetch(names: Sequence[str]) -> int:
     """1 where a part could not be had."""
-    if os.environ.get(parts.OFF) == "off":
-        print(f"{parts.OFF}=off: nothing is fetched, and tests with real servers are skipped")
+    if cache.is_off():
+        print(f"{cache.OFF}=off: nothing is fetched, and tests with real servers are skipped")
         return 0
     done = parts.fetch(names)
     for one in done:

@@ -22,6 +22,8 @@ COPY_DEPENDENCIES = "org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy
 FETCH = "make rig"
 FETCHING = "fetch"
 """The lock of whoever fills the cache."""
+OFF = "LAKEFLOW_RIG"
+"""The variable that leaves the real servers out where it is `off`."""
 JDK = "default-jdk-headless"
 
 
@@ -31,6 +33,10 @@ class Missing(Exception):
 
 class Spoiled(Exception):
     """What is in the cache is not what the repository says it must be."""
+
+
+def is_off() -> bool:
+    return os.environ.get(OFF) == "off"
 
 
 def cache_folder() -> Path:

@@ -7,11 +7,15 @@ every test run loads this module.
 
 from __future__ import annotations
 
+import functools
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from types import ModuleType
 from typing import TYPE_CHECKING, TypeVar
 
 import pytest
+
+from tests.rig import cache
 
 if TYPE_CHECKING:
     from tests.rig.catalog import RestCatalog
@@ -22,8 +26,6 @@ if TYPE_CHECKING:
     from tests.rig.spark import Spark
     from tests.rig.storage import Storage
 
-WAIT_SECONDS = 1200
-
 pytest.register_assert_rewrite("tests.rig.readers")
 
 Server = TypeVar("Server")
@@ -31,21 +33,18 @@ Server = TypeVar("Server")
 
 @pytest.fixture(scope="session")
 def rig() -> Iterator[Rig]:
-    from tests.rig.parts import OFF
     from tests.rig.rig import Rig
 
-    if os.environ.get(OFF) == "off":
-        pytest.skip(f"{OFF}=off leaves out the real servers")
+    if cache.is_off():
+        pytest.skip(f"{cache.OFF}=off leaves out the real servers")
     with Rig() as servers:
         yield servers
 
 
 def started(server: Callable[[], Server]) -> Server:
-    from tests.rig.cache import Missing
-
     try:
         return server()
-    except Missing as error:
+    except cache.Missing as error:
         reason = str(error)
     if os.environ.get("CI") == "true":
         pytest.fail(reason)
@@ -88,14 +87,31 @@ def duckdb_iceberg(rig: Rig) -> DuckDB:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests with real servers come last, the others in their order: whoever fills the cache meanwhile has time for it.
-    The first of them waits for the rest of that, and starts servers, within a time of its own."""
+    """Tests with real servers come last, the others in their order: whoever fills the cache meanwhile has time for it."""
     items.sort(key=uses_servers)
-    for item in items:
-        if uses_servers(item):
-            item.add_marker(pytest.mark.timeout(WAIT_SECONDS))
-            break
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Before the first of them, and before its own time begins to count, it is waited until the cache is filled."""
+    if uses_servers(item):
+        wait_for_the_cache()
+    return (yield)
 
 
 def uses_servers(item: pytest.Item) -> bool:
-    return "rig" in getattr(item, "fixturenames", ())
+    """By a fixture that it names, or by what its module imports: a fixture may be asked for while the test runs."""
+    return "rig" in getattr(item, "fixturenames", ()) or imports_servers(getattr(item, "module", None))
+
+
+@functools.cache
+def imports_servers(module: ModuleType | None) -> bool:
+    places = (getattr(value, "__module__", None) for value in vars(module).values()) if module else ()
+    return any(str(place).startswith(f"{__package__}.") for place in places)
+
+
+@functools.cache
+def wait_for_the_cache() -> None:
+    if not cache.is_off():
+        with cache.locked(cache.FETCHING):
+            pass

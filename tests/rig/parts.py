@@ -30,8 +30,6 @@ PARTS: Mapping[str, Part] = {
     "spark": Part(partial(fetch_jars, "spark"), "maven"),
     "connect": Part(partial(fetch_jars, "connect"), "maven", for_tests=False),
 }
-OFF = "LAKEFLOW_RIG"
-"""The variable that leaves the real servers out where it is `off`."""
 JARS = ("kafka", "catalog", "spark", "connect")
 FOR_TESTS = tuple(name for name, part in PARTS.items() if part.for_tests)
 
