@@ -16,7 +16,7 @@ from typing import Any, cast
 import pyarrow as pa
 
 from lakeflow.topics.formats.scalars import reading_of
-from lakeflow.topics.formats.shape import attribute
+from lakeflow.topics.formats.shape import JSON_TEXT, attribute
 
 RowOf = Callable[[int], int]
 Column = Callable[[list[Any], RowOf, set[int]], pa.Array]
@@ -55,6 +55,8 @@ def _column(field: pa.Field) -> Column:
         return _map_column(field)
     if pa.types.is_decimal(type_):
         return _decimal_column(field)
+    if type_ == JSON_TEXT:
+        return _json_text_column(field)
     if pa.types.is_temporal(type_):
         return _text_column(field)
     return _plain_column(field)
@@ -84,13 +86,28 @@ def _decimal_column(field: pa.Field) -> Column:
     texts_column = _text_column(field)
 
     def build(values: list[Any], row_of: RowOf, misfits: set[int]) -> pa.Array:
-        tokens = [None if raw is None else str(raw, "utf-8") for raw in values]
-        if not field.nullable:
-            misfits.update(row_of(place) for place, token in enumerate(tokens) if token == "null")
-        texts = [None if token is None or token == "null" else _unquoted(token) for token in tokens]
-        return texts_column(texts, row_of, misfits)
+        tokens = _tokens(values, field, row_of, misfits)
+        return texts_column([None if token is None else _unquoted(token) for token in tokens], row_of, misfits)
 
     return build
+
+
+def _json_text_column(field: pa.Field) -> Column:
+    """Nulls under a parent that is null stay, even where the field is NOT NULL: no text would stand for any type."""
+
+    def build(values: list[Any], row_of: RowOf, misfits: set[int]) -> pa.Array:
+        texts = pa.array(_tokens(values, field, row_of, misfits), pa.string())
+        return pa.ExtensionArray.from_storage(JSON_TEXT, texts)
+
+    return build
+
+
+def _tokens(values: list[Any], field: pa.Field, row_of: RowOf, misfits: set[int]) -> list[str | None]:
+    """JSON values as they are written, None for null."""
+    tokens = [None if raw is None else str(raw, "utf-8") for raw in values]
+    if not field.nullable:
+        misfits.update(row_of(place) for place, token in enumerate(tokens) if token == "null")
+    return [None if token == "null" else token for token in tokens]
 
 
 def _unquoted(token: str) -> str:

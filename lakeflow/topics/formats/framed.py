@@ -64,14 +64,14 @@ class FramedFormat:
                     places = groups.setdefault(last, [])
                 places.append(place)
         decoded = [self._decode_group(schema_id, values, places) for schema_id, places in groups.items()]
-        return _merged(decoded, rejects)
+        return merged(decoded, rejects)
 
     def _decode_group(self, schema_id: int, values: Sequence[bytes | None], places: list[int]) -> Decoded:
         body = self._opened(schema_id)
         if isinstance(body, str):
             return Decoded((), tuple(Reject(place, RejectKind.SCHEMA, body) for place in places))
         decoded = body.decode([values[place][HEAD:] for place in places])  # type: ignore[index]
-        return decoded if len(places) == len(values) else _placed(decoded, places)
+        return decoded if len(places) == len(values) else placed(decoded, places)
 
     def _opened(self, schema_id: int, known: RegisteredSchema | None = None) -> Format | str:
         body = self._bodies.get(schema_id)
@@ -97,7 +97,7 @@ def _unframed(value: bytes) -> str:
     return f"the first byte is {value[0]:#04x}, and the registry's wire format begins with 0x00"
 
 
-def _placed(decoded: Decoded, places: list[int]) -> Decoded:
+def placed(decoded: Decoded, places: Sequence[int]) -> Decoded:
     """`decoded` of the values at `places`, by the places of all."""
     everywhere = pa.array(places, pa.int64())
 
@@ -113,7 +113,8 @@ def _placed(decoded: Decoded, places: list[int]) -> Decoded:
     )
 
 
-def _merged(decoded: Sequence[Decoded], rejects: list[Reject]) -> Decoded:
+def merged(decoded: Sequence[Decoded], rejects: Sequence[Reject]) -> Decoded:
+    """What several groups of one batch came to, and `rejects` of none of them."""
     everything = [*rejects, *(reject for one in decoded for reject in one.rejects)]
     return Decoded(
         tuple(part for one in decoded for part in one.parts),

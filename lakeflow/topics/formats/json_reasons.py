@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from lakeflow.topics.formats.format import RejectKind
 from lakeflow.topics.formats.scalars import is_number, reading_of
-from lakeflow.topics.formats.shape import FLOAT_MOST, INTEGER_BITS
+from lakeflow.topics.formats.shape import FLOAT_MOST, INTEGER_BITS, JSON_TEXT
 
 SHOWN = 60
 """How many characters of a value a reason shows."""
@@ -106,7 +106,9 @@ class Reasons:
 
     def _field(self, value: Any, field: pa.Field, path: str, *, counts: bool) -> str | None:
         type_ = field.type
-        if not counts and (pa.types.is_decimal(type_) or (pa.types.is_temporal(type_) and type(value) is str)):
+        if not counts and (
+            pa.types.is_decimal(type_) or type_ == JSON_TEXT or (pa.types.is_temporal(type_) and type(value) is str)
+        ):
             return None
         if value is None:
             return None if field.nullable else f"{path} is null, and it is NOT NULL"
@@ -146,6 +148,8 @@ def _refused(constant: str) -> NoReturn:
 
 
 def _fits(value: Any, type_: pa.DataType) -> bool:
+    if type_ == JSON_TEXT:
+        return True
     if type_ == pa.bool_():
         return isinstance(value, bool)
     if type_ in INTEGER_BITS:

@@ -5,12 +5,32 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from lakeflow.errors import UnknownName
+from lakeflow.topics.formats.avro import open_avro
+from lakeflow.topics.formats.debezium import open_debezium_avro, open_debezium_json, open_debezium_json_schema
 from lakeflow.topics.formats.format import Format, Opening
 from lakeflow.topics.formats.json import open_json
+from lakeflow.topics.formats.json_schema import open_json_schema
+from lakeflow.topics.formats.raw import open_raw
 
 Factory = Callable[[Opening], Format]
 
-FORMATS: Mapping[str, Factory] = {"json": open_json}
+
+def _open_protobuf(opening: Opening) -> Format:
+    from lakeflow.topics.formats.protobuf import open_protobuf  # 100 ms that only its tables pay
+
+    return open_protobuf(opening)
+
+
+FORMATS: Mapping[str, Factory] = {
+    "json": open_json,
+    "proto-registry": _open_protobuf,
+    "avro-registry": open_avro,
+    "json-registry": open_json_schema,
+    "raw": open_raw,
+    "debezium-json": open_debezium_json,
+    "json-debezium-registry": open_debezium_json_schema,
+    "avro-debezium-registry": open_debezium_avro,
+}
 
 
 def open_format(name: str, opening: Opening) -> Format:

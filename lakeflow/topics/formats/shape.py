@@ -25,6 +25,9 @@ INTEGER_BITS: dict[pa.DataType, int] = {pa.int8(): 8, pa.int16(): 16, pa.int32()
 # The largest double that still rounds to a finite float: halfway between the largest float and 2**128, less one step.
 FLOAT_MOST = math.nextafter((2.0 - 2.0**-24) * 2.0**127, 0.0)
 
+JSON_TEXT = pa.json_()
+"""The type of a field that takes any JSON value, and holds it as it is written. Not one that a table can declare."""
+
 TEXT_TYPES = (pa.string(), pa.date32(), pa.time64("us"), pa.timestamp("us"), pa.timestamp("us", "UTC"))
 
 
@@ -55,7 +58,7 @@ def _defined(members: list[tuple[str, Any, Any]], refuse_unknown: bool, path: st
 
 
 def _annotation(field: pa.Field, refuse_unknown: bool, path: str) -> Any:
-    if pa.types.is_decimal128(field.type):
+    if pa.types.is_decimal128(field.type) or field.type == JSON_TEXT:
         return msgspec.Raw  # with null among what it holds: columns.py tells
     annotation = _value_type(field.type, refuse_unknown, path)
     return annotation | None if field.nullable else annotation
