@@ -45,7 +45,7 @@ class KafkaClient:
 
     def __init__(self, conf: Mapping[str, str], settings: Mapping[str, str], request_timeout: float, patience: float) -> None:
         self._settings = dict(settings)
-        self._group = conf["group.id"]
+        self.who = f"group {conf['group.id']!r}"
         self._timeout = request_timeout
         self._patience = patience
         self._away_since: float | None = None
@@ -228,7 +228,7 @@ class KafkaClient:
 
     def _committed(self, error: KafkaError | None, places: list[Place]) -> None:
         if error is not None:
-            LOG.warning("group %s: its lag could not be shown: %s", self._group, self._clean(error.str()))
+            LOG.warning("the lag of %s could not be shown: %s", self.who, self._clean(error.str()))
 
     def _error(self, error: KafkaError, what: str) -> LakeflowError:
         passes = error.retriable() or self._away_since is not None

@@ -141,7 +141,7 @@ class Reading:
         if error is None:
             return False
         topic, partition, offset = message.topic(), message.partition(), message.offset()
-        what = "reading records" if topic is None else f"reading topic {topic!r} partition {partition}"
+        what = f"reading as {self._client.who}" if topic is None else f"reading topic {topic!r} partition {partition}"
         if error.code() == KafkaError._PARTITION_EOF:
             self._ends[topic, partition] = offset  # type: ignore[index, assignment]
         elif error.code() in LOST_PLACE:

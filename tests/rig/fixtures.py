@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from tests.rig.kafka import Kafka
     from tests.rig.postgres import Postgres
     from tests.rig.rig import Rig
+    from tests.rig.secured import SecuredKafka
     from tests.rig.spark import Spark
     from tests.rig.storage import Storage
 
@@ -59,6 +60,11 @@ def real_kafka(rig: Rig) -> Kafka:
 @pytest.fixture(scope="session")
 def three_kafkas(rig: Rig) -> Kafka:
     return started(lambda: rig.three_kafkas)
+
+
+@pytest.fixture(scope="session")
+def secured_kafka(rig: Rig) -> SecuredKafka:
+    return started(lambda: rig.secured_kafka)
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import subprocess
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -30,13 +30,26 @@ def fetch() -> None:
 
 
 class Kafka:
-    """`brokers` processes; `bootstrap` is for bootstrap.servers. `settings` go into server.properties."""
+    """`brokers` processes; `bootstrap` is for bootstrap.servers. `settings` go into server.properties.
 
-    def __init__(self, folder: Path, brokers: int = 1, settings: Mapping[str, str] | None = None) -> None:
+    `listeners` are more listeners of a single broker, a port and a protocol each; `format_options` go to the storage tool.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        brokers: int = 1,
+        settings: Mapping[str, str] | None = None,
+        *,
+        listeners: Mapping[str, tuple[int, str]] | None = None,
+        format_options: Sequence[str] = (),
+    ) -> None:
         self._folder = folder
         self._class_path = jars(NAME)
         self._count = brokers
         self._settings = dict(settings or {})
+        self._more_listeners = dict(listeners or {})
+        self._format_options = format_options
         self.brokers: list[Process] = []
         self.bootstrap = ""
 
@@ -49,7 +62,8 @@ class Kafka:
             folder = self._folder / f"kafka{number + 1}"
             folder.mkdir(parents=True)
             properties = folder / "server.properties"
-            properties.write_text(_properties(number + 1, port, controller, voters, folder, self._count, self._settings))
+            settings = self._settings | _listeners(port, controller, self._more_listeners)
+            properties.write_text(_properties(number + 1, voters, folder, self._count, settings))
             self._format(cluster, properties)
             command = [*java(HEAP_MIB, self._class_path), "kafka.Kafka", str(properties)]
             self.brokers.append(Process(f"kafka{number + 1}", command, folder / "log", lambda port=port: answers(port)))  # type: ignore[misc]
@@ -63,7 +77,8 @@ class Kafka:
 
     def _format(self, cluster: str, properties: Path) -> None:
         """KRaft starts on formatted storage only."""
-        command = [*java(128, self._class_path), "kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(properties)]
+        tool = [*java(128, self._class_path), "kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(properties)]
+        command = [*tool, *self._format_options]
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
         if done.returncode:
             raise Missing(f"Kafka's storage was not formatted: {done.stdout}{done.stderr}")
@@ -111,18 +126,23 @@ class Kafka:
             future.result(ADMIN_SECONDS)
 
 
-def _properties(
-    node: int, port: int, controller: int, voters: str, folder: Path, brokers: int, settings: Mapping[str, str]
-) -> str:
+def _listeners(port: int, controller: int, more: Mapping[str, tuple[int, str]]) -> dict[str, str]:
+    clients = [f"PLAINTEXT://{HOST}:{port}", *(f"{name}://{HOST}:{place}" for name, (place, _) in more.items())]
+    protocols = ["CONTROLLER:PLAINTEXT", "PLAINTEXT:PLAINTEXT", *(f"{name}:{kind}" for name, (_, kind) in more.items())]
+    return {
+        "listeners": ",".join([*clients, f"CONTROLLER://{HOST}:{controller}"]),
+        "advertised.listeners": ",".join(clients),
+        "listener.security.protocol.map": ",".join(protocols),
+    }
+
+
+def _properties(node: int, voters: str, folder: Path, brokers: int, settings: Mapping[str, str]) -> str:
     replicas = str(min(brokers, 3))
     properties = {
         "process.roles": "broker,controller",
         "node.id": str(node),
         "controller.quorum.voters": voters,
         "controller.listener.names": "CONTROLLER",
-        "listeners": f"PLAINTEXT://{HOST}:{port},CONTROLLER://{HOST}:{controller}",
-        "advertised.listeners": f"PLAINTEXT://{HOST}:{port}",
-        "listener.security.protocol.map": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT",
         "inter.broker.listener.name": "PLAINTEXT",
         "log.dirs": str(folder / "data"),
         "num.partitions": "4",

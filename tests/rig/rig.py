@@ -18,6 +18,7 @@ from tests.rig.duck import DuckDB
 from tests.rig.kafka import Kafka
 from tests.rig.postgres import Postgres
 from tests.rig.process import NotReady
+from tests.rig.secured import SecuredKafka
 from tests.rig.spark import Spark
 from tests.rig.storage import Storage
 
@@ -71,6 +72,10 @@ class Rig:
     @property
     def three_kafkas(self) -> Kafka:
         return self.started("three_kafkas", lambda folder: Kafka(folder, 3))
+
+    @property
+    def secured_kafka(self) -> SecuredKafka:
+        return self.started("secured_kafka", SecuredKafka)
 
     @property
     def storage(self) -> Storage:

@@ -47,7 +47,7 @@ def test_a_failed_acknowledgement_is_logged_and_not_raised(caplog: pytest.LogCap
     with caplog.at_level(logging.WARNING, "lakeflow.topics"), KafkaSource(settings(broker), ["flights"], "g") as source:
         source.acknowledge(KafkaOffsets({("flights", -7): 2}))
         source.poll(1, 0.2)
-    assert any("lag could not be shown" in record.getMessage() for record in caplog.records)
+    assert any("the lag of group 'g' could not be shown" in record.getMessage() for record in caplog.records)
 
 
 def test_no_broker_for_bounds_is_unavailable_within_the_timeout() -> None:
