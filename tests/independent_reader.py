@@ -16,7 +16,7 @@ from enum import IntEnum
 from functools import cached_property
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlparse
+from urllib.parse import urlparse
 
 import fastavro
 import pyarrow as pa
@@ -190,11 +190,11 @@ def frozen(value: Any) -> Hashable:
 
 
 def local_path(location: str) -> Path:
-    """The path of a `file:` URI or of a plain path."""
+    """The path of a `file:` location or of a plain path. Iceberg's locations are taken as written: %2F in one is no slash."""
     parsed = urlparse(location)
     if parsed.scheme not in ("", "file"):
         raise Unreadable(f"{location} is not in the local file system")
-    return Path(unquote(parsed.path) if parsed.scheme else location)
+    return Path(parsed.path if parsed.scheme else location)
 
 
 def _snapshot(entry: Mapping[str, Any]) -> Snapshot:

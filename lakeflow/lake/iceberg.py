@@ -20,7 +20,6 @@ from pyiceberg.expressions import AlwaysTrue
 from pyiceberg.io import FileIO
 from pyiceberg.io.pyarrow import (
     ArrowScan,
-    _determine_partitions,
     _get_parquet_writer_kwargs,
     _read_all_delete_files,
     compute_statistics_plan,
@@ -56,7 +55,6 @@ from pyiceberg.table.update.snapshot import _ManifestMergeManager, _MergeAppendF
 from pyiceberg.table.update.spec import UpdateSpec
 from pyiceberg.typedef import EMPTY_DICT, Record
 
-from lakeflow.errors import SchemaMismatch
 from lakeflow.lake.manifests import LiveFile, manifest_bytes
 
 MAIN = "main"
@@ -268,23 +266,6 @@ class FileReader:
             yield batch if batch.schema.equals(self.schema) else batch.cast(self.schema)
 
 
-def partitions_of(table: Table, rows: pa.Table) -> Iterator[tuple[PartitionKey, pa.Table]]:
-    """The rows split by the table's partition spec.
-
-    Raises SchemaMismatch for NaN in a partition column: it equals nothing, so PyIceberg would drop its rows.
-    """
-    taken = 0
-    for part in _determine_partitions(table.spec(), table.schema(), rows):
-        taken += part.arrow_table_partition.num_rows
-        yield part.partition_key, part.arrow_table_partition
-    if taken != rows.num_rows:
-        raise SchemaMismatch(
-            f"{rows.num_rows - taken} of {rows.num_rows} rows for table {'.'.join(table.name())} belong to no partition: "
-            "a partition column holds NaN",
-            next_step="filter NaN out in the job, or make it null",
-        )
-
-
 class ParquetFile:
     """One Parquet data file being written, in the table's own Arrow schema with field ids.
 
@@ -352,7 +333,7 @@ def delete_files(io: FileIO, paths: Sequence[str]) -> None:
             io.delete(path)
 
 
-def drop_snapshots(table: Table, snapshot_ids: Sequence[int], properties: Mapping[str, str]) -> None:
+def drop_snapshots(catalog: Catalog, table: Table, snapshot_ids: Sequence[int], properties: Mapping[str, str]) -> None:
     """Drop snapshots and set properties in one commit, which requires that main is where `table` shows it.
 
     Raises what the catalog raises where another commit came first.
@@ -368,7 +349,7 @@ def drop_snapshots(table: Table, snapshot_ids: Sequence[int], properties: Mappin
         AssertTableUUID(uuid=metadata.table_uuid),
     )
     try:
-        answer = table.catalog.commit_table(table, requirements, transaction._updates)
+        answer = catalog.commit_table(table, requirements, transaction._updates)
     except BadRequestError as error:  # what a REST catalog calls snapshots that have gone already
         raise CommitFailedException(str(error)) from error
     forget_old_metadata(table, metadata, answer.metadata)

@@ -13,7 +13,8 @@ from pyiceberg.table import Table
 
 from lakeflow.lake.catalog import arrow_schema
 from lakeflow.lake.failures import lake_errors
-from lakeflow.lake.iceberg import ParquetFile, delete_files, partitions_of
+from lakeflow.lake.iceberg import ParquetFile, delete_files
+from lakeflow.lake.partition import partitions_of
 from lakeflow.lake.schema import fit
 
 ROW_GROUP_ROWS = 128 * 1024

@@ -46,7 +46,6 @@ def lake(tmp_path: Path) -> Lake:
 
 
 SIGNATURES: list[tuple[Callable[..., Any], list[str]]] = [
-    (pyarrow_io._determine_partitions, ["spec", "schema", "arrow_table"]),
     (pyarrow_io._get_parquet_writer_kwargs, ["table_properties"]),
     (pyarrow_io._read_all_delete_files, ["io", "tasks"]),
     (pyarrow_io.compute_statistics_plan, ["schema", "table_properties"]),

@@ -133,6 +133,6 @@ def test_rows_are_counted_not_only_compared() -> None:
 
 
 def test_only_local_files_are_read() -> None:
-    assert local_path("file:///a%20b/c") == local_path("/a b/c")
+    assert local_path("file:///a/part=b%2Fc") == local_path("/a/part=b%2Fc")
     with pytest.raises(Unreadable, match="s3"):
         local_path("s3://bucket/key")
