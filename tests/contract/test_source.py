@@ -12,7 +12,8 @@ from lakeflow.progress import KafkaOffsets
 from lakeflow.testing.source import ListSource, Row
 from lakeflow.topics.embedded import EmbeddedBroker
 from lakeflow.topics.kafka import KafkaSource
-from lakeflow.topics.source import Bounds, GroupSource, Headers, Records, Source, TopicPartition, size_of
+from lakeflow.topics.names import NamedTopics, TopicPattern, Topics
+from lakeflow.topics.source import Bounds, GroupSource, Headers, IdentifiedSource, Records, Source, TopicPartition, size_of
 from tests.rig.kafka import Kafka
 
 PARTITIONS = 2
@@ -30,7 +31,7 @@ class Make(Protocol):
     `extras` asks for headers and leader epochs.
     """
 
-    def __call__(self, topic: str, content: Content, extras: bool = False) -> Source: ...
+    def __call__(self, topic: str | Topics, content: Content, extras: bool = False) -> Source: ...
 
 
 numbers = iter(range(1000))
@@ -46,12 +47,12 @@ def broker() -> Iterator[EmbeddedBroker]:
 def make(request: pytest.FixtureRequest, broker: EmbeddedBroker) -> Iterator[Make]:
     opened: list[Source] = []
 
-    def open_kafka(bootstrap: str, topic: str, extras: bool) -> Source:
+    def open_kafka(bootstrap: str, topic: str | Topics, extras: bool) -> Source:
         settings = {"bootstrap.servers": bootstrap}
         opened.append(
             KafkaSource(
                 settings,
-                [topic],
+                meant(topic),
                 "land.test",
                 headers=extras,
                 leader_epochs=extras,
@@ -61,14 +62,14 @@ def make(request: pytest.FixtureRequest, broker: EmbeddedBroker) -> Iterator[Mak
         )
         return opened[-1]
 
-    def on_kafka(topic: str, content: Content, extras: bool = False) -> Source:
+    def on_kafka(topic: str | Topics, content: Content, extras: bool = False) -> Source:
         for name, partition in content:
             broker.create(name)
             written = enumerate(content[name, partition])
             broker.produce(name, [(*row[:2], partition, row[2], HEADERS.get(offset)) for offset, row in written])
         return open_kafka(broker.bootstrap, topic, extras)
 
-    def on_real_kafka(topic: str, content: Content, extras: bool = False) -> Source:
+    def on_real_kafka(topic: str | Topics, content: Content, extras: bool = False) -> Source:
         cluster: Kafka = request.getfixturevalue("real_kafka")
         for name in {name for name, _ in content}:
             cluster.create(name, PARTITIONS)
@@ -76,13 +77,13 @@ def make(request: pytest.FixtureRequest, broker: EmbeddedBroker) -> Iterator[Mak
             cluster.produce(name, [(key, value, partition, stamp) for key, value, stamp in written], HEADERS)
         return open_kafka(cluster.bootstrap, topic, extras)
 
-    def on_lists(topic: str, content: Content, extras: bool = False) -> Source:
+    def on_lists(topic: str | Topics, content: Content, extras: bool = False) -> Source:
         headers = {(*place, offset): HEADERS[offset] for place in content for offset in HEADERS}
         epochs = dict.fromkeys(content, 0)
         opened.append(
             ListSource(
                 content,
-                topics=[topic],
+                topics=meant(topic),
                 poll_bytes=POLL_BYTES,
                 headers=headers if extras else None,
                 leader_epochs=epochs if extras else None,
@@ -98,6 +99,10 @@ def make(request: pytest.FixtureRequest, broker: EmbeddedBroker) -> Iterator[Mak
 @pytest.fixture
 def topic() -> str:
     return f"topic{next(numbers)}"
+
+
+def meant(topic: str | Topics) -> Topics:
+    return NamedTopics((topic,)) if isinstance(topic, str) else topic
 
 
 def rows(count: int, label: str = "v") -> list[Row]:
@@ -228,6 +233,43 @@ def test_a_poll_gives_the_bytes_it_may_and_one_record_more(make: Make, topic: st
 
     assert sum(map(len, polled)) == 40
     assert max(map(size_of, polled)) < POLL_BYTES + 200_000
+
+
+def test_several_topics_are_read_as_one(make: Make, topic: str) -> None:
+    one, other = f"{topic}-one", f"{topic}-other"
+    content = {(name, part): rows(20, f"{name}/{part}/") for name in (one, other) for part in (0, 1)}
+    source = make(NamedTopics((one, other)), content)
+    bounds = source.bounds()
+    assert dict(bounds) == dict.fromkeys(content, Bounds(0, 20))
+    source.assign(dict.fromkeys(content, 0))
+    assert sorted(places(read(source, 80))) == sorted(
+        (*place, offset, row[1]) for place, written in content.items() for offset, row in enumerate(written)
+    )
+
+
+def test_one_of_several_topics_that_is_missing_is_named(make: Make, topic: str) -> None:
+    source = make(NamedTopics((topic, f"{topic}-no")), {(topic, 0): rows(1), (topic, 1): []})
+    with pytest.raises(UnknownName, match=rf"unknown topic '{topic}-no'"):
+        source.bounds()
+
+
+def test_a_pattern_reads_the_topics_of_the_whole_name(make: Make, topic: str) -> None:
+    content = {(f"{topic}{name}", part): rows(3) for name in ("-a", "-b", "-b-not", "") for part in (0, 1)}
+    source = make(TopicPattern(f"{topic}-."), content)
+    assert {name for name, _ in source.bounds()} == {f"{topic}-a", f"{topic}-b"}
+
+
+def test_a_pattern_of_no_topic_is_refused(make: Make, topic: str) -> None:
+    source = make(TopicPattern(f"{topic}-no.*"), {(topic, 0): rows(1), (topic, 1): []})
+    with pytest.raises(UnknownName, match=rf"topic of pattern '{topic}-no"):
+        source.bounds()
+
+
+def test_ids_are_asked_of_every_topic(make: Make, topic: str) -> None:
+    source = make(topic, {(topic, 0): rows(1), (topic, 1): []})
+    assert isinstance(source, KafkaSource | ListSource)
+    identified: IdentifiedSource = source
+    assert set(identified.topic_ids()) == {topic}
 
 
 def test_acknowledging_and_closing_twice_do_no_harm(make: Make, topic: str) -> None:

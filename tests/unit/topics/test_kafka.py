@@ -13,6 +13,8 @@ from lakeflow.errors import ConfigError, SourceUnavailable
 from lakeflow.progress import KafkaOffsets
 from lakeflow.topics.embedded import EmbeddedBroker
 from lakeflow.topics.kafka import KafkaSource
+from lakeflow.topics.names import TopicPattern
+from lakeflow.topics.source import Bounds
 
 NOBODY = {"bootstrap.servers": "127.0.0.1:1"}
 
@@ -85,6 +87,32 @@ def test_brokers_that_come_back_in_time_are_no_failure() -> None:
             while not seen:
                 seen = source.poll(1, 20.0).values
             assert seen == [b"later"]
+
+
+def test_bounds_of_many_partitions_take_a_few_requests() -> None:
+    with EmbeddedBroker(partitions=50) as broker:
+        for number in range(40):
+            broker.create(f"t{number}")
+        broker.produce("t7", [(None, b"v", 3)])
+        with KafkaSource(settings(broker), TopicPattern("t.*"), "g", request_timeout=30.0) as source:
+            bounds = source.bounds()
+    assert len(bounds) == 2000
+    assert [place for place, bound in bounds.items() if bound != Bounds(0, 0)] == [("t7", 3)]
+
+
+def test_a_pattern_finds_a_topic_that_came_later() -> None:
+    with EmbeddedBroker(partitions=1) as broker:
+        broker.create("sales-a")
+        with KafkaSource(settings(broker), TopicPattern("sales-.*"), "g") as source:
+            assert set(source.bounds()) == {("sales-a", 0)}
+            broker.create("sales-b")
+            broker.create("other")
+            assert set(source.bounds()) == {("sales-a", 0), ("sales-b", 0)}
+
+
+def test_a_cluster_that_gives_no_ids_is_known_without_waiting_for_them(broker: EmbeddedBroker) -> None:
+    with KafkaSource(settings(broker), ["flights"], "g", request_timeout=3600.0) as source:
+        assert source.topic_ids() == {"flights": None}
 
 
 def test_an_unknown_setting_is_named() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lakeflow.errors import ConfigError
-from lakeflow.topics.kafka_settings import consumer_settings, without_secrets
+from lakeflow.topics.kafka_settings import STRATEGY, asking_settings, consumer_settings, is_cooperative, without_secrets
 
 SERVERS = {"bootstrap.servers": "localhost:9092"}
 
@@ -49,3 +49,37 @@ def test_a_broker_address_is_needed() -> None:
 @pytest.mark.parametrize("key", ["sasl.password", "ssl.key.password", "ssl.key.pem", "sasl.oauthbearer.client.secret"])
 def test_secrets_are_blotted_out(key: str) -> None:
     assert without_secrets("wrong: hush-hush, they say", {key: "hush-hush", "client.id": "they"}) == "wrong: ***, they say"
+
+
+def test_a_shared_source_moves_only_what_must_and_has_time_for_a_commit() -> None:
+    found = consumer_settings(SERVERS, "g", shared=True)
+    assert found[STRATEGY] == "cooperative-sticky"
+    assert int(found["max.poll.interval.ms"]) > 300_000
+    assert is_cooperative(found)
+    assert STRATEGY not in consumer_settings(SERVERS, "g")
+
+
+def test_how_a_group_assigns_may_be_chosen() -> None:
+    eager = consumer_settings({**SERVERS, STRATEGY: "range", "max.poll.interval.ms": "60000"}, "g", shared=True)
+    assert (eager[STRATEGY], eager["max.poll.interval.ms"]) == ("range", "60000")
+    assert not is_cooperative(eager)
+    by_brokers = consumer_settings({**SERVERS, "group.protocol": "CONSUMER"}, "g", shared=True)
+    assert STRATEGY not in by_brokers
+    assert is_cooperative(by_brokers)
+
+
+def test_a_client_that_only_asks_gets_what_connects_it() -> None:
+    connecting = {
+        **SERVERS,
+        "sasl.username": "me",
+        "ssl.ca.location": "ca.pem",
+        "security.protocol": "sasl_ssl",
+        "debug": "all",
+    }
+    reading = {
+        "session.timeout.ms": "6000",
+        "group.instance.id": "a",
+        "isolation.level": "read_committed",
+        "fetch.min.bytes": "1",
+    }
+    assert asking_settings({**connecting, **reading}) == connecting
