@@ -49,7 +49,8 @@ class Block:
 
     def __init__(self, bodies: Sequence[bytes], parked: int, known: Sequence[Fault]) -> None:
         """`parked` is the most that any reader takes from zeros."""
-        self.data = b"".join((bytes(FRONT), *bodies, bytes(parked + MARGIN)))
+        # A byte lies between, so that a lane at the end of the last record is not taken for a parked one.
+        self.data = b"".join((bytes(FRONT), *bodies, bytes(1 + parked + MARGIN)))
         self.bytes = np.frombuffer(self.data, np.uint8)
         self.buffer = pa.py_buffer(self.data)
         self.park = len(self.data) - parked - MARGIN
@@ -159,8 +160,8 @@ def read_long(lanes: Lanes, cut: int, overlong: int) -> Longs:
     raw, size = _wide(lanes, overlong)
     lanes.advance(size, cut)
     raw[size == 0] = 0
-    value = ((raw >> _ONE) ^ np.negative(raw & _ONE)).view(np.int64)
-    return value
+    signed: npt.NDArray[np.uint64] = (raw >> _ONE) ^ np.negative(raw & _ONE)
+    return signed.view(np.int64)
 
 
 def _wide(lanes: Lanes, overlong: int) -> tuple[npt.NDArray[np.uint64], Longs]:
