@@ -79,7 +79,7 @@ def _drop(lake: Lake, name: str, keep: Keep) -> tuple[Table, Sequence[int]] | No
         return None
     try:
         with lake_errors(f"an expiry of snapshots of {name}"):
-            drop_snapshots(table, found.snapshot_ids, found.properties)
+            drop_snapshots(lake.catalog, table, found.snapshot_ids, found.properties)
     except (CommitFailedException, ValidationException, ValueError) as error:
         raise CommitConflict(f"another commit to {name} came first: {error}") from error
     return table, found.snapshot_ids

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from pyiceberg.manifest import DataFile
+from pyiceberg.manifest import DataFile, DataFileContent
 from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Operation
 
@@ -23,6 +23,7 @@ from lakeflow.lake.maintain_expiry import Keep, expire
 from lakeflow.lake.manifests import small_manifests
 from lakeflow.lake.read import appended, position_at, read
 from lakeflow.progress import SnapshotPosition
+from tests.contract.test_lake_iceberg import _RowDelta, deletes_of
 from tests.lakes import NAME, append, id_rows, ids, live_paths, made, open_lake, query, stored_files, written
 
 SIZES = Sizes(below_bytes=1 << 20, target_bytes=4 << 20, least_files=2)
@@ -69,6 +70,31 @@ class Interrupted:
 
     def progress(self, table: str, writer: str) -> str | None:
         return self._inner.progress(table, writer)
+
+
+def redone(deletes: DataFile, content: DataFileContent = DataFileContent.POSITION_DELETES, only: str = "") -> DataFile:
+    """A delete file of another content, or with statistics that say of which data file it is."""
+    bounds = {2147483546: only.encode()} if only else None
+    made_by_hand = DataFile.from_args(
+        content=content,
+        file_path=deletes.file_path,
+        file_format=deletes.file_format,
+        partition=deletes.partition,
+        record_count=deletes.record_count,
+        file_size_in_bytes=deletes.file_size_in_bytes,
+        lower_bounds=bounds,
+        upper_bounds=bounds,
+    )
+    made_by_hand.spec_id = 0
+    return made_by_hand
+
+
+def delete_rows(table: Table, *deletes: DataFile) -> None:
+    """By another engine, which merges on read."""
+    with table.transaction() as transaction:
+        delta = _RowDelta(Operation.OVERWRITE, transaction, table.io, "main")
+        delta.deletes = deletes
+        delta.commit()
 
 
 class TestRows:
@@ -212,17 +238,30 @@ class TestOthers:
             Committer(lake).commit(Change(NAME, written(lake.table(NAME), ids(10)), (old,), base=base))
         assert id_rows(lake.table(NAME)) == [1, 2]
 
-    def test_files_with_deleted_rows_stay_as_they_are(self, lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
-        table = filled(lake, (1,), (2,), (3,))
+    def test_files_with_deleted_rows_stay_as_they_are(self, lake: Lake) -> None:
+        table = filled(lake, (1,), (2,), (3, 4))
         marked = appended(table, None)[2].path
-        monkeypatch.setattr("lakeflow.lake.compact._with_deletes", lambda table, head: {marked})
+        delete_rows(table, redone(deletes_of(table, marked, [0]), only=marked))
         assert compacted(lake).files_before == 2
         assert marked in live_paths(lake.table(NAME))
+        assert in_order(lake.table(NAME)) == [1, 2, 4]
 
-    def test_what_cannot_be_told_of_deleted_rows_leaves_the_table(self, lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
-        filled(lake, (1,), (2,))
-        monkeypatch.setattr("lakeflow.lake.compact._with_deletes", lambda table, head: None)
+    def test_rows_that_are_deleted_by_keys_leave_the_table_alone(self, lake: Lake) -> None:
+        table = filled(lake, (1,), (2,))
+        delete_rows(table, redone(deletes_of(table, "unused", [0]), DataFileContent.EQUALITY_DELETES))
         assert compacted(lake).left == ("rows are deleted by keys, which cannot be read here",)
+
+    def test_rows_that_are_deleted_meanwhile_are_not_brought_back(self, lake: Lake) -> None:
+        table = filled(lake, (1, 10), (2,))
+        marked = appended(table, None)[0].path
+
+        def delete() -> None:
+            table = lake.table(NAME)
+            delete_rows(table, deletes_of(table, marked, [0]))
+
+        done = compacted(lake, commits=Interrupted(lake, delete))
+        assert done.left[0].endswith("rows of table bronze.flights were deleted while its files were written anew")
+        assert lake.table(NAME).scan().to_arrow().column("id").to_pylist() in ([10, 2], [2, 10])
 
     def test_a_rewrite_does_not_land_where_its_files_went_since(self, lake: Lake) -> None:
         table = filled(lake, (1,), (2,))
