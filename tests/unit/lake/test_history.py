@@ -19,6 +19,7 @@ from lakeflow.errors import SchemaMismatch, SourceChanged
 from lakeflow.lake.history import (
     COMMIT_ID,
     PROGRESS,
+    REWRITTEN,
     SEQUENCE,
     Expiry,
     ancestors,
@@ -66,7 +67,8 @@ UUID = str(EMPTY.table_uuid)
 
 
 def snapshot_of(commit: Commit, parent: int | None) -> Snapshot:
-    facts = {COMMIT_ID: f"c{commit.sequence}"} | {PROGRESS + writer: value for writer, value in commit.progress}
+    told = {(key if key == REWRITTEN else PROGRESS + key): value for key, value in commit.progress}
+    facts = {COMMIT_ID: f"c{commit.sequence}"} | told
     return Snapshot.model_validate(
         {
             "snapshot-id": commit.sequence * 10,
@@ -89,7 +91,7 @@ def table(*line: Commit, tags: Sequence[int] = (), properties: dict[str, str] | 
     left: dict[str, str] = {}
     for commit in line:
         snapshots.append(snapshot_of(commit, snapshots[-1].snapshot_id if snapshots else None))
-        for writer, value in commit.progress:
+        for writer, value in commit.progress if commit.operation is not Operation.REPLACE else ():
             left |= {PROGRESS + writer: value, SEQUENCE + writer: str(commit.sequence)}
     at = line[-1].sequence if line else None
     refs = {f"tag{sequence}": ref(sequence, "tag") for sequence in tags}
@@ -267,6 +269,67 @@ class TestExpiry:
 
     def test_progress_that_the_property_has_already_is_not_set_again(self) -> None:
         assert set(expiry(table(by("a", 1), plain(2)), 1).properties) == {"lakeflow.appends-only-since", "lakeflow.kept-from"}
+
+
+def rewrote(sequence: int, spans: str = "[]") -> Commit:
+    """A compaction of ours."""
+    return Commit(sequence, ((REWRITTEN, spans),), Operation.REPLACE)
+
+
+class TestExpiryByAge:
+    """Snapshots are as old as their sequence number in seconds."""
+
+    def test_older_ones_go_beside_those_beyond_the_count(self) -> None:
+        metadata = table(*map(plain, range(1, 6)))
+        assert expiry(metadata, 5, older_than_ms=3000).snapshot_ids == (10, 20)
+        assert expiry(metadata, 2, older_than_ms=3000).snapshot_ids == (10, 20, 30)
+
+    def test_the_head_stays_however_old(self) -> None:
+        assert expiry(table(plain(1), plain(2)), 5, older_than_ms=10**6).snapshot_ids == (10,)
+
+    def test_what_a_reader_needs_stays(self) -> None:
+        assert expiry(table(*map(plain, range(1, 6))), 1, needed_from=3).snapshot_ids == (10, 20)
+
+
+class TestCompactions:
+    def test_readers_on_either_side_pass_them(self) -> None:
+        metadata = table(plain(1), plain(2), plain(3), plain(4), rewrote(5, "[[2,3]]"))
+        for position in (at(1), at(3), at(4)):
+            assert check_readable_from(metadata, position, "bronze.t") == ()
+
+    def test_one_within_is_refused_and_told_which_files(self) -> None:
+        metadata = table(plain(1), plain(2), plain(3), rewrote(4, "[[1,3]]"))
+        with pytest.raises(SourceChanged, match="sequence numbers 1 to 3 were compacted by snapshot 40"):
+            check_readable_from(metadata, at(2), "bronze.t")
+
+    def test_one_that_began_after_it_may_be_anywhere(self) -> None:
+        metadata = table(plain(1), plain(2), plain(3), rewrote(4, "[[1,3]]"), plain(5))
+        assert check_readable_from(metadata, at(2, snapshot=5, path="x"), "bronze.t") == ()
+
+    @pytest.mark.parametrize("keeps_parent", [False, True])
+    def test_both_hold_when_the_snapshots_have_expired(self, keeps_parent: bool) -> None:
+        metadata = table(plain(1), plain(2), plain(3), rewrote(4, "[[1,3]]"), plain(5), plain(6))
+        for keep in (3, 1):
+            metadata = expired(metadata, expiry(metadata, keep), keeps_parent=keeps_parent)
+        assert sequences(metadata) == [6]
+        assert check_readable_from(metadata, at(3), "bronze.t") == ()
+        with pytest.raises(SourceChanged, match="sequence numbers 1 to 3 were compacted by a snapshot that has expired"):
+            check_readable_from(metadata, at(2), "bronze.t")
+
+    def test_spans_behind_what_is_no_append_are_forgotten(self) -> None:
+        metadata = table(plain(1), plain(2), rewrote(3, "[[1,2]]"), overwrite(4), plain(5), rewrote(6, "[[5,5]]"), plain(7))
+        assert expiry(metadata, 1).properties[REWRITTEN] == "[[5,5]]"
+
+    def test_those_of_other_engines_are_handed_on_to_be_looked_into(self) -> None:
+        metadata = table(plain(1), Commit(2, operation=Operation.REPLACE), plain(3))
+        assert [snapshot.snapshot_id for snapshot in check_readable_from(metadata, at(1), "bronze.t")] == [20]
+        assert check_readable_from(metadata, at(3), "bronze.t") == ()
+
+    def test_those_of_other_engines_count_as_no_append_once_expired(self) -> None:
+        metadata = table(plain(1), Commit(2, operation=Operation.REPLACE), plain(3), plain(4))
+        metadata = expired(metadata, expiry(metadata, 1))
+        with pytest.raises(SourceChanged, match="may have been no append"):
+            check_readable_from(metadata, at(1), "bronze.t")
 
 
 class TestReadableFrom:
