@@ -246,6 +246,7 @@ def test_redirects_end(serve: Serve, opened: Opened) -> None:
     server = serve(status(302, Location="/again"))
     with pytest.raises(ConfigError, match="redirects more than 3 times"):
         opened(server.url).by_id(7)
+    assert len(server.asked) == 1 + 3
 
 
 @pytest.mark.parametrize(

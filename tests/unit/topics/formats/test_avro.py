@@ -179,6 +179,32 @@ def test_blocks_of_one_item_and_blocks_with_their_size() -> None:
         assert decoded.rows.to_pylist() == [{"value": ["x"] * 300}, {"value": ["a", "b"] * 3}] * beside
 
 
+CUT_LISTS = [
+    ('{"type": "array", "items": "string"}', b"\x06\x02a\x02b\x02c", "$: the record ends within it"),
+    ('{"type": "array", "items": "string"}', b"\x06\x02a\x02b\x04c", "$[]: the record ends within it"),
+    ('{"type": "array", "items": "long"}', b"\x04\x02\x80\x80", "$: the record ends within it"),
+    ('{"type": "array", "items": "long"}', b"\x04\x02\x04", "$: the record ends within it"),
+    ('{"type": "array", "items": "double"}', b"\x04" + bytes(15), "$: the record ends within it"),
+    ('{"type": "array", "items": "double"}', b"\xd0\x0f" + bytes(1500), "$: the record ends within it"),
+    ('{"type": "array", "items": ["null", "int", "string"]}', b"\x06\x00\x00\x06\x00", "$[]: branch 3 of a union that has 3"),
+    ('{"type": "map", "values": "boolean"}', b"\x04\x00\x01\x00\x03\x00", "${}: a boolean of byte 3; valid: 0, 1"),
+]
+
+
+@pytest.mark.parametrize("beside", [0, 40])
+@pytest.mark.parametrize(("schema", "value", "reason"), CUT_LISTS)
+def test_lists_that_do_not_end_in_their_record(schema: str, value: bytes, reason: str, beside: int) -> None:
+    decoded = AvroFormat(parse(schema)).decode([value] * (1 + beside) + [b"\0"])
+    assert [reject.reason for reject in decoded.rejects] == [reason] * (1 + beside)
+    assert decoded.rows.to_pylist() == [{"value": []}]
+
+
+def test_items_whose_union_takes_the_shorter_branch() -> None:
+    wide = {"type": "array", "items": ["int", {"type": "fixed", "name": "Long", "size": 900}]}
+    decoded = AvroFormat(parse(json.dumps(wide))).decode([b"\x02\x00\x02\x00"])
+    assert decoded.rows.to_pylist() == [{"value": [{"int": 1, "Long": None}]}]
+
+
 def test_large_records_go_in_blocks_of_bounded_bytes() -> None:
     text = "y" * (BYTES // 3)
     value = b"\xaa\xd5\xaa\x01" + text.encode()
