@@ -47,41 +47,46 @@ def serve() -> int:
     import signal
     import threading
 
+    from tests.rig.registry import SchemaRegistry
     from tests.rig.rig import SERVERS, Rig
 
     ended = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: ended.set())
     fetch(SERVERS)
-    with Rig() as servers:
+    with Rig() as servers, SchemaRegistry() as registry:
+        shown = {"LAKEFLOW_REGISTRY": registry.url}
         for name in SERVERS:
             begin = time.monotonic()
             try:
-                getattr(servers, name)
+                shown |= variables(servers, name)
             except Missing as error:
                 print(f"# {name} is missing: {error}", file=sys.stderr)
             else:
                 print(f"# {name} answers after {time.monotonic() - begin:.1f} s", file=sys.stderr)
-        print(overlay(servers), flush=True)
+        print("\n".join(f"export {name}={value}" for name, value in shown.items()), flush=True)
         print(f"# logs: {servers.folder}; Ctrl-C stops the servers", file=sys.stderr)
         ended.wait()
     return 0
 
 
-def overlay(servers: Rig) -> str:
-    """Environment variables for [target.servers] and [target.postgres] of lakeflow.toml; eval them, or copy them."""
-    from tests.rig import storage
+def variables(servers: Rig, name: str) -> dict[str, str]:
+    """Starts a server. The environment variables of it for [target.servers] and [target.postgres] of lakeflow.toml."""
+    from tests.rig import postgres, storage
 
-    lines = {
-        "LAKEFLOW_KAFKA": servers.kafka.bootstrap,
-        "LAKEFLOW_S3": servers.storage.endpoint,
-        "LAKEFLOW_CATALOG": servers.catalog.uri,
-        "LAKEFLOW_POSTGRES": servers.postgres.uri.rpartition("@")[2],
-        "LAKEFLOW_SECRET_S3_ACCESS_KEY": storage.ACCESS_KEY,
-        "LAKEFLOW_SECRET_S3_SECRET_KEY": storage.SECRET_KEY,
-        "LAKEFLOW_SECRET_POSTGRES_PASSWORD": "loopback-only-postgres",
-    }
-    return "\n".join(f"export {name}={value}" for name, value in lines.items())
+    match name:
+        case "kafka":
+            return {"LAKEFLOW_KAFKA": servers.kafka.bootstrap}
+        case "storage":
+            keys = {"LAKEFLOW_SECRET_S3_ACCESS_KEY": storage.ACCESS_KEY, "LAKEFLOW_SECRET_S3_SECRET_KEY": storage.SECRET_KEY}
+            return {"LAKEFLOW_S3": servers.storage.endpoint, **keys}
+        case "catalog":
+            return {"LAKEFLOW_CATALOG": servers.catalog.uri}
+        case "postgres":
+            place = servers.postgres.uri.rpartition("@")[2]
+            return {"LAKEFLOW_POSTGRES": place, "LAKEFLOW_SECRET_POSTGRES_PASSWORD": postgres.PASSWORD}
+        case _:
+            raise KeyError(name)
 
 
 if __name__ == "__main__":
