@@ -22,10 +22,12 @@ from pyiceberg.transforms import parse_transform
 from sqlalchemy.exc import IntegrityError
 
 from lakeflow.declare import SYSTEM_NAMESPACE as SYSTEM_NAMESPACE
-from lakeflow.declare import PartitionField, TableSpec
-from lakeflow.errors import ConfigError, DeclarationError, SchemaMismatch, UnknownName
+from lakeflow.declare import TableSpec
+from lakeflow.errors import CommitConflict, ConfigError, DeclarationError, UnknownName
+from lakeflow.lake.declared import alteration, field_name, require_as_declared, transform_text
 from lakeflow.lake.failures import lake_errors
-from lakeflow.lake.schema import difference, require_columns, storable
+from lakeflow.lake.iceberg import forget_old_metadata
+from lakeflow.lake.schema import require_columns, storable
 from lakeflow.retry import Backoff, retrying
 
 NEW_TABLE_PROPERTIES = {
@@ -41,6 +43,8 @@ NEW_TABLE_PROPERTIES = {
 
 # Of two processes that open a new SQL catalog at once, one fails to make the tables that the other has just made.
 OPEN_BACKOFF = Backoff(attempts=3, base=0.05, cap=0.2)
+
+ALTER_BACKOFF = Backoff(attempts=8, base=0.02, cap=1.0)
 
 logger = logging.getLogger("lakeflow.lake")
 
@@ -99,30 +103,40 @@ class Lake:
                 )
             )
 
-    def ensure(self, spec: TableSpec, properties: Mapping[str, str] | None = None) -> Table:
+    def ensure(
+        self, spec: TableSpec, properties: Mapping[str, str] | None = None, *, evolve: bool = False, wider: bool = False
+    ) -> Table:
         """The table that `spec` declares, made where it is missing.
 
-        Raises SchemaMismatch where it exists with other columns or another partitioning, showing both sides.
+        With `evolve` a table that is there becomes what is declared, as far as docs/evolution.md allows. With `wider`
+        too, it may hold more than is declared: columns that came with rows since.
+        Raises SchemaMismatch where the table has other columns or another partitioning, showing both sides.
         """
         wanted = storable(spec.schema, f"table {spec.name}")
         _check_partitioning(spec, wanted)
         if not self.exists(spec.name):
             self._create(spec, wanted, properties or {})
+        if evolve:
+            return retrying(lambda: self._altered(spec, wanted, wider=wider), ALTER_BACKOFF)
         table = self.table(spec.name)
-        if shown := difference(wanted, arrow_schema(table)):
-            raise SchemaMismatch(
-                f"table {spec.name} exists with other columns than {spec.origin} declares:\n{shown}",
-                left_behind="the table, as it was",
-                next_step=f"change the declaration, or lakeflow tables drop {spec.name}",
-            )
-        if (declared := _declared_partitioning(spec.partitioning)) != (present := _existing_partitioning(table)):
-            raise SchemaMismatch(
-                f"table {spec.name} exists with another partitioning than {spec.origin} declares: "
-                f"declared {declared}, in the table {present}",
-                left_behind="the table, as it was",
-                next_step=f"change the declaration, or lakeflow tables drop {spec.name}",
-            )
+        require_as_declared(spec, wanted, table)
         return table
+
+    def _altered(self, spec: TableSpec, wanted: pa.Schema, *, wider: bool) -> Table:
+        """The table, altered in a commit of its own that holds no rows. Raises CommitConflict where another came first."""
+        table = self.table(spec.name)
+        found = alteration(spec, wanted, table, wider=wider)
+        if found is None:
+            return table
+        with lake_errors(f"table {spec.name}"):
+            try:
+                answer = self.catalog.commit_table(table, found.layout.requirements, found.layout.updates)
+            except CommitFailedException as error:
+                raise CommitConflict(f"another commit to {spec.name} came first: {error}") from error
+        forget_old_metadata(table, table.metadata, answer.metadata)
+        for line in found.changes:
+            logger.info("table %s: %s", spec.name, line)
+        return self.table(spec.name)
 
     def drop(self, name: str) -> None:
         """Take a table out of the catalog. Its files stay where they are."""
@@ -141,7 +155,7 @@ class Lake:
                 transaction = self.catalog.create_table_transaction(spec.name, schema, properties=wanted)
                 with transaction, transaction.update_spec() as update:
                     for part in spec.partitioning:
-                        update.add_field(part.column, parse_transform(_transform_text(part)), _field_name(part))
+                        update.add_field(part.column, parse_transform(transform_text(part)), field_name(part))
             except (TableAlreadyExistsError, CommitFailedException):
                 logger.debug("table %s was made by another process", spec.name)
             except ValueError as error:
@@ -168,7 +182,7 @@ def _check_partitioning(spec: TableSpec, schema: pa.Schema) -> None:
         if columns.count(column) > 1:
             raise DeclarationError(
                 f"{spec.origin}: table {spec.name}: column {column!r} is there twice in PARTITIONED BY, "
-                "and rows are written by one partition field of a column only; drop one of the two"
+                "which a declaration may have once; drop one of the two"
             )
 
 
@@ -180,22 +194,3 @@ def _prepare_sqlite(properties: dict[str, str]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
     if "timeout=" not in uri:
         properties["uri"] = f"{uri}{'&' if '?' in uri else '?'}timeout=30"
-
-
-def _transform_text(part: PartitionField) -> str:
-    return part.transform if part.width is None else f"{part.transform}[{part.width}]"
-
-
-def _field_name(part: PartitionField) -> str:
-    """The names that Iceberg's Java library gives: `day` of `ts` is ts_day, an identity keeps the column's name."""
-    suffix = {"identity": None, "truncate": "trunc"}.get(part.transform, part.transform)
-    return part.column if suffix is None else f"{part.column}_{suffix}"
-
-
-def _declared_partitioning(parts: tuple[PartitionField, ...]) -> str:
-    return ", ".join(f"{_transform_text(part)}({part.column})" for part in parts) or "none"
-
-
-def _existing_partitioning(table: Table) -> str:
-    schema = table.schema()
-    return ", ".join(f"{part.transform}({schema.find_column_name(part.source_id)})" for part in table.spec().fields) or "none"

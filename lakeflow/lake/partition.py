@@ -17,7 +17,7 @@ from lakeflow.errors import SchemaMismatch
 
 
 class _Key(PartitionKey):
-    """PyIceberg's own takes one partition field a column, and finds none for a column that was dropped."""
+    """PyIceberg's own takes one partition field a column, and no bucket of times."""
 
     @cached_property
     def partition(self) -> Record:
@@ -36,7 +36,8 @@ _KEEPS_TYPE = (IdentityTransform, TruncateTransform)
 def partitions_of(table: Table, rows: pa.Table) -> Iterator[tuple[PartitionKey, pa.Table]]:
     """The rows split by the table's partition spec, partitions in the order of their first row, rows in their own.
 
-    Raises SchemaMismatch for NaN in a partition column, which equals nothing, and for a transform that is not known.
+    Raises SchemaMismatch for NaN in a partition column, which equals nothing, for a transform that is not known, and for a
+    field whose column was dropped.
     """
     spec, schema = table.spec(), table.schema()
     name = ".".join(table.name())
@@ -53,23 +54,29 @@ def partitions_of(table: Table, rows: pa.Table) -> Iterator[tuple[PartitionKey, 
 
 
 def _values(rows: pa.Table, field: PartitionField, schema: Schema, table: str) -> pa.ChunkedArray:
+    if field.source_id not in schema.field_ids:  # PyIceberg would write a manifest that it cannot read again
+        raise _unwritable(table, field, "the column that it is made of was dropped")
     if isinstance(field.transform, VoidTransform):
         return pa.chunked_array([pa.nulls(rows.num_rows)])
     column = _source(rows, schema.find_column_name(field.source_id) or "")
     try:
         values = field.transform.pyarrow_transform(schema.find_field(field.source_id).field_type)(column)
     except (NotImplementedError, ValueError) as error:
-        raise SchemaMismatch(
-            f"table {table} is partitioned by {field.transform!r} ({field.name}), which cannot be written: {error}",
-            left_behind="nothing of these rows is in the table",
-            next_step="partition the table otherwise with the engine that made it",
-        ) from error
+        raise _unwritable(table, field, str(error)) from error
     if pa.types.is_floating(values.type) and (count := pc.sum(pc.is_nan(values)).as_py()):
         raise SchemaMismatch(
             f"{count} of {rows.num_rows} rows for table {table} belong to no partition: a partition column holds NaN",
             next_step="filter NaN out in the job, or make it null",
         )
     return values
+
+
+def _unwritable(table: str, field: PartitionField, reason: str) -> SchemaMismatch:
+    return SchemaMismatch(
+        f"table {table} is partitioned by {field.transform!r} ({field.name}), which cannot be written: {reason}",
+        left_behind="nothing of these rows is in the table",
+        next_step="partition the table otherwise with the engine that made it",
+    )
 
 
 def _source(rows: pa.Table, path: str) -> pa.ChunkedArray:
