@@ -96,9 +96,9 @@ def land(bootstrap: str, folder: Path, topic: str, poison: float) -> Read:
     project = Project.open(folder)
     spec = project.declared_tables.tables[TABLE]
     with spending() as spent:
-        landing, source = open_landing(spec, project.settings, project.lake, project.commits)
+        landing, close = open_landing(spec, project.settings, project.lake, project.commits)
         counts = landing.run().counts
-        source.close()
+        close()
     letters = round(counts.read * poison)
     assert (counts.written, counts.dead_lettered) == (counts.read - letters, letters), counts
     return Read(spent, counts.read, counts.written)

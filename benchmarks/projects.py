@@ -7,11 +7,13 @@ from pathlib import Path
 
 from lakeflow import Project
 from lakeflow.config import Settings
+from lakeflow.landing.counts import Sizes
 from lakeflow.landing.cut import Limits
+from lakeflow.landing.open import open_decoder
+from lakeflow.landing.reading import OwnReading
 from lakeflow.landing.spec import landing_spec
-from lakeflow.landing.writer import Landing, Sizes
+from lakeflow.landing.writer import Landing
 from lakeflow.testing.source import ListSource
-from lakeflow.topics.formats import Opening, open_format
 from lakeflow.topics.source import Earliest
 
 WAREHOUSE = Path(".lakeflow", "warehouse")
@@ -28,13 +30,13 @@ def project_in(folder: Path, files: Mapping[str, str]) -> Project:
 def landing_of(project: Project, table: str, source: ListSource) -> Landing:
     """The landing of a declared table with the project's own settings, from a source other than Kafka."""
     spec = project.declared_tables.tables[table]
+    landing = landing_spec(spec, spec.options, _limits(project.settings))
     return Landing(
-        landing_spec(spec, spec.options, _limits(project.settings)),
-        source,
-        open_format(spec.options["value.format"], Opening(spec.schema, spec.options)),
+        landing,
+        OwnReading(landing.topics, source, Earliest()),
+        open_decoder(landing, None),
         project.lake,
         project.commits,
-        start=Earliest(),
         sizes=_sizes(project.settings),
     )
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -14,15 +16,27 @@ from lakeflow.cli.common import Format, OutputOption, ProjectOption, TargetOptio
 from lakeflow.cli.output import note, show_error, show_rows
 from lakeflow.cli.progress import Bar
 from lakeflow.cli.signals import StopSignals
-from lakeflow.errors import LakeflowError, SourceUnavailable, UnknownName
+from lakeflow.errors import LakeflowError, SourceUnavailable, Suspended, UnknownName, UsageError
 
 if TYPE_CHECKING:
     from lakeflow.declare import TableSpec
-    from lakeflow.landing.writer import Landed
+    from lakeflow.landing.counts import Landed
+    from lakeflow.observe.metrics import LandingMetrics
     from lakeflow.observe.runs import Run
     from lakeflow.runner.project import Project
 
-COLUMNS = ("table", "status", "read", "written", "dead_lettered", "skipped", "commits", "seconds", "rows_per_second")
+COLUMNS = (
+    "table",
+    "status",
+    "read",
+    "written",
+    "dead_lettered",
+    "skipped",
+    "filtered",
+    "commits",
+    "seconds",
+    "rows_per_second",
+)
 UNREACHABLE = "unreachable"
 LONGEST_WAIT = 0.2
 """Seconds between two looks whether a signal came."""
@@ -30,6 +44,8 @@ HELP = """Land Kafka topics in their Iceberg tables, exactly once.
 
 Stops when it has read what the topics held at the start; --follow stays until a signal comes, or one of its
 landings fails for good: the others commit what is in hand then, and the process ends with 1.
+
+With --share several processes land the same tables together: a consumer group deals the partitions out among them.
 
 Examples:
 
@@ -46,6 +62,13 @@ def register(app: typer.Typer) -> None:
 def land(
     tables: Annotated[list[str] | None, typer.Argument(help="Tables to land; without any, all that have a topic.")] = None,
     follow: Annotated[bool, typer.Option("--follow", help="Stay, and land records as they come.")] = False,
+    share: Annotated[
+        bool, typer.Option("--share", help="Share the topics with other processes that land with --share, by a consumer group.")
+    ] = False,
+    metrics: Annotated[
+        str | None,
+        typer.Option("--metrics", help="Serve metrics for Prometheus at this host:port.", metavar="ADDRESS"),
+    ] = None,
     exit_on_empty: Annotated[int, typer.Option("--exit-on-empty", help="Exit code for nothing to land.", min=0, max=255)] = 0,
     project: ProjectOption = None,
     target: TargetOption = None,
@@ -53,12 +76,13 @@ def land(
 ) -> None:
     opened = open_project(project, target)
     chosen = _chosen(opened, tables or [])
-    with StopSignals() as signals:
+    with StopSignals() as signals, ExitStack() as held:
         ending = Ending(signals)
+        how = How(follow, share, _metrics(metrics, held))
         if follow and len(chosen) > 1:
-            results = _side_by_side(opened, chosen, ending)
+            results = _side_by_side(opened, chosen, how, ending)
         else:
-            results = _one_after_another(opened, chosen, follow, ending)
+            results = _one_after_another(opened, chosen, how, ending)
     show_rows(results, COLUMNS, as_json=output is Format.JSON)
     if ending.errors:
         raise typer.Exit(exit_code_of(ending.errors))
@@ -66,6 +90,27 @@ def land(
         raise typer.Exit(signals.exit_code)
     if not any(result["read"] for result in results):
         raise typer.Exit(exit_on_empty)
+
+
+@dataclass(frozen=True, slots=True)
+class How:
+    """Whether a landing stays, whether it shares its topics with other processes, and where it shows what it does."""
+
+    follow: bool
+    share: bool
+    metrics: LandingMetrics | None = None
+
+
+def _metrics(address_text: str | None, held: ExitStack) -> LandingMetrics | None:
+    if address_text is None:
+        return None
+    try:
+        from lakeflow.observe.metrics import LandingMetrics, address
+    except ImportError as error:
+        raise UsageError(
+            f"--metrics needs a package that is not installed: {error}", next_step='pip install "lakeflow[metrics]"'
+        ) from error
+    return held.enter_context(LandingMetrics(*address(address_text)))
 
 
 class Ending:
@@ -100,7 +145,7 @@ def _chosen(project: Project, names: Sequence[str]) -> list[TableSpec]:
     return [spec for name, spec in landed.items() if not names or name in names]
 
 
-def _one_after_another(project: Project, tables: Sequence[TableSpec], follow: bool, ending: Ending) -> list[dict[str, Any]]:
+def _one_after_another(project: Project, tables: Sequence[TableSpec], how: How, ending: Ending) -> list[dict[str, Any]]:
     """Each table once. Where no broker answers for one, the others are not waited for."""
     results: list[dict[str, Any]] = []
     for table in tables:
@@ -110,16 +155,16 @@ def _one_after_another(project: Project, tables: Sequence[TableSpec], follow: bo
             note(f"{table.name} is left out: the brokers do not answer")
             results.append({"table": table.name, "status": "left out", "read": 0, "commits": 0})
             continue
-        results.append(_land_one(project, table, follow, ending))
+        results.append(_land_one(project, table, how, ending))
     return results
 
 
-def _side_by_side(project: Project, tables: Sequence[TableSpec], ending: Ending) -> list[dict[str, Any]]:
+def _side_by_side(project: Project, tables: Sequence[TableSpec], how: How, ending: Ending) -> list[dict[str, Any]]:
     """One thread a table. A process of which a part no longer moves must not look alive: when one fails, all end."""
 
     def follow(table: TableSpec) -> dict[str, Any]:
         try:
-            return _land_one(project, table, True, ending)
+            return _land_one(project, table, how, ending)
         except BaseException:
             ending.fail()
             raise
@@ -128,14 +173,14 @@ def _side_by_side(project: Project, tables: Sequence[TableSpec], ending: Ending)
         return ending.signals.results([pool.submit(follow, table) for table in tables])
 
 
-def _land_one(project: Project, table: TableSpec, follow: bool, ending: Ending) -> dict[str, Any]:
+def _land_one(project: Project, table: TableSpec, how: How, ending: Ending) -> dict[str, Any]:
     from lakeflow.observe.runs import Run, RunLog, Status
 
-    run = Run("land", table.name, table.name, "follow" if follow else "available-now")
+    run = Run("land", table.name, table.name, "follow" if how.follow else "available-now")
     with Bar(f"landing {table.name}") as bar:
         try:
             with RunLog(project.lake, project.commits, project.settings).recorded(run):
-                _land(project, table, run, bar, follow, ending)
+                _land(project, table, run, bar, how, ending)
                 if ending.requested():
                     run.status = Status.STOPPED
                 elif run.read == 0:
@@ -147,31 +192,50 @@ def _land_one(project: Project, table: TableSpec, follow: bool, ending: Ending) 
     return _result(run)
 
 
-def _land(project: Project, table: TableSpec, run: Run, bar: Bar, follow: bool, ending: Ending) -> None:
+def _land(project: Project, table: TableSpec, run: Run, bar: Bar, how: How, ending: Ending) -> None:
     """The landing itself; a failure is shown before it is recorded, which may take long."""
-    from lakeflow.landing.follow import keep_landing, land_once
+    from lakeflow.landing.counts import Counts
+    from lakeflow.landing.follow import keep_landing
     from lakeflow.landing.open import open_landing
-    from lakeflow.landing.writer import Counts, Landing
-    from lakeflow.topics.source import Source
+    from lakeflow.landing.writer import Landing
 
     def reach(counts: Counts, left: int) -> None:
-        bar.reach(run.read + counts.read, None if follow else counts.read + left)
+        bar.reach(run.read + counts.read, None if how.follow else counts.read + left)
+        if how.metrics is not None:
+            how.metrics.waits(table.name, left)
 
-    def opened() -> tuple[Landing, Source]:
-        return open_landing(table, project.settings, project.lake, project.commits, on_progress=reach)
+    def opened() -> tuple[Landing, Callable[[], None]]:
+        if how.metrics is not None:
+            how.metrics.opened(table.name)
+        return open_landing(
+            table,
+            project.settings,
+            project.lake,
+            project.commits,
+            shared=how.share,
+            on_progress=reach,
+            on_commit=(lambda landed: None) if how.metrics is None else how.metrics.committed,
+        )
 
     def told(landed: Landed) -> None:
         _fill_in(run, landed)
 
     try:
-        if follow:
-            keep_landing(table.name, opened, stop=ending.requested, told=told, sleep=ending.sleep)
-        else:
-            land_once(opened, follow=False, stop=ending.requested, told=told)
+        keep_landing(
+            table.name,
+            opened,
+            follow=how.follow,
+            shared=how.share,
+            stop=ending.requested,
+            told=told,
+            sleep=ending.sleep,
+        )
     except LakeflowError as error:
         show_error(error)
-        if follow:
+        if how.follow:
             ending.fail()
+        if how.metrics is not None:
+            how.metrics.ended(table.name, suspended=isinstance(error, Suspended))
         raise
 
 
@@ -182,6 +246,7 @@ def _fill_in(run: Run, landed: Landed) -> None:
     run.written += counts.written
     run.dead_lettered += counts.dead_lettered
     run.skipped += counts.skipped
+    run.filtered += counts.filtered
     run.start_position = run.start_position or landed.start.dumps()
     run.end_position = landed.end.dumps()
     run.snapshot_ids += landed.snapshots
@@ -195,6 +260,7 @@ def _result(run: Run) -> dict[str, Any]:
         "written": run.written,
         "dead_lettered": run.dead_lettered,
         "skipped": run.skipped,
+        "filtered": run.filtered,
         "commits": len(run.snapshot_ids),
         "seconds": round(run.seconds, 2),
         "rows_per_second": round(run.read / run.seconds) if run.seconds else 0,

@@ -10,27 +10,38 @@ Below that progress the table itself is asked: a declaration that changed since 
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Protocol
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from lakeflow.declare import TableSpec
-from lakeflow.errors import Terminal
+from lakeflow.errors import Fenced, Terminal
 from lakeflow.lake.catalog import SYSTEM_NAMESPACE, Lake
 from lakeflow.lake.commit import Change, CommitProtocol, Progress
 from lakeflow.lake.read import position_at, read, splits_at
 from lakeflow.lake.write import DataWriter
 from lakeflow.landing.discard import discarded_on_error
+from lakeflow.landing.rows import TIMESTAMP_TYPES, headers_column
+from lakeflow.landing.spec import METADATA_COLUMNS
 from lakeflow.progress import KafkaOffsets
+from lakeflow.topics.formats.format import Reject
+from lakeflow.topics.source import Headers, Records
+
+logger = logging.getLogger("lakeflow.landing")
 
 DEAD_LETTERS = f"{SYSTEM_NAMESPACE}.dead_letters"
 OWN = "#"
 """The progress' own entry among those of the topics, which are named by letters, digits, `.`, `_` and `-`."""
 CHUNK_LETTERS = 4096
 """Letters that are made into rows at once."""
+LETTER_BYTES = 640
+"""What a dead letter takes in memory beside its key, value, headers and error."""
+SHARED_ATTEMPTS = 20
 
 Place = tuple[str, int, int]
 """Topic, partition, offset."""
@@ -47,13 +58,22 @@ SCHEMA = pa.schema(
         pa.field("kind", pa.string(), nullable=False),
         pa.field("error", pa.string(), nullable=False),
         pa.field("rejected_at", pa.timestamp("us", "UTC"), nullable=False),
+        pa.field("timestamp_type", pa.string()),
+        pa.field("leader_epoch", pa.int32()),
+        pa.field("headers", METADATA_COLUMNS["headers"]),
     ]
 )
 
 
+TABLE = TableSpec(DEAD_LETTERS, SCHEMA, comment="records that no landing could make a row of")
+
+
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """A record that gave no row: its coordinates, its raw bytes, and why. `timestamp` in ms since the epoch, -1 unknown."""
+    """A record that gave no row: its coordinates, its raw bytes, and why. `timestamp` in ms since the epoch, -1 unknown.
+
+    `timestamp_type` as in Records. `headers` and `leader_epoch` are there where the landing reads them.
+    """
 
     topic: str
     partition: int
@@ -63,6 +83,33 @@ class DeadLetter:
     value: bytes | None
     kind: str
     error: str
+    timestamp_type: int = 0
+    leader_epoch: int | None = None
+    headers: Headers | None = None
+
+    @property
+    def size(self) -> int:
+        """Bytes in memory, about."""
+        headers = sum(len(name) + len(value or b"") for name, value in self.headers or ())
+        return LETTER_BYTES + len(self.key or b"") + len(self.value or b"") + len(self.error) + headers
+
+
+def letter_of(records: Records, reject: Reject) -> DeadLetter:
+    """The dead letter of a rejected record."""
+    at = reject.index
+    return DeadLetter(
+        records.topics[at],
+        records.partitions[at],
+        records.offsets[at],
+        records.timestamps[at],
+        records.keys[at],
+        records.values[at],
+        str(reject.kind),
+        reject.reason,
+        records.timestamp_types[at],
+        None if records.leader_epochs is None else records.leader_epochs[at],
+        None if records.headers is None else records.headers[at] or [],
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,34 +146,66 @@ class Taken:
             raise Terminal(f"progress of dead letters is not readable: {(text or '')[:200]!r}") from error
 
 
+class Letters(Protocol):
+    """Where the rejects of a landing go."""
+
+    def write(self, letters: Sequence[DeadLetter], upto: KafkaOffsets) -> int:
+        """Keep the letters, as the rejects of all records before `upto`; how many were not kept already."""
+        ...
+
+
 class DeadLetters:
     """The dead letters of one landing. The table is made when the first one is written.
 
     The progress is kept under the identity of the landed table: one that is dropped and made anew starts anew here too.
+    Several processes that land a table together share it: `shared` reads it anew for each batch, and of two that write at
+    once the second tries again.
     """
 
     def __init__(
-        self, lake: Lake, commits: CommitProtocol, table: str, table_uuid: str, *, buffer_bytes: int = 64 << 20
+        self,
+        lake: Lake,
+        commits: CommitProtocol,
+        table: str,
+        table_uuid: str,
+        *,
+        buffer_bytes: int = 64 << 20,
+        shared: bool = False,
     ) -> None:
         self._lake = lake
         self._commits = commits
         self._table = table
+        self._shared = shared
         self._buffer_bytes = buffer_bytes
         self._writer = f"landing.{table}.{table_uuid}"
-        self._ledger = commits.progress(DEAD_LETTERS, self._writer)
-        self._taken = Taken.loads(self._ledger)
+        self._look()
 
     def write(self, letters: Sequence[DeadLetter], upto: KafkaOffsets) -> int:
         """Land the letters that the table does not hold yet, as the rejects of all records before `upto`; how many they were.
 
-        Raises Fenced where another process lands the same table.
+        Raises Fenced where another process lands the same table, and the two do not share it.
         """
+        for _ in range(SHARED_ATTEMPTS - 1 if self._shared else 0):
+            self._look()
+            try:
+                return self._write(letters, upto)
+            except Fenced as fenced:
+                logger.info("dead letters of %s: %s", self._table, fenced.message)
+        if self._shared:
+            self._look()
+        return self._write(letters, upto)
+
+    def _look(self) -> None:
+        self._ledger = self._commits.progress(DEAD_LETTERS, self._writer)
+        self._taken = Taken.loads(self._ledger)
+
+    def _write(self, letters: Sequence[DeadLetter], upto: KafkaOffsets) -> int:
         fresh = self._missing(letters)
         if not fresh:
             return 0
-        table = self._lake.ensure(TableSpec(DEAD_LETTERS, SCHEMA, comment="records that no landing could make a row of"))
+        table = self._lake.ensure(TABLE, evolve=True)
         writer = DataWriter(table, buffer_bytes=self._buffer_bytes)
-        with discarded_on_error(writer):
+        with discarded_on_error(writer, DEAD_LETTERS):
             for some in _chunks(fresh):
                 writer.write(self._rows(some))
             files = writer.finish()
@@ -172,6 +251,9 @@ class DeadLetters:
             "kind": [letter.kind for letter in letters],
             "error": [letter.error for letter in letters],
             "rejected_at": [now] * len(letters),
+            "timestamp_type": [TIMESTAMP_TYPES.get(letter.timestamp_type) for letter in letters],
+            "leader_epoch": [letter.leader_epoch for letter in letters],
+            "headers": headers_column([letter.headers for letter in letters]),
         }
         return pa.table(columns, schema=SCHEMA)
 

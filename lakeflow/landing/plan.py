@@ -11,10 +11,11 @@ from lakeflow.errors import ConfigError, SourceUnavailable, Terminal
 from lakeflow.lake.catalog import Lake
 from lakeflow.lake.commit import CommitProtocol
 from lakeflow.landing.cut import Limits
+from lakeflow.landing.ledger import WRITER
 from lakeflow.landing.spec import LandingSpec, landing_spec
-from lakeflow.landing.writer import WRITER
 from lakeflow.progress import KafkaOffsets
 from lakeflow.topics.kafka import KafkaSource
+from lakeflow.topics.names import includes
 from lakeflow.topics.source import AtTimestamp, start_of, start_offsets
 
 
@@ -67,9 +68,9 @@ def group_name(table: TableSpec, settings: Settings) -> str:
 
 
 def committed_offsets(spec: LandingSpec, commits: CommitProtocol) -> KafkaOffsets:
-    """The table's progress in its topic, without topics that it was landed from before."""
+    """The table's progress in its topics, without those that it was landed from before."""
     progress = KafkaOffsets.loads(commits.progress(spec.table, WRITER))
-    return KafkaOffsets({place: offset for place, offset in progress.offsets.items() if place[0] == spec.topic})
+    return progress.only(lambda topic: includes(spec.topics, topic))
 
 
 def plan_landings(
@@ -81,7 +82,7 @@ def plan_landings(
     """
     away: dict[str, SourceUnavailable] = {}
     for table in tables:
-        topic = table.options.get("topic")
+        topic = table.options.get("topic") or table.options.get("topic-pattern")
         is_new = not lake.exists(table.name)
         try:
             parts = _parts(declared_landing(table, settings), settings, commits, timeout, away)
@@ -118,11 +119,11 @@ def _parts(
     start = start_of(spec.options)
     committed = committed_offsets(spec, commits)
     try:
-        with KafkaSource(options, (spec.topic,), group_name(spec.declared, settings), request_timeout=timeout) as source:
-            bounds = source.bounds()
+        with KafkaSource(options, spec.topics, group_name(spec.declared, settings), request_timeout=timeout) as source:
+            bounds, topic_ids = source.bounds(), source.topic_ids()
             at = source.offsets_at(start.milliseconds) if isinstance(start, AtTimestamp) and not committed.offsets else None
     except SourceUnavailable as error:
         away[servers] = error
         raise
-    begin = start_offsets(start, bounds, committed, at)
+    begin = start_offsets(start, bounds, committed, at, topic_ids=topic_ids)
     return tuple(Part(*place, begin[place], bound.end) for place, bound in sorted(bounds.items()))

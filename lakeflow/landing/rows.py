@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import compress
+from dataclasses import replace
+from itertools import accumulate, compress
 from typing import Any
 
 import pyarrow as pa
 
 from lakeflow.landing.spec import METADATA_COLUMNS, METADATA_PREFIX
-from lakeflow.topics.source import Records, TopicPartition
+from lakeflow.topics.source import Headers, Records, TopicPartition
 
 _COLUMN_OF = {
     "topic": "topics",
@@ -17,10 +18,13 @@ _COLUMN_OF = {
     "offset": "offsets",
     "timestamp": "timestamps",
     "timestamp_type": "timestamp_types",
+    "leader_epoch": "leader_epochs",
+    "headers": "headers",
     "key": "keys",
+    "value": "values",
 }
 _UNKNOWN_TIME = -1
-_TIMESTAMP_TYPES = {1: "CreateTime", 2: "LogAppendTime"}
+TIMESTAMP_TYPES = {1: "CreateTime", 2: "LogAppendTime"}
 _US_PER_MS = 1000
 
 
@@ -38,12 +42,30 @@ def with_metadata(rows: pa.RecordBatch, records: Records, kept: pa.Array | None,
     return pa.RecordBatch.from_arrays(columns, schema=pa.schema(fields))
 
 
-def _metadata_column(name: str, values: Sequence[Any], kind: pa.DataType) -> pa.Array:
-    if name == "timestamp":
-        values = [None if stamp == _UNKNOWN_TIME else stamp * _US_PER_MS for stamp in values]
-    elif name == "timestamp_type":
-        values = [_TIMESTAMP_TYPES.get(kind) for kind in values]
+def _metadata_column(name: str, values: Sequence[Any] | None, kind: pa.DataType) -> pa.Array:
+    assert values is not None, f"the source was asked for {name}"
+    match name:
+        case "timestamp":
+            values = [None if stamp == _UNKNOWN_TIME else stamp * _US_PER_MS for stamp in values]
+        case "timestamp_type":
+            values = [TIMESTAMP_TYPES.get(kind) for kind in values]
+        case "headers":
+            return headers_column([of or [] for of in values])
+        case _:
+            pass
     return pa.array(values, kind)
+
+
+def headers_column(headers: Sequence[Headers | None]) -> pa.Array:
+    """For each record a list of (key, value) in the order they came, as names may repeat; null where they were not read."""
+    kind = METADATA_COLUMNS["headers"]
+    entry = kind.value_type
+    ends = list(accumulate((len(of or ()) for of in headers), initial=0))
+    pairs = [pair for of in headers for pair in of or ()]
+    columns = [pa.array([pair[place] for pair in pairs], entry.field(place).type) for place in range(2)]
+    absent = pa.array([of is None for of in headers]) if None in headers else None
+    entries = pa.StructArray.from_arrays(columns, fields=list(entry))
+    return pa.ListArray.from_arrays(pa.array(ends, pa.int32()), entries, type=kind, mask=absent)
 
 
 def next_offsets(records: Records) -> dict[TopicPartition, int]:
@@ -62,6 +84,12 @@ def before(records: Records, first: Mapping[TopicPartition, int]) -> Records:
         offset < first.get((topic, part), offset + 1)
         for topic, part, offset in zip(records.topics, records.partitions, records.offsets, strict=True)
     ]
+    ends = {place: end for place, end in records.ends.items() if place not in first}
+    return replace(chosen(records, keep), ends=ends)
+
+
+def chosen(records: Records, keep: Sequence[bool]) -> Records:
+    """The records of which `keep` is true, without the ends."""
     return Records(
         topics=list(compress(records.topics, keep)),
         partitions=list(compress(records.partitions, keep)),
@@ -71,5 +99,5 @@ def before(records: Records, first: Mapping[TopicPartition, int]) -> Records:
         keys=list(compress(records.keys, keep)),
         values=list(compress(records.values, keep)),
         headers=None if records.headers is None else list(compress(records.headers, keep)),
-        ends={place: end for place, end in records.ends.items() if place not in first},
+        leader_epochs=None if records.leader_epochs is None else list(compress(records.leader_epochs, keep)),
     )

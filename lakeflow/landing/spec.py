@@ -11,63 +11,157 @@ import pyarrow as pa
 from lakeflow.declare import TableSpec
 from lakeflow.errors import DeclarationError, UnknownName, did_you_mean
 from lakeflow.landing.cut import Limits
+from lakeflow.landing.options import choice, count, listed, seconds, size
+from lakeflow.landing.route import Route, route_of
+from lakeflow.topics.names import Topics, topics_of
 
 KAFKA = "kafka"
 CONNECTORS = (KAFKA, "iceberg")
 
 
 class OnError(StrEnum):
-    """What becomes of a record that gives no row: stop before it, drop it, or keep it in lakeflow.dead_letters."""
+    """What becomes of a record that gives no row: stop before it, drop it, or keep it among the dead letters."""
 
     SUSPEND = "suspend"
     SKIP = "skip"
     DEAD_LETTER = "dead_letter"
 
 
+class ChangelogMode(StrEnum):
+    """What a record does to the table: adds a row, or replaces the row of its key (a tombstone or a delete takes it away)."""
+
+    APPEND = "append"
+    UPSERT = "upsert"
+
+
+_HEADER = pa.struct([pa.field("key", pa.string(), nullable=False), pa.field("value", pa.binary())])
 METADATA_COLUMNS: Mapping[str, pa.DataType] = {
     "topic": pa.string(),
     "partition": pa.int32(),
     "offset": pa.int64(),
     "timestamp": pa.timestamp("us", "UTC"),
     "timestamp_type": pa.string(),
+    "leader_epoch": pa.int32(),
+    "headers": pa.list_(pa.field("element", _HEADER, nullable=False)),
     "key": pa.binary(),
+    "value": pa.binary(),
 }
 METADATA_PREFIX = "kafka_"
 
 _OWN_OPTIONS = (
     "connector",
     "topic",
+    "topic-pattern",
     "value.format",
+    "value.fields-include",
+    "key.format",
+    "key.fields",
+    "key.fields-prefix",
+    "changelog.mode",
+    "schema.evolution",
+    "route.by",
+    "route.values",
     "on_error",
+    "dead_letter.topic",
     "metadata.columns",
-    "commit.rows",
-    "commit.bytes",
-    "commit.seconds",
+    "commit.max-rows",
+    "commit.max-bytes",
+    "commit.interval",
+    "target-file-size",
 )
-_PASSED_ON = ("scan.startup.", "json.", "properties.")
+_PASSED_ON = (
+    "scan.startup.",
+    "properties.",
+    "json.",
+    "raw.",
+    "avro-registry.",
+    "json-registry.",
+    "proto-registry.",
+    "debezium.",
+    "key.",
+)
+DEBEZIUM_AS = "debezium.as"
+
+
+@dataclass(frozen=True, slots=True)
+class KeySpec:
+    """How the records' keys are read. `fields` are the columns that they give, in the table's names.
+
+    With `in_value` the value holds these columns too, and the key is looked at for records without a value only.
+    """
+
+    format: str
+    fields: tuple[str, ...]
+    prefix: str
+    in_value: bool
+    options: Mapping[str, str] = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class LandingSpec:
-    """One topic into one table.
+    """One or several topics into one table.
 
-    `stored` is the table as it is kept: the declared columns, then the metadata columns. `properties` go to
-    librdkafka beside [kafka]; `options` are the WITH pairs, of which the format and the start read their own.
+    `columns` are those declared, None where they come from the registry. `properties` go to librdkafka beside [kafka];
+    `options` are the WITH pairs, of which the formats and the start read their own.
     """
 
     declared: TableSpec
-    stored: TableSpec
-    topic: str
+    topics: Topics
     value_format: str
+    key: KeySpec | None
+    mode: ChangelogMode
+    evolves: bool
+    route: Route | None
     on_error: OnError
+    letter_topic: str | None
     metadata: tuple[str, ...]
     limits: Limits
+    target_file_bytes: int | None
     properties: Mapping[str, str] = field(repr=False)
     options: Mapping[str, str] = field(repr=False)
 
     @property
     def table(self) -> str:
         return self.declared.name
+
+    @property
+    def columns(self) -> pa.Schema | None:
+        return self.declared.schema if self.declared.schema.names else None
+
+    @property
+    def value_columns(self) -> pa.Schema | None:
+        """The declared columns that values give."""
+        columns = self.columns
+        if columns is None or self.key is None or self.key.in_value:
+            return columns
+        return pa.schema([column for column in columns if column.name not in self.key.fields])
+
+    @property
+    def key_columns(self) -> pa.Schema | None:
+        """The declared columns that keys give, by their names in the key."""
+        columns = self.columns
+        if columns is None or self.key is None:
+            return None
+        named = [columns.field(name) for name in self.key.fields]
+        return pa.schema([column.with_name(column.name.removeprefix(self.key.prefix)) for column in named])
+
+    def stored(self, columns: pa.Schema) -> TableSpec:
+        """The table as it is kept: `columns`, those of the primary key NOT NULL, then the metadata columns.
+
+        Raises DeclarationError where the primary key names a column that is not there or two columns clash.
+        """
+        where = f"{self.declared.origin}: table {self.table}"
+        for name in self.declared.primary_key:
+            if name not in columns.names:
+                raise UnknownName(f"column in PRIMARY KEY of {where}", name, columns.names)
+        key = self.declared.primary_key
+        schema = pa.schema([column.with_nullable(column.nullable and column.name not in key) for column in columns])
+        for name in self.metadata:
+            column = METADATA_PREFIX + name
+            if column in schema.names:
+                raise DeclarationError(f"{where} declares {column!r}, which 'metadata.columns' adds too")
+            schema = schema.append(pa.field(column, METADATA_COLUMNS[name]))
+        return replace(self.declared, schema=schema)
 
 
 def is_landed(table: TableSpec) -> bool:
@@ -89,58 +183,96 @@ def landing_spec(table: TableSpec, options: Mapping[str, str], defaults: Limits)
     for name in options:
         if name not in _OWN_OPTIONS and not name.startswith(_PASSED_ON):
             raise UnknownName(f"option of {where}", name, [*_OWN_OPTIONS, *(f"{prefix}*" for prefix in _PASSED_ON)])
-    topic = options.get("topic", "")
-    if not topic:
-        raise DeclarationError(f"{where} names no topic; add 'topic' = '..' to its WITH options")
-    on_error = options.get("on_error", OnError.SUSPEND)
-    if on_error not in list(OnError):
-        raise DeclarationError(f"{where}: 'on_error' is {on_error!r}{did_you_mean(on_error, [str(kind) for kind in OnError])}")
-    metadata = _metadata_columns(options.get("metadata.columns", ""), where)
-    return LandingSpec(
+    value_format = options.get("value.format", "json")
+    key = _key_of(table, options, where)
+    mode = _mode_of(table, options, value_format, where)
+    on_error = OnError(choice(options, "on_error", OnError, OnError.SUSPEND, where))
+    letter_topic = options.get("dead_letter.topic") or None
+    if letter_topic and on_error is not OnError.DEAD_LETTER:
+        raise DeclarationError(
+            f"{where}: 'dead_letter.topic' has no effect with 'on_error' = {str(on_error)!r}; it goes with 'dead_letter'"
+        )
+    spec = LandingSpec(
         declared=table,
-        stored=replace(table, schema=_stored_schema(table, metadata)),
-        topic=topic,
-        value_format=options.get("value.format", "json"),
-        on_error=OnError(on_error),
-        metadata=metadata,
+        topics=_topics_of(options, where),
+        value_format=value_format,
+        key=key,
+        mode=mode,
+        evolves=choice(options, "schema.evolution", ("on", "off"), "off" if table.schema.names else "on", where) == "on",
+        route=route_of(options, value_format, where),
+        on_error=on_error,
+        letter_topic=letter_topic,
+        metadata=_metadata_columns(options, where),
         limits=Limits(
-            rows=int(_number(options, "commit.rows", defaults.rows, where)),
-            bytes=int(_number(options, "commit.bytes", defaults.bytes, where)),
-            seconds=_number(options, "commit.seconds", defaults.seconds, where),
+            rows=count(options, "commit.max-rows", defaults.rows, where),
+            bytes=size(options, "commit.max-bytes", defaults.bytes, where),
+            seconds=seconds(options, "commit.interval", defaults.seconds, where),
         ),
+        target_file_bytes=size(options, "target-file-size", 0, where) if "target-file-size" in options else None,
         properties={k.removeprefix("properties."): v for k, v in options.items() if k.startswith("properties.")},
-        options=options,
+        options={**options, DEBEZIUM_AS: "rows" if mode is ChangelogMode.UPSERT else "changes"},
+    )
+    if spec.columns is not None:
+        spec.stored(spec.columns)
+    return spec
+
+
+def _topics_of(options: Mapping[str, str], where: str) -> Topics:
+    try:
+        return topics_of(options)
+    except DeclarationError as error:
+        raise DeclarationError(f"{where}: {error.message}") from error
+
+
+def _mode_of(table: TableSpec, options: Mapping[str, str], value_format: str, where: str) -> ChangelogMode:
+    """Upsert where it is said, and for a change log with a primary key."""
+    is_keyed_log = "debezium" in value_format and bool(table.primary_key)
+    default = ChangelogMode.UPSERT if is_keyed_log else ChangelogMode.APPEND
+    mode = ChangelogMode(choice(options, "changelog.mode", ChangelogMode, default, where))
+    if mode is ChangelogMode.UPSERT and not table.primary_key:
+        raise DeclarationError(f"{where}: 'changelog.mode' = 'upsert' needs a key; add PRIMARY KEY (column, ..) NOT ENFORCED")
+    return mode
+
+
+def _key_of(table: TableSpec, options: Mapping[str, str], where: str) -> KeySpec | None:
+    name = options.get("key.format")
+    if name is None:
+        for other in ("key.fields", "key.fields-prefix", "value.fields-include"):
+            if other in options:
+                raise DeclarationError(f"{where}: {other!r} goes with 'key.format'")
+        return None
+    prefix = options.get("key.fields-prefix", "")
+    fields = listed(options, "key.fields") or table.primary_key
+    if not fields:
+        raise DeclarationError(
+            f"{where}: 'key.format' gives no column; name them, as in 'key.fields' = 'id;region', or declare a PRIMARY KEY"
+        )
+    for one in fields:
+        if table.schema.names and one not in table.schema.names:
+            raise UnknownName(f"column in 'key.fields' of {where}", one, table.schema.names)
+        if not one.startswith(prefix):
+            raise DeclarationError(
+                f"{where}: 'key.fields' names {one!r}, which does not begin with 'key.fields-prefix' = {prefix!r}"
+            )
+    in_value = choice(options, "value.fields-include", ("ALL", "EXCEPT_KEY"), "ALL", where) == "ALL"
+    if in_value and prefix:
+        raise DeclarationError(
+            f"{where}: 'key.fields-prefix' needs 'value.fields-include' = 'EXCEPT_KEY': prefixed columns are in no value"
+        )
+    if not in_value and table.schema.names and set(table.schema.names) <= set(fields):
+        raise DeclarationError(
+            f"{where}: every column is one of 'key.fields', and with 'value.fields-include' = 'EXCEPT_KEY' values give none"
+        )
+    return KeySpec(
+        name, fields, prefix, in_value, {k.removeprefix("key."): v for k, v in options.items() if k.startswith("key.")}
     )
 
 
-def _metadata_columns(text: str, where: str) -> tuple[str, ...]:
-    names = tuple(METADATA_COLUMNS) if text == "all" else tuple(name.strip() for name in text.split(",") if name.strip())
+def _metadata_columns(options: Mapping[str, str], where: str) -> tuple[str, ...]:
+    names = tuple(METADATA_COLUMNS) if options.get("metadata.columns") == "all" else listed(options, "metadata.columns", ",")
     for name in names:
         if name not in METADATA_COLUMNS:
             raise DeclarationError(
                 f"{where}: 'metadata.columns' names {name!r}{did_you_mean(name, [*METADATA_COLUMNS, 'all'])}"
             )
-    return tuple(dict.fromkeys(names))
-
-
-def _stored_schema(table: TableSpec, metadata: tuple[str, ...]) -> pa.Schema:
-    schema = table.schema
-    for name in metadata:
-        column = METADATA_PREFIX + name
-        if column in schema.names:
-            raise DeclarationError(f"{table.origin}: table {table.name} declares {column!r}, which 'metadata.columns' adds too")
-        schema = schema.append(pa.field(column, METADATA_COLUMNS[name]))
-    return schema
-
-
-def _number(options: Mapping[str, str], name: str, default: float, where: str) -> float:
-    text = options.get(name)
-    if text is None:
-        return default
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < float("inf"):
-        raise DeclarationError(f"{where}: {name!r} is {text!r}; valid: a number above 0")
-    return value
+    return names

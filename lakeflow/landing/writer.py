@@ -1,4 +1,4 @@
-"""Lands one topic in one table: poll, decode, cut, commit, resume.
+"""Lands topics in one table: poll, decode, cut, commit, resume.
 
 The table is the only ledger. A landing starts from the offsets that the table shows, reads, and commits rows and new
 offsets as one snapshot; dead letters land just before, with a ledger of their own (dead_letters.py). Whatever dies in
@@ -9,87 +9,29 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from lakeflow.errors import SourceUnavailable, Suspended
+from lakeflow.errors import Suspended
 from lakeflow.lake.catalog import Lake
-from lakeflow.lake.commit import Change, CommitProtocol, Progress
-from lakeflow.lake.write import DataWriter
+from lakeflow.lake.commit import CommitProtocol
+from lakeflow.landing.counts import Counts, Landed, Sizes
 from lakeflow.landing.cut import Filling, is_due, room, wait
-from lakeflow.landing.dead_letters import DeadLetter, DeadLetters
+from lakeflow.landing.dead_letters import DeadLetter, DeadLetters, Letters, letter_of
+from lakeflow.landing.decode import RecordDecoder
 from lakeflow.landing.discard import discarded_on_error
-from lakeflow.landing.rows import before, next_offsets, with_metadata
+from lakeflow.landing.ledger import Ledger
+from lakeflow.landing.reading import Reading
+from lakeflow.landing.rows import next_offsets
 from lakeflow.landing.spec import LandingSpec, OnError
+from lakeflow.landing.taking import Taken, take
+from lakeflow.landing.target import Target
 from lakeflow.progress import KafkaOffsets
-from lakeflow.topics.formats.format import Decoded, Format, Reject
-from lakeflow.topics.source import (
-    AtTimestamp,
-    Earliest,
-    GroupSource,
-    Records,
-    Source,
-    Start,
-    TopicPartition,
-    size_of,
-    start_offsets,
-)
+from lakeflow.topics.source import size_of
 
 logger = logging.getLogger("lakeflow.landing")
 
-WRITER = "landing"
 POLL_RECORDS = 16_384
-LOOK_SECONDS = 30.0
-"""Between two looks for new partitions, while following."""
-LETTER_BYTES = 640
-"""What a dead letter takes in memory beside its key, value and error."""
-
-
-@dataclass(frozen=True, slots=True)
-class Counts:
-    """What became of the records that were read: read = written + dead_lettered + skipped."""
-
-    read: int = 0
-    written: int = 0
-    dead_lettered: int = 0
-    skipped: int = 0
-
-    def __add__(self, other: Counts) -> Counts:
-        return Counts(
-            self.read + other.read,
-            self.written + other.written,
-            self.dead_lettered + other.dead_lettered,
-            self.skipped + other.skipped,
-        )
-
-    def summary(self) -> dict[str, str]:
-        """As facts of a commit's summary."""
-        return {
-            "lakeflow.records-read": str(self.read),
-            "lakeflow.rows-written": str(self.written),
-            "lakeflow.rows-dead-lettered": str(self.dead_lettered),
-            "lakeflow.rows-skipped": str(self.skipped),
-        }
-
-
-@dataclass(frozen=True, slots=True)
-class Landed:
-    """What a landing did: counts, the snapshots it made, and its progress before and after."""
-
-    table: str
-    counts: Counts
-    snapshots: tuple[int, ...]
-    start: KafkaOffsets
-    end: KafkaOffsets
-
-
-@dataclass(frozen=True, slots=True)
-class Sizes:
-    """How a landing uses memory and files; seconds and bytes."""
-
-    buffer_bytes: int = 64 << 20
-    target_file_bytes: int = 128 << 20
-    poll_seconds: float = 0.5
 
 
 @dataclass(slots=True)
@@ -100,220 +42,143 @@ class _Batch:
     counts: Counts = field(default_factory=Counts)
     letters: list[DeadLetter] = field(default_factory=list)
     letter_bytes: int = 0
-    suspended: Suspended | None = None
 
 
 class Landing:
-    """One landing, from the table's progress on. `run` may be called once.
-
-    `group` finds a start by time and is shown each new progress; the real source is one, a fake need not be.
+    """One landing, from the table's progress on. `run` may be called once. `letters` takes the place of
+    lakeflow.dead_letters.
     """
 
     def __init__(
         self,
         spec: LandingSpec,
-        source: Source,
-        decoder: Format,
+        reading: Reading,
+        decoder: RecordDecoder,
         lake: Lake,
         commits: CommitProtocol,
         *,
-        start: Start,
-        group: GroupSource | None = None,
+        letters: Letters | None = None,
         sizes: Sizes = Sizes(),
         clock: Callable[[], float] = time.monotonic,
         on_progress: Callable[[Counts, int], None] = lambda counts, left: None,
+        on_commit: Callable[[Landed], None] = lambda landed: None,
     ) -> None:
         self._spec = spec
-        self._source = source
+        self._reading = reading
         self._decoder = decoder
-        self._commits = commits
         self._sizes = sizes
         self._clock = clock
         self._on_progress = on_progress
-        self._table = lake.ensure(spec.stored)
-        self._ledger = commits.progress(spec.table, WRITER)
-        self._committed = KafkaOffsets.loads(self._ledger)
-        self._letters = DeadLetters(
-            lake, commits, spec.table, str(self._table.metadata.table_uuid), buffer_bytes=sizes.buffer_bytes
+        self._on_commit = on_commit
+        self._target = Target(spec, decoder, lake, commits, sizes)
+        self._ledger = Ledger(commits, spec.table, shared=reading.is_shared)
+        self._letters = letters or DeadLetters(
+            lake,
+            commits,
+            spec.table,
+            self._target.table_uuid,
+            buffer_bytes=sizes.buffer_bytes,
+            shared=reading.is_shared,
         )
-        self._writer = DataWriter(self._table, buffer_bytes=sizes.buffer_bytes, target_file_bytes=sizes.target_file_bytes)
-        self._bounds = source.bounds()
-        self._looked = clock()
-        self._group = group
-        self._first_start = start
-        self._begin = start_offsets(start, self._bounds, self._progress_in_topic(), self._offsets_at(start))
-        self._reached: dict[TopicPartition, int] = dict(self._begin)
+        self._batch = _Batch()
         self._snapshots: list[int] = []
         self._seen = Counts()
         self._counts = Counts()
-        self._start = self._committed
+        self._start = self._ledger.progress
+        reading.open(self._ledger, commit=self._commit, drop=self._drop)
 
     @property
     def landed(self) -> Landed:
         """What has been committed so far."""
-        return Landed(self._spec.table, self._counts, tuple(self._snapshots), self._start, self._committed)
+        return Landed(self._spec.table, self._counts, tuple(self._snapshots), self._start, self._ledger.progress)
 
     def run(self, *, follow: bool = False, stop: Callable[[], bool] = lambda: False) -> Landed:
-        """Land what the topic holds now, or with `follow` until `stop()`; what is in hand then is committed first.
+        """Land what the topics hold now, or with `follow` until `stop()`; what is in hand then is committed first.
 
         Raises Suspended at a record that gives no row where the table says so, with all before it landed; Fenced where
         another process lands the same table; SourceUnavailable, CatalogUnavailable, StorageFull as they come.
         """
-        self._source.assign(self._begin)
-        batch = _Batch()
-        self._record_start()
-        with discarded_on_error(self._writer):
-            while not (stop() or batch.suspended or (not follow and self._has_caught_up())):
-                self._take(batch)
-                if self._is_due(batch):
-                    self._commit(batch)
-                    batch = _Batch(suspended=batch.suspended)
-                if follow and not batch.suspended and self._finds_partitions(batch):
-                    batch = _Batch()
-            self._commit(batch)
-        if batch.suspended:
-            raise batch.suspended
+        suspended: Suspended | None = None
+        with discarded_on_error(self._target, self._spec.table):
+            self._record_start()
+            self._reading.begin()
+            while not (stop() or suspended or (not follow and self._reading.has_caught_up())):
+                suspended = self._take()
+                if self._is_due():
+                    self._commit()
+                if follow and not suspended:
+                    self._reading.look()
+            self._commit()
+        if suspended:
+            raise suspended
         return self.landed
 
-    def _is_due(self, batch: _Batch) -> bool:
-        is_full = batch.letter_bytes >= self._sizes.buffer_bytes
-        return is_full or is_due(batch.filling, self._spec.limits, self._clock())
+    def _is_due(self) -> bool:
+        is_full = self._batch.letter_bytes >= self._sizes.buffer_bytes
+        return is_full or is_due(self._batch.filling, self._spec.limits, self._clock())
 
-    def _finds_partitions(self, batch: _Batch) -> bool:
-        """Looks every LOOK_SECONDS whether the topic's partitions are still those that are read.
-
-        Where they are not, commits what is in hand, and goes on with the new ones too, from their beginning.
-        """
-        if self._clock() - self._looked < LOOK_SECONDS:
-            return False
-        self._looked = self._clock()
-        try:
-            self._bounds = self._source.bounds()
-        except SourceUnavailable as error:
-            logger.info("%s: no look for new partitions: %s", self._spec.table, error.message)
-            return False
-        added = self._bounds.keys() - self._reached.keys()
-        if not added and self._bounds.keys() >= self._reached.keys():
-            return False
-        self._commit(batch)
-        self._begin = start_offsets(self._first_start, self._bounds, KafkaOffsets(self._reached))
-        self._reached = dict(self._begin)
-        logger.info("%s: reads the new partitions %s", self._spec.table, sorted(added))
-        self._source.assign(self._begin)
-        return True
-
-    def _has_caught_up(self) -> bool:
-        return all(self._reached[place] >= bounds.end for place, bounds in self._bounds.items())
-
-    def _take(self, batch: _Batch) -> None:
+    def _take(self) -> Suspended | None:
+        """Read what comes next; where a record must not be passed, what to raise once all before it has landed."""
         limits, now = self._spec.limits, self._clock()
-        records = self._source.poll(
-            room(batch.filling, limits, POLL_RECORDS), wait(batch.filling, limits, now, self._sizes.poll_seconds)
+        records = self._reading.poll(
+            room(self._batch.filling, limits, POLL_RECORDS),
+            wait(self._batch.filling, limits, now, self._sizes.poll_seconds),
         )
         if len(records) == 0:
-            self._reached.update(next_offsets(records))
-            return
-        decoded = self._decoder.decode(records.values)
-        if decoded.rejects and self._spec.on_error is OnError.SUSPEND:
-            batch.suspended = self._suspension(records, decoded.rejects[0])
-            records = before(records, _first_rejected(records, decoded.rejects))
-            decoded = self._decoder.decode(records.values)
-        self._writer.write(with_metadata(decoded.rows, records, decoded.kept, self._spec.metadata))
-        self._account(batch, records, decoded)
+            self._reading.reach(next_offsets(records))
+            return None
+        taken = take(records, self._spec, self._decoder, self._target.fitting)
+        if taken.evolved is not None:
+            # What is in hand has the columns of before; it lands with those, and the new ones with the first row that has them.
+            self._commit()
+            self._target.evolve(taken.evolved)
+        self._account(taken, self._target.write(taken))
+        return taken.suspended
 
-    def _account(self, batch: _Batch, records: Records, decoded: Decoded) -> None:
-        self._reached.update(next_offsets(records))
+    def _account(self, taken: Taken, written: int) -> None:
+        batch, rejects = self._batch, taken.decoded.rejects
+        self._reading.reach(next_offsets(taken.records))
         keep_letters = self._spec.on_error is OnError.DEAD_LETTER
         if keep_letters:
-            letters = [_letter(records, reject) for reject in decoded.rejects]
+            letters = [letter_of(taken.mine, reject) for reject in rejects]
             batch.letters += letters
-            batch.letter_bytes += sum(map(_letter_size, letters))
-        rejects = len(decoded.rejects)
-        taken = Counts(
-            read=len(records),
-            written=decoded.rows.num_rows,
-            dead_lettered=rejects if keep_letters else 0,
-            skipped=0 if keep_letters else rejects,
+            batch.letter_bytes += sum(letter.size for letter in letters)
+        counts = Counts(
+            read=len(taken.records),
+            written=written,
+            dead_lettered=len(rejects) if keep_letters else 0,
+            skipped=0 if keep_letters else len(rejects),
+            filtered=taken.filtered,
         )
-        batch.counts += taken
-        batch.filling = batch.filling.take(len(records), size_of(records), self._clock())
-        self._seen += taken
-        self._on_progress(self._seen, self._left())
+        batch.counts += counts
+        batch.filling = batch.filling.take(len(taken.records), size_of(taken.records), self._clock())
+        self._seen += counts
+        self._on_progress(self._seen, self._reading.left())
 
-    def _left(self) -> int:
-        return sum(max(0, bounds.end - self._reached[place]) for place, bounds in self._bounds.items())
-
-    def _commit(self, batch: _Batch) -> None:
-        if batch.counts.read == 0:
+    def _commit(self) -> None:
+        """Land the batch in hand, if there is anything in it."""
+        if self._batch.counts.read == 0:
             return
-        end = KafkaOffsets({**self._committed.offsets, **self._reached})
+        batch = self._batch
         if batch.letters:
-            self._letters.write(batch.letters, end)
-        self._land(end, batch.counts)
+            self._letters.write(batch.letters, KafkaOffsets(dict(self._reading.reached)))
+        self._land(batch.counts)
+        self._batch = _Batch()
 
-    def _land(self, end: KafkaOffsets, counts: Counts) -> None:
-        progress = Progress(WRITER, self._ledger, end.dumps())
-        change = Change(
-            self._spec.table,
-            self._writer.finish(),
-            progress=progress,
-            summary=counts.summary(),
-            table_uuid=str(self._table.metadata.table_uuid),
-        )
-        self._snapshots.append(self._commits.commit(change).snapshot_id)
-        self._committed, self._ledger = end, progress.end
+    def _land(self, counts: Counts) -> None:
+        reached, topic_ids = dict(self._reading.reached), self._reading.topic_ids
+        self._snapshots.append(self._target.commit(self._ledger.advance(reached, topic_ids), counts))
+        self._ledger.moved(reached, topic_ids)
         self._counts += counts
-        if self._group is not None:
-            self._group.acknowledge(end)
+        self._on_commit(self.landed)
+        self._reading.acknowledge(self._ledger.progress)
 
-    def _progress_in_topic(self) -> KafkaOffsets:
-        """The table's progress without topics that it was landed from before and is no more."""
-        return KafkaOffsets(
-            {place: offset for place, offset in self._committed.offsets.items() if place[0] == self._spec.topic}
-        )
-
-    def _offsets_at(self, start: Start) -> Mapping[TopicPartition, int] | None:
-        if isinstance(start, AtTimestamp) and self._group is not None:
-            return self._group.offsets_at(start.milliseconds)
-        return None
+    def _drop(self) -> None:
+        """Forget the batch in hand: others may have read it since."""
+        self._target.abort()
+        self._batch = _Batch()
 
     def _record_start(self) -> None:
         """A first start that is not the earliest is progress of its own: the next run must not choose again."""
-        if not self._progress_in_topic().offsets and not isinstance(self._first_start, Earliest):
-            self._land(KafkaOffsets({**self._committed.offsets, **self._begin}), Counts())
-
-    def _suspension(self, records: Records, reject: Reject) -> Suspended:
-        at = reject.index
-        return Suspended(
-            f"landing of {self._spec.table} is suspended at topic {records.topics[at]!r}, partition {records.partitions[at]}, "
-            f"offset {records.offsets[at]}: {reject.reason}",
-            left_behind="every record before it is in the table; this one and those after it in its partition are not",
-            next_step=f"mend the declaration, or set 'on_error' = 'dead_letter' or 'skip' ({self._spec.declared.origin}), "
-            f"then: lakeflow land {self._spec.table}",
-        )
-
-
-def _first_rejected(records: Records, rejects: tuple[Reject, ...]) -> dict[TopicPartition, int]:
-    """For each partition with a reject, the offset of the first."""
-    first: dict[TopicPartition, int] = {}
-    for reject in rejects:
-        first.setdefault((records.topics[reject.index], records.partitions[reject.index]), records.offsets[reject.index])
-    return first
-
-
-def _letter_size(letter: DeadLetter) -> int:
-    return LETTER_BYTES + len(letter.key or b"") + len(letter.value or b"") + len(letter.error)
-
-
-def _letter(records: Records, reject: Reject) -> DeadLetter:
-    at = reject.index
-    return DeadLetter(
-        records.topics[at],
-        records.partitions[at],
-        records.offsets[at],
-        records.timestamps[at],
-        records.keys[at],
-        records.values[at],
-        str(reject.kind),
-        reject.reason,
-    )
+        if self._reading.chose_start():
+            self._land(Counts())

@@ -165,10 +165,10 @@ def _topic(project: Project, table: TableSpec, timeout: float) -> str:
     settings = project.settings
     spec = declared_landing(table, settings)
     options = {**settings.kafka, **spec.properties}
-    with KafkaSource(options, (spec.topic,), "lakeflow.doctor", request_timeout=timeout) as source:
+    with KafkaSource(options, spec.topics, "lakeflow.doctor", request_timeout=timeout) as source:
         bounds = source.bounds()
     records = sum(bound.end - bound.begin for bound in bounds.values())
-    return f"{spec.topic!r} has {len(bounds)} partitions with {records:,} records"
+    return f"{str(spec.topics)!r} has {len(bounds)} partitions with {records:,} records"
 
 
 def _models(project: Project) -> Iterator[Check]:

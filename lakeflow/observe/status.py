@@ -12,9 +12,9 @@ from lakeflow.lake.catalog import Lake
 from lakeflow.lake.commit import CommitProtocol
 from lakeflow.lake.history import PROGRESS, ancestors
 from lakeflow.lake.read import appended
+from lakeflow.landing.ledger import WRITER
 from lakeflow.landing.plan import LandingPlan, plan_landings
 from lakeflow.landing.spec import is_landed
-from lakeflow.landing.writer import WRITER
 from lakeflow.progress import SnapshotPosition
 from lakeflow.runner.index_plan import IndexPlan, plan_index
 from lakeflow.runner.project import Project

@@ -103,13 +103,8 @@ class Project:
             caps=Caps(run.max_files, run.max_rows, run.max_bytes),
             buffer_bytes=run.buffer_bytes,
             target_file_bytes=run.target_file_bytes,
-            spool=self._spool(),
+            spool=self.settings.spool(),
         )
-
-    def _spool(self) -> Path:
-        folder = self.settings.root / ".lakeflow" / "tmp"
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder
 
     @cached_property
     def index_room(self) -> IndexRoom:

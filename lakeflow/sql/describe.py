@@ -41,7 +41,7 @@ def _table(table: TableSpec, head: str) -> str:
         items.append(f"PRIMARY KEY ({', '.join(map(quoted, table.primary_key))}) NOT ENFORCED")
     if table.watermark:
         items.append(_watermark(table.watermark))
-    lines = [f"{head} {_table_name(table.name)} {_block(items)}"]
+    lines = [f"{head} {_table_name(table.name)}{' ' + _block(items) if items else ''}"]
     if table.comment is not None:
         lines.append(f"COMMENT {_text(table.comment)}")
     if table.partitioning:

@@ -6,6 +6,9 @@ CREATE TABLE [IF NOT EXISTS] namespace.table (
   [WATERMARK FOR column AS column [- INTERVAL '5' MINUTE]]
 )
 [COMMENT '..'] [PARTITIONED BY (column | day(column) | bucket(16, column) | .., ..)] [WITH ('key' = 'value', ..)]
+
+A table with connector kafka may leave its columns to the topic's schema, and with them the parentheses; columns that
+it names elsewhere are then looked for when the table is made.
 """
 
 from __future__ import annotations
@@ -49,7 +52,8 @@ def read_create_table(cursor: Cursor, start: Token) -> CreateTable:
     if_not_exists = read_if_not_exists(cursor)
     name = read_table_name(cursor)
     body = _Body(cursor)
-    body.read()
+    if cursor.at_symbol("("):
+        body.read()
     comment: list[str] = []
     partitioning: list[PartitionField] = []
     options: list[Mapping[str, str]] = []
@@ -61,10 +65,13 @@ def read_create_table(cursor: Cursor, start: Token) -> CreateTable:
             "WITH": lambda: options.append(read_options(cursor)[0]),
         },
     )
+    given = options[0] if options else {}
+    if not body.has_columns and given.get("connector") != "kafka":
+        cursor.fail("the table has no column; only with 'connector' = 'kafka' may they come from the topic's schema", start)
     table = TableSpec(
         name=name,
         schema=body.schema(),
-        options=options[0] if options else {},
+        options=given,
         partitioning=tuple(partitioning),
         watermark=body.watermark,
         primary_key=body.primary_key,
@@ -84,6 +91,10 @@ class _Body:
         self._key: list[Token] = []
         self._watermarked: Token | None = None
         self._delay = timedelta(0)
+
+    @property
+    def has_columns(self) -> bool:
+        return bool(self._fields)
 
     @property
     def primary_key(self) -> tuple[str, ...]:
@@ -106,10 +117,9 @@ class _Body:
             if not cursor.take_symbol(","):
                 break
         cursor.expect_symbol(")", "or ',' after a column")
-        if not self._fields:
-            cursor.fail("the table has no column")
         self._check_key()
-        self._check_watermark()
+        if self._fields:
+            self._check_watermark()
 
     def field(self, name: Token, what: str) -> pa.Field:
         """The declared column that `name` names, `what` being its part in the declaration."""
@@ -164,10 +174,12 @@ class _Body:
     def _check_key(self) -> None:
         seen: set[str] = set()
         for name in self._key:
-            field = self.field(name, "PRIMARY KEY")
             if name.text in seen:
                 self._cursor.fail(f"column {name} is twice in PRIMARY KEY", name)
             seen.add(name.text)
+            if not self._fields:
+                continue
+            field = self.field(name, "PRIMARY KEY")
             if pa.types.is_nested(field.type) or pa.types.is_floating(field.type):
                 self._cursor.fail(
                     f"column {name} of type {field.type} in PRIMARY KEY; valid: any type that compares exactly", name
@@ -255,6 +267,8 @@ FITS: Final[dict[str, tuple[Callable[[pa.DataType], bool], str]]] = {
 
 
 def _partition_field(cursor: Cursor, body: _Body, column: Token, transform: str, width: int | None) -> PartitionField:
+    if not body.has_columns:
+        return PartitionField(column.text, transform, width)
     arrow = body.field(column, "PARTITIONED BY").type
     fits, valid = FITS[transform]
     if not fits(arrow):

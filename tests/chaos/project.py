@@ -32,14 +32,14 @@ CREATE TABLE bronze.orders (
 )
 WITH (
   'connector' = 'kafka', 'topic' = 'orders', 'value.format' = 'json', 'on_error' = 'dead_letter',
-  'metadata.columns' = 'partition, offset, timestamp, key', 'commit.rows' = '150', 'commit.seconds' = '0.2'
+  'metadata.columns' = 'partition, offset, timestamp, key', 'commit.max-rows' = '150', 'commit.interval' = '0.2'
 );
 
 CREATE TABLE bronze.pings (kind STRING NOT NULL, n BIGINT NOT NULL)
 PARTITIONED BY (kind)
 WITH (
   'connector' = 'kafka', 'topic' = 'pings', 'value.format' = 'json', 'on_error' = 'skip',
-  'commit.rows' = '100', 'commit.seconds' = '0.3'
+  'commit.max-rows' = '100', 'commit.interval' = '0.3'
 );
 
 CREATE TABLE dim.places (place INT NOT NULL, name STRING)

@@ -23,7 +23,7 @@ TEXTS = ("read a file line by line", "sort the items of a list", "open a socket 
 TABLES = """
 CREATE TABLE bronze.notes (id BIGINT NOT NULL, kind STRING NOT NULL, text STRING NOT NULL, noted TIMESTAMP_LTZ(6))
 PARTITIONED BY (kind, day(noted))
-WITH ('connector' = 'kafka', 'topic' = '{topic}', 'on_error' = 'dead_letter', 'commit.rows' = '150');
+WITH ('connector' = 'kafka', 'topic' = '{topic}', 'on_error' = 'dead_letter', 'commit.max-rows' = '150');
 
 CREATE MODEL notes_embedding INPUT (text STRING) OUTPUT (embedding ARRAY<FLOAT>)
 WITH ('provider' = 'onnx', 'task' = 'embedding', 'model_path' = '{model}');

@@ -130,7 +130,7 @@ class TestTheCommand:
         assert found.offset == 25
 
     def test_follows_what_is_written_while_it_runs_and_stops_on_a_signal(self, landed: Make) -> None:
-        flow = landed(options=", 'commit.seconds' = '0.2'")
+        flow = landed(options=", 'commit.interval' = '0.2'")
         flow.produce(range(10))
         process = flow.commands.start("land", "--follow")
         wait_for(lambda: open_lake(flow.commands.folder / ".lakeflow").exists(TABLE) and len(flow.ids()) == 10)
@@ -302,7 +302,7 @@ class TestChangedTopics:
 
 class TestThreeBrokers:
     def test_a_leader_that_dies_costs_no_record(self, three_kafkas: Kafka, tmp_path: Path) -> None:
-        flow = make(three_kafkas, tmp_path, 3, ", 'commit.rows' = '2000'", min_insync_replicas="2")
+        flow = make(three_kafkas, tmp_path, 3, ", 'commit.max-rows' = '2000'", min_insync_replicas="2")
         for partition in range(3):
             flow.produce(range(partition * 100_000, partition * 100_000 + 20_000), partition)
         leader = three_kafkas.admin.list_topics(flow.topic, timeout=SECONDS).topics[flow.topic].partitions[0].leader

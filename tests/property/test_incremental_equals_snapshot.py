@@ -26,6 +26,8 @@ from lakeflow.lake.history import ancestors
 from lakeflow.lake.write import DataFile
 from lakeflow.landing.cut import Limits
 from lakeflow.landing.dead_letters import DEAD_LETTERS
+from lakeflow.landing.decode import RecordDecoder
+from lakeflow.landing.reading import OwnReading
 from lakeflow.landing.spec import landing_spec
 from lakeflow.landing.writer import Landing
 from lakeflow.runner import execute
@@ -279,8 +281,9 @@ def land(scene: Scene, topic: Topic, how: Land) -> None:
     spec = landing_spec(declared, declared.options, Limits(how.rows, 1 << 30, 60.0))
     with scene.crashes.survived(how.crash, scene.world.lake):
         source = Dying(topic, scene.crashes.reach)
-        decoder = open_format("json", Opening(FLIGHTS, declared.options))
-        Landing(spec, source, decoder, scene.world.lake, Committer(scene.world.lake), start=Earliest(), clock=lambda: 0.0).run()
+        decoder = RecordDecoder(spec, open_format("json", Opening(FLIGHTS, declared.options)), None)
+        reading = OwnReading(spec.topics, source, Earliest())
+        Landing(spec, reading, decoder, scene.world.lake, Committer(scene.world.lake), clock=lambda: 0.0).run()
 
 
 def dead_letters(scene: Scene) -> Counter[tuple[Any, ...]]:

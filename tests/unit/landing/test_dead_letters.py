@@ -36,7 +36,8 @@ def held(lake: Lake) -> list[tuple[Any, ...]]:
 
 
 def test_a_letter_keeps_the_record_and_why_it_gave_no_row(lake: Lake) -> None:
-    assert letters_of(lake).write([letter(3)], upto(5)) == 1
+    known = replace(letter(3), timestamp_type=1, leader_epoch=4, headers=[("h", b"1"), ("h", None)])
+    assert letters_of(lake).write([known], upto(5)) == 1
     [row] = lake.table(DEAD_LETTERS).scan().to_arrow().to_pylist()
     rejected_at = row.pop("rejected_at")
     assert rejected_at.tzinfo is not None
@@ -50,6 +51,9 @@ def test_a_letter_keeps_the_record_and_why_it_gave_no_row(lake: Lake) -> None:
         "value": b"{broken",
         "kind": "malformed",
         "error": "no JSON",
+        "timestamp_type": "CreateTime",
+        "leader_epoch": 4,
+        "headers": [{"key": "h", "value": b"1"}, {"key": "h", "value": None}],
     }
 
 

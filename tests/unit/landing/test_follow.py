@@ -9,9 +9,10 @@ import pytest
 
 from lakeflow.errors import Fenced, LakeflowError, SourceUnavailable
 from lakeflow.lake.catalog import Lake
+from lakeflow.landing.counts import Landed
 from lakeflow.landing.cut import Limits
 from lakeflow.landing.follow import keep_landing
-from lakeflow.landing.writer import Landed, Landing
+from lakeflow.landing.writer import Landing
 from lakeflow.retry import Backoff
 from lakeflow.testing.source import ListSource
 from lakeflow.topics.source import Records
@@ -45,8 +46,9 @@ class Scene:
     landed: list[Landed] = field(default_factory=list)
     waits: list[float] = field(default_factory=list)
     stopped: bool = False
+    shared: bool = False
 
-    def open(self) -> tuple[Landing, Failing]:
+    def open(self) -> tuple[Landing, Callable[[], None]]:
         self.site.add(*goods(*[len(self.sources)] * self.rows))
         source = Failing(self.site.partitions)
         error = self.errors[len(self.sources)]
@@ -58,12 +60,14 @@ class Scene:
                 raise error
 
         source.ended = ended
-        return self.site.landing(source), source
+        return self.site.landing(source), source.close
 
     def keep(self, attempts: int) -> None:
         keep_landing(
             "bronze.flights",
             self.open,
+            follow=True,
+            shared=self.shared,
             stop=lambda: self.stopped,
             told=self.landed.append,
             sleep=self.waits.append,
@@ -111,5 +115,5 @@ def test_a_stop_while_it_waits_is_heeded(site: Site) -> None:
     def stop_meanwhile(seconds: float) -> None:
         scene.stopped = True
 
-    keep_landing("t", scene.open, stop=lambda: scene.stopped, told=scene.landed.append, sleep=stop_meanwhile)
+    keep_landing("t", scene.open, follow=True, stop=lambda: scene.stopped, told=scene.landed.append, sleep=stop_meanwhile)
     assert len(scene.sources) == 1

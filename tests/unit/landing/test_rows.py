@@ -24,6 +24,7 @@ def records_of(*rows: tuple[int, int], ends: dict[TopicPartition, int] | None = 
         keys=[b"k" if offset else None for _, offset in rows],
         values=[b"value" for _ in rows],
         headers=[[("h", b"1")] for _ in rows],
+        leader_epochs=[5 if offset else None for _, offset in rows],
         ends=ends or {},
     )
 
@@ -57,7 +58,10 @@ def row(
         "kafka_offset": offset,
         "kafka_timestamp": at,
         "kafka_timestamp_type": kind,
+        "kafka_leader_epoch": 5 if offset else None,
+        "kafka_headers": [{"key": "h", "value": b"1"}],
         "kafka_key": key,
+        "kafka_value": b"value",
     }
 
 

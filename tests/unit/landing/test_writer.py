@@ -14,10 +14,13 @@ from lakeflow.lake.catalog import Lake
 from lakeflow.lake.commit import Committer
 from lakeflow.lake.history import ancestors
 from lakeflow.lake.write import DataWriter
+from lakeflow.landing.counts import Counts, Landed, Sizes
 from lakeflow.landing.cut import Limits
-from lakeflow.landing.dead_letters import DEAD_LETTERS
+from lakeflow.landing.dead_letters import DEAD_LETTERS, LETTER_BYTES
+from lakeflow.landing.decode import RecordDecoder
+from lakeflow.landing.reading import LOOK_SECONDS, OwnReading
 from lakeflow.landing.spec import landing_spec
-from lakeflow.landing.writer import LETTER_BYTES, LOOK_SECONDS, Counts, Landed, Landing, Sizes
+from lakeflow.landing.writer import Landing
 from lakeflow.progress import KafkaOffsets
 from lakeflow.testing.source import Crash, ListSource, Row
 from lakeflow.topics.formats import Opening, open_format
@@ -63,14 +66,13 @@ class Site:
         options = {"connector": "kafka", "topic": TOPIC, **self.options}
         declared = TableSpec(TABLE, SCHEMA, options, origin=Origin(None, 4))
         source = source or self.source()
+        spec = landing_spec(declared, options, self.limits)
         return Landing(
-            landing_spec(declared, options, self.limits),
-            source,
-            open_format("json", Opening(SCHEMA, options)),
+            spec,
+            OwnReading(spec.topics, source, start, group=source, clock=self.clock),
+            RecordDecoder(spec, open_format("json", Opening(SCHEMA, options)), None),
             self.lake,
             Committer(self.lake),
-            start=start,
-            group=source,
             sizes=self.sizes,
             clock=self.clock,
             on_progress=lambda counts, left: self.told.append((counts, left)),

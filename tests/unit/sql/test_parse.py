@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 
 from lakeflow.declare import IndexSpec, ModelDeclaration, PartitionField, TableSpec, Watermark
 from lakeflow.errors import DeclarationError
+from lakeflow.sql.describe import describe
 from lakeflow.sql.parse import parse_declarations
 from lakeflow.sql.statements import CreateModel, CreateTable, CreateVectorIndex
 
@@ -291,3 +293,24 @@ def test_importing_the_parser_imports_neither_sqlglot_nor_duckdb() -> None:
     code = "import sys, lakeflow.sql.parse, lakeflow.sql.query; print({'sqlglot', 'duckdb'} & set(sys.modules))"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout.strip() == "set()"
+
+
+@pytest.mark.parametrize(
+    ("body", "key"), [("", ()), (" (PRIMARY KEY (id) NOT ENFORCED)", ("id",)), (" (WATERMARK FOR at AS at)", ())]
+)
+def test_the_columns_of_a_topic_may_be_left_to_its_schema(body: str, key: tuple[str, ...]) -> None:
+    partitioned = "PARTITIONED BY (day(at), bucket(4, id))"
+    text = f"CREATE TABLE bronze.orders{body} {partitioned} WITH ('connector' = 'kafka', 'topic' = 'orders')"
+    (statement,) = parse_declarations(text)
+    assert isinstance(statement, CreateTable)
+    table = statement.table
+    assert (table.schema.names, table.primary_key) == ([], key)
+    assert table.partitioning == (PartitionField("at", "day"), PartitionField("id", "bucket", 4))
+    (again,) = parse_declarations(describe(statement))
+    assert isinstance(again, CreateTable)
+    assert replace(again.table, origin=table.origin) == table
+
+
+def test_a_table_of_another_connector_declares_its_columns() -> None:
+    with pytest.raises(DeclarationError, match="the table has no column; only with 'connector' = 'kafka'"):
+        parse_declarations("CREATE TABLE gold.t WITH ('connector' = 'iceberg')")

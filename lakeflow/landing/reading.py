@@ -1,0 +1,256 @@
+"""From where a landing reads: all partitions by itself, or those that a consumer group gives it."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Collection, Mapping
+from typing import Protocol
+
+from lakeflow.errors import SourceChanged, SourceUnavailable
+from lakeflow.landing.ledger import Ledger
+from lakeflow.progress import KafkaOffsets
+from lakeflow.topics.names import Topics, includes
+from lakeflow.topics.source import (
+    AtTimestamp,
+    Bounds,
+    Earliest,
+    GroupSource,
+    IdentifiedSource,
+    Offsets,
+    Records,
+    SharedSource,
+    Source,
+    Start,
+    TopicPartition,
+    start_offsets,
+)
+
+logger = logging.getLogger("lakeflow.landing")
+
+LOOK_SECONDS = 30.0
+"""Between two looks for new partitions, while following."""
+SHARED_LOOK_SECONDS = 1.0
+"""Between two looks how far the others are that share the topics."""
+
+Act = Callable[[], None]
+
+
+class Reading(Protocol):
+    """Which records come next, and how far that is. Used by one thread."""
+
+    is_shared: bool
+    reached: dict[TopicPartition, int]
+    topic_ids: Mapping[str, str | None]
+
+    def open(self, ledger: Ledger, *, commit: Act, drop: Act) -> None:
+        """Find out where to begin. `commit` lands what is in hand, `drop` forgets it. Raises as `start_offsets` does."""
+        ...
+
+    def chose_start(self) -> bool:
+        """Whether `reached` is a first start that must be on record before anything is read."""
+        ...
+
+    def begin(self) -> None: ...
+
+    def poll(self, limit: int, timeout: float) -> Records: ...
+
+    def reach(self, offsets: Offsets) -> None:
+        """These were read up to here."""
+        ...
+
+    def has_caught_up(self) -> bool:
+        """Whether all that the topics held at the start was read."""
+        ...
+
+    def left(self) -> int:
+        """How many records are left of what the topics held at the last look, at the most."""
+        ...
+
+    def look(self) -> None:
+        """Looks now and then whether the topics' partitions are still those that are read."""
+        ...
+
+    def acknowledge(self, progress: KafkaOffsets) -> None:
+        """Shows the lag of the consumer group, where there is one."""
+        ...
+
+
+class _Topics:
+    """What both readings know of the topics."""
+
+    def __init__(
+        self,
+        topics: Topics,
+        source: Source | SharedSource,
+        start: Start,
+        *,
+        group: GroupSource | None = None,
+        identity: IdentifiedSource | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._topics = topics
+        self._source = source
+        self._start = start
+        self._group = group
+        self._identity = identity
+        self._clock = clock
+        self._looked = clock()
+        self._bounds: Mapping[TopicPartition, Bounds] = {}
+        self.reached: dict[TopicPartition, int] = {}
+        self.topic_ids: Mapping[str, str | None] = {}
+
+    def poll(self, limit: int, timeout: float) -> Records:
+        return self._source.poll(limit, timeout)
+
+    def acknowledge(self, progress: KafkaOffsets) -> None:
+        if self._group is not None:
+            self._group.acknowledge(progress)
+
+    def left(self) -> int:
+        known = ((self.reached.get(place), bound.end) for place, bound in self._bounds.items())
+        return sum(max(0, end - reached) for reached, end in known if reached is not None)
+
+    def _refreshed(self) -> None:
+        self._looked = self._clock()
+        self._bounds = self._source.bounds()
+        self.topic_ids = {} if self._identity is None else self._identity.topic_ids()
+
+    def _begin_at(self, progress: KafkaOffsets) -> dict[TopicPartition, int]:
+        """The start of every partition of the last look, by `progress` in these topics: a table may have had others."""
+        own = progress.only(lambda topic: includes(self._topics, topic))
+        at = None
+        if isinstance(self._start, AtTimestamp) and self._group is not None:
+            is_new = {topic for topic, _ in self._bounds} - {topic for topic, _ in own.offsets}
+            at = self._group.offsets_at(self._start.milliseconds) if is_new else None
+        return start_offsets(self._start, self._bounds, own, at, topic_ids=self.topic_ids)
+
+    def _is_first_start(self, progress: KafkaOffsets) -> bool:
+        own = progress.only(lambda topic: includes(self._topics, topic))
+        return not own.offsets and not isinstance(self._start, Earliest)
+
+
+class OwnReading(_Topics):
+    """All partitions, by one process."""
+
+    is_shared = False
+    _source: Source
+
+    def open(self, ledger: Ledger, *, commit: Act, drop: Act) -> None:
+        self._commit = commit
+        self._refreshed()
+        self._chose = self._is_first_start(ledger.progress)
+        self.reached = self._begin_at(ledger.progress)
+
+    def chose_start(self) -> bool:
+        return self._chose
+
+    def begin(self) -> None:
+        self._source.assign(self.reached)
+
+    def reach(self, offsets: Offsets) -> None:
+        self.reached.update(offsets)
+
+    def has_caught_up(self) -> bool:
+        return all(self.reached[place] >= bound.end for place, bound in self._bounds.items())
+
+    def look(self) -> None:
+        """Where partitions came, commits what is in hand, and goes on with the new ones too, from their beginning.
+
+        Where one went, commits what is in hand and raises SourceChanged; but where a topic was made anew the records in
+        hand may be the new one's already, and are dropped.
+        """
+        if self._clock() - self._looked < LOOK_SECONDS:
+            return
+        read = KafkaOffsets(self.reached).identified(self.topic_ids)
+        try:
+            self._refreshed()
+        except SourceUnavailable as error:
+            self._looked = self._clock()
+            logger.info("no look for new partitions: %s", error.message)
+            return
+        added = self._bounds.keys() - self.reached.keys()
+        try:
+            begin = start_offsets(self._start, self._still_held(), read, topic_ids=self.topic_ids, later=True)
+        except SourceChanged:
+            if all(self.topic_ids.get(topic) in (None, known) for topic, known in read.topic_ids.items()):
+                self._commit()
+            raise
+        if added:
+            self._commit()
+            self.reached = begin
+            logger.info("reads the new partitions %s", sorted(added))
+            self._source.assign(begin)
+
+    def _still_held(self) -> dict[TopicPartition, Bounds]:
+        """The bounds, from what was read on: records that expired may have been fetched already. If not, a poll says so."""
+        return {
+            place: Bounds(min(bound.begin, self.reached.get(place, bound.begin)), bound.end)
+            for place, bound in self._bounds.items()
+        }
+
+
+class SharedReading(_Topics):
+    """The partitions that the group gives to this process; the Handover of a SharedSource."""
+
+    is_shared = True
+    _source: SharedSource
+
+    def open(self, ledger: Ledger, *, commit: Act, drop: Act) -> None:
+        self._ledger = ledger
+        self._commit = commit
+        self._drop = drop
+        self._refreshed()
+        self._chose = self._is_first_start(ledger.progress)
+        if self._chose:
+            self.reached = self._begin_at(ledger.progress)
+
+    def chose_start(self) -> bool:
+        return self._chose
+
+    def begin(self) -> None:
+        self.reached = {}
+        self._source.join(self)
+
+    def reach(self, offsets: Offsets) -> None:
+        self.reached.update({place: offset for place, offset in offsets.items() if place in self.reached})
+
+    def gained(self, places: Collection[TopicPartition]) -> Offsets:
+        """By what the table says now: the process that held them before has moved it up to its last commit."""
+        self._ledger.look()
+        ends = self._bounds
+        self._refreshed()
+        begin = self._begin_at(self._ledger.progress)
+        self._bounds = {**self._bounds, **ends}
+        found = {place: begin[place] for place in places}
+        self.reached.update(found)
+        logger.info("was given partitions %s", sorted(places))
+        return found
+
+    def revoked(self, places: Collection[TopicPartition]) -> None:
+        """Lands what is in hand, those of the partitions that remain too. Raises Fenced where another was ahead already."""
+        logger.info("gives partitions %s back", sorted(places))
+        self._commit()
+        for place in places:
+            self.reached.pop(place, None)
+
+    def lost(self, places: Collection[TopicPartition]) -> None:
+        logger.warning("lost partitions %s: this process did not answer its group in time", sorted(places))
+        self._drop()
+        self.reached.clear()
+
+    def has_caught_up(self) -> bool:
+        """The partitions of others are looked at in the table."""
+        if any(offset < self._bounds[place].end for place, offset in self.reached.items()):
+            return False
+        others = [place for place in self._bounds if place not in self.reached]
+        if not others:
+            return True
+        if self._clock() - self._looked < SHARED_LOOK_SECONDS:
+            return False
+        self._looked = self._clock()
+        shown = self._ledger.shown().offsets
+        return all(shown.get(place, self._bounds[place].begin) >= self._bounds[place].end for place in others)
+
+    def look(self) -> None:
+        """The group looks for partitions by itself."""

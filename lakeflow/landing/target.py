@@ -1,0 +1,116 @@
+"""The table that a landing writes: made or evolved by its declaration, then with what its records bring."""
+
+from __future__ import annotations
+
+import logging
+
+import pyarrow as pa
+
+from lakeflow.lake.catalog import Lake, Table, arrow_schema
+from lakeflow.lake.commit import Advance, Change, CommitProtocol
+from lakeflow.lake.evolution import Evolved
+from lakeflow.lake.schema import storable
+from lakeflow.lake.schema_change import SchemaChange, plan_schema
+from lakeflow.landing.counts import Counts, Sizes
+from lakeflow.landing.decode import RecordDecoder
+from lakeflow.landing.fitting import Fitting, places_of
+from lakeflow.landing.sinks import AppendSink, Changes, Rows, Sink, UpsertSink
+from lakeflow.landing.spec import METADATA_PREFIX, ChangelogMode, LandingSpec
+from lakeflow.landing.taking import Taken
+
+logger = logging.getLogger("lakeflow.landing")
+
+
+class Target:
+    """One landed table, with the batch that waits for its commit."""
+
+    def __init__(self, spec: LandingSpec, decoder: RecordDecoder, lake: Lake, commits: CommitProtocol, sizes: Sizes) -> None:
+        self._spec = spec
+        self._lake = lake
+        self._commits = commits
+        self._sizes = sizes
+        self._planned: SchemaChange | None = None
+        self._use(_landed_table(spec, decoder, lake))
+
+    @property
+    def table_uuid(self) -> str:
+        return str(self._table.metadata.table_uuid)
+
+    @property
+    def fitting(self) -> Fitting:
+        """Fits rows to the table as it will be after the next commit."""
+        return self._fitting
+
+    def evolve(self, evolved: Evolved) -> None:
+        """Give the table these columns with the next commit. Nothing may wait for one.
+
+        Raises SchemaMismatch where the table's keys or partitions do not allow it.
+        """
+        planned = plan_schema(self._table, evolved.schema)
+        logger.info("table %s evolves with its next commit: %s", self._spec.table, "; ".join(evolved.changes))
+        self._use(planned.table, planned.change)
+
+    def write(self, taken: Taken) -> int:
+        """Take what records came to, in a table that holds it; how many records there are a change of."""
+        decoded, key = taken.decoded, self._spec.declared.primary_key
+        changes = Changes(
+            taken.mine,
+            tuple(Rows(self._fitting.rows(part), places_of(part)) for part in decoded.parts),
+            tuple(Rows(self._fitting.keys(part, key), places_of(part)) for part in decoded.deletes),
+            decoded.truncates,
+        )
+        if changes.count:
+            self._sink.write(changes)
+        return changes.count
+
+    def commit(self, progress: Advance, counts: Counts) -> int:
+        """Land what was taken, with the progress that it came from; the snapshot's id. Raises as CommitProtocol does."""
+        change = Change(
+            self._spec.table,
+            progress=progress,
+            summary=counts.summary(),
+            table_uuid=self.table_uuid,
+            schema=self._planned,
+        )
+        done = self._sink.commit(change)
+        if self._planned is not None:
+            self._use(self._lake.table(self._spec.table))
+        return done.snapshot_id
+
+    def abort(self) -> None:
+        """Delete what was written and forget what was taken."""
+        self._sink.abort()
+
+    def _use(self, table: Table, planned: SchemaChange | None = None) -> None:
+        self._table = table
+        self._planned = planned
+        self._fitting = _fitting(self._spec, table)
+        self._sink: Sink = (
+            UpsertSink(table, self._commits, self._sizes, self._spec.declared.primary_key)
+            if self._spec.mode is ChangelogMode.UPSERT
+            else AppendSink(table, self._commits, self._sizes)
+        )
+
+
+def _fitting(spec: LandingSpec, table: Table) -> Fitting:
+    """Required stay the primary key, and where the table does not follow its topic every column that is."""
+    columns = storable(arrow_schema(table), f"table {spec.table}")
+    required = [column.name for column in columns if not column.nullable] if not spec.evolves else []
+    return Fitting(
+        spec.table, arrow_schema(table), evolves=spec.evolves, required=dict.fromkeys([*spec.declared.primary_key, *required])
+    )
+
+
+def _landed_table(spec: LandingSpec, decoder: RecordDecoder, lake: Lake) -> Table:
+    """The table, made where it is missing, evolved where its declaration asks for more.
+
+    One that follows its topic may have more columns, and wider ones, than are declared.
+    """
+    if spec.columns is not None:
+        return lake.ensure(spec.stored(spec.columns), evolve=True, wider=spec.evolves)
+    if not lake.exists(spec.table):
+        return lake.ensure(spec.stored(decoder.columns()))
+    metadata = [METADATA_PREFIX + name for name in spec.metadata]
+    present = arrow_schema(lake.table(spec.table))
+    own = pa.schema([column for column in present if column.name not in metadata])
+    return lake.ensure(spec.stored(own), evolve=True, wider=True)
