@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NoReturn, TypeVar
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicCollection
 from confluent_kafka import TopicPartition as Place
 from confluent_kafka.admin import AclOperation, AdminClient  # type: ignore[attr-defined]
 
-from lakeflow.errors import ConfigError, LakeflowError, SourceUnavailable, UnknownName
+from lakeflow.errors import ConfigError, LakeflowError, SourceChanged, SourceUnavailable, UnknownName
 from lakeflow.topics.kafka_errors import AWAY, DENIED, TOO_OLD, UNKNOWN, UNPROVEN, Asked, translated
 from lakeflow.topics.kafka_settings import asking_settings, brokers, without_secrets
 from lakeflow.topics.names import NamedTopics, Topics, resolved
@@ -55,7 +55,7 @@ class KafkaClient:
         self._admin: AdminClient | None = None
         self._closed = False
         self.is_reading = False
-        """Set once partitions are assigned: from then on only `consume` may serve librdkafka's queue."""
+        """Set once partitions are assigned: from then on only `consume` may serve librdkafka's queue, which holds records."""
         try:
             self.consumer = Consumer({**conf, "error_cb": self._noted, "on_commit": self._committed}, logger=CLIENT_LOG)
         except KafkaException as error:
@@ -88,7 +88,7 @@ class KafkaClient:
         """As `IdentifiedSource.topic_ids`. Raises ConfigError where the brokers say that a topic may not be read."""
         deadline = time.monotonic() + self._timeout
         metadata = self._ask("the list of topics", deadline, lambda wait: self.consumer.list_topics(timeout=wait))
-        names = list(resolved(topics, metadata.topics))
+        names = list(self._names(topics, metadata.topics))
         if not names or metadata.controller_id not in metadata.brokers:  # the embedded broker has none, and would not answer
             return dict.fromkeys(names)
         if self._admin is None:
@@ -156,14 +156,22 @@ class KafkaClient:
         if isinstance(topics, NamedTopics):
             for name in set(topics.names) - set(known):
                 self._check_allowed(name, deadline)
-        try:
-            names = resolved(topics, known)
-        except UnknownName as error:
-            raise UnknownName(error.kind, error.name, error.known, next_step=f"{error.next_step} ({self._brokers})") from None
+        names = self._names(topics, known)
         for name in names:
             if known[name].error:
                 self.fail(known[name].error, f"topic {name!r}")
         return [(name, partition) for name in names for partition in sorted(known[name].partitions)]
+
+    def _names(self, topics: Topics, known: Iterable[str]) -> tuple[str, ...]:
+        try:
+            return resolved(topics, known)
+        except UnknownName as error:
+            if self.is_reading:
+                raise SourceChanged(
+                    f"{error.kind} {error.name!r} is no longer there: it was deleted while it was read ({self._brokers})",
+                    next_step="lakeflow doctor",
+                ) from None
+            raise UnknownName(error.kind, error.name, error.known, next_step=f"{error.next_step} ({self._brokers})") from None
 
     def _check_allowed(self, name: str, deadline: float) -> None:
         """The list of all topics leaves out those that we may not see; asked for by name they are refused."""

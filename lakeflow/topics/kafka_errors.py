@@ -26,6 +26,7 @@ UNKNOWN = {
 }
 AWAY = {KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT, KafkaError._TIMED_OUT, KafkaError._RESOLVE}
 TOO_OLD = {KafkaError._UNSUPPORTED_FEATURE, KafkaError.UNSUPPORTED_VERSION, KafkaError.UNSUPPORTED_FOR_MESSAGE_FORMAT}
+FATAL_REASONS = (KafkaError.FENCED_INSTANCE_ID, *sorted(TOO_OLD), *sorted(FORBIDDEN))
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,7 @@ def translated(code: int, said: str, asked: Asked, *, passes: bool) -> LakeflowE
 
     `passes` says that a retry may mend it, for codes that do not tell by themselves.
     """
+    code = _meant(code, said)
     detail = f"{asked.what}: {said} ({asked.brokers})"
     if code in FORBIDDEN:
         return ConfigError(
@@ -68,6 +70,13 @@ def translated(code: int, said: str, asked: Asked, *, passes: bool) -> LakeflowE
             next_step="see that they run and that bootstrap.servers under [kafka] names them, then: lakeflow doctor",
         )
     return Terminal(f"the brokers gave an error for {detail}", next_step="lakeflow doctor")
+
+
+def _meant(code: int, said: str) -> int:
+    """The code behind a fatal error, which a consumer is given as text only."""
+    if code != KafkaError._FATAL:
+        return code
+    return next((reason for reason in FATAL_REASONS if KafkaError(reason).str() in said), code)
 
 
 CREDENTIALS = "check the credentials in [kafka], then: lakeflow doctor"

@@ -25,6 +25,9 @@ DEFAULTS: Mapping[str, str] = {
 
 STRATEGY = "partition.assignment.strategy"
 COOPERATIVE = "cooperative-sticky"
+SESSION = "session.timeout.ms"
+HEARTBEAT = 3000
+"""librdkafka's milliseconds between two signs of life. It does not fit them to a shorter session, which so ends at once."""
 SHARED: Mapping[str, str] = {
     # A rebalance takes only the partitions away that move, and lets the others be read meanwhile.
     STRATEGY: COOPERATIVE,
@@ -69,8 +72,12 @@ def consumer_settings(settings: Mapping[str, str], group: str, *, shared: bool =
 
 
 def _shared(settings: Mapping[str, str]) -> dict[str, str]:
-    """With brokers that assign librdkafka takes no strategy."""
-    return {key: value for key, value in SHARED.items() if not (_brokers_assign(settings) and key == STRATEGY)}
+    """With brokers that assign librdkafka takes neither a strategy nor times: the brokers have them."""
+    if _brokers_assign(settings):
+        return {key: value for key, value in SHARED.items() if key != STRATEGY}
+    session = settings.get(SESSION, "")
+    beats = {"heartbeat.interval.ms": str(min(HEARTBEAT, int(session) // 3))} if session.isdecimal() else {}
+    return {**SHARED, **beats}
 
 
 def is_cooperative(conf: Mapping[str, str]) -> bool:

@@ -64,6 +64,8 @@ class SharedKafkaSource:
         self._went: set[TopicPartition] = set()
         """Partitions that went since messages were taken last, though some may be back."""
         self._unsettled_until = 0.0
+        self._waits_since: float | None = None
+        self._patience = patience
         self._failure: BaseException | None = None
         self._closed = False
 
@@ -96,7 +98,17 @@ class SharedKafkaSource:
         self._check()
         if self._wanted != self._subscribed:
             self._subscribe()
-        return self._reading.poll(limit, timeout)
+        records = self._reading.poll(limit, timeout)
+        if self._waits_since is not None and time.monotonic() - self._waits_since >= self._patience:
+            self._waits_since = None
+            LOG.warning(
+                "%s has given this process none of the partitions of %s in %g s: other processes hold them all, or are long "
+                "in giving theirs back, or the brokers are too old for group.protocol = consumer (it needs Kafka 4.0)",
+                self._client.who,
+                ", ".join(self._subscribed),
+                self._patience,
+            )
+        return records
 
     def acknowledge(self, progress: KafkaOffsets) -> None:
         """Shows the lag of the partitions that are held; of the others their holders show it."""
@@ -114,6 +126,8 @@ class SharedKafkaSource:
         except KafkaException as error:
             self._client.fail(error.args[0], "joining the group")
         self._subscribed = self._wanted
+        if not self._held:
+            self._waits_since = time.monotonic()
 
     def _check(self) -> None:
         """Raises what the Handover raised."""
@@ -178,6 +192,7 @@ class SharedKafkaSource:
         else:
             consumer.assign(assigned)
         self._held.update(begin)
+        self._waits_since = None
 
     def _let_go(self, places: Collection[TopicPartition]) -> None:
         for place in places:

@@ -264,8 +264,7 @@ def start_offsets(
     DeclarationError where given offsets do. An id that either side does not know is no difference.
     """
     begun = {topic for topic, _ in progress.offsets}
-    for topic in sorted(begun):
-        _check_identity(topic, progress.topic_ids.get(topic), (topic_ids or {}).get(topic))
+    check_identity(progress, topic_ids or {})
     gone = sorted(set(progress.offsets) - set(bounds))
     if gone:
         topic, partition = gone[0]
@@ -282,13 +281,20 @@ def start_offsets(
     return offsets
 
 
-def _check_identity(topic: str, read: str | None, now: str | None) -> None:
-    if read is not None and now is not None and read != now:
-        raise SourceChanged(
-            f"topic {topic!r} was deleted and created anew since: the table holds records of the topic with id {read}, "
-            f"and the one of now has id {now}; none of its offsets are those of before",
-            next_step=ANEW,
-        )
+def check_identity(progress: KafkaOffsets, topic_ids: Mapping[str, str | None]) -> None:
+    """Raises SourceChanged where a topic of the progress has another id now. One that either side lacks is no difference.
+
+    A reader is not told of it: after a topic was made anew, its records come from the same offset on as if nothing was.
+    So this is to be asked after the last poll of what is committed, with ids of now.
+    """
+    for topic, read in sorted(progress.topic_ids.items()):
+        now = topic_ids.get(topic)
+        if now is not None and read != now:
+            raise SourceChanged(
+                f"topic {topic!r} was deleted and created anew since: the table holds records of the topic with id {read}, "
+                f"and the one of now has id {now}; none of its offsets are those of before",
+                next_step=ANEW,
+            )
 
 
 ANEW = "declare a new table over the topic, or take the topic's records from a copy, then run: lakeflow land"

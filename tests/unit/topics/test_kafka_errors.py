@@ -38,3 +38,9 @@ def test_codes_are_errors_that_say_what_to_do(code: int, kind: type[LakeflowErro
 def test_what_passes_is_tried_again_and_what_is_refused_is_not() -> None:
     assert isinstance(translated(KafkaError._BAD_MSG, "s", ASKED, passes=True), SourceUnavailable)
     assert isinstance(translated(KafkaError._AUTHENTICATION, "s", ASKED, passes=True), ConfigError)
+
+
+def test_the_reason_of_a_fatal_error_is_read_from_its_text() -> None:
+    said = f"Fatal error: {KafkaError(KafkaError.FENCED_INSTANCE_ID).str()}: more"
+    assert "the same group.instance.id" in translated(KafkaError._FATAL, said, ASKED, passes=False).message
+    assert type(translated(KafkaError._FATAL, "Fatal error: of its own kind", ASKED, passes=False)) is Terminal

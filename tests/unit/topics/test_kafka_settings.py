@@ -83,3 +83,14 @@ def test_a_client_that_only_asks_gets_what_connects_it() -> None:
         "fetch.min.bytes": "1",
     }
     assert asking_settings({**connecting, **reading}) == connecting
+
+
+@pytest.mark.parametrize(("session", "beat"), [("3000", "1000"), ("45000", "3000")])
+def test_a_short_session_beats_in_time(session: str, beat: str) -> None:
+    found = consumer_settings({**SERVERS, "session.timeout.ms": session}, "g", shared=True)
+    assert found["heartbeat.interval.ms"] == beat
+
+
+def test_the_users_own_beat_stays() -> None:
+    found = consumer_settings({**SERVERS, "session.timeout.ms": "3000", "heartbeat.interval.ms": "7"}, "g", shared=True)
+    assert found["heartbeat.interval.ms"] == "7"

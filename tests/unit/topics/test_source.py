@@ -6,7 +6,17 @@ import pytest
 
 from lakeflow.errors import DeclarationError, SourceChanged, UnknownName
 from lakeflow.progress import KafkaOffsets
-from lakeflow.topics.source import AtOffsets, AtTimestamp, Bounds, Earliest, Latest, Start, start_of, start_offsets
+from lakeflow.topics.source import (
+    AtOffsets,
+    AtTimestamp,
+    Bounds,
+    Earliest,
+    Latest,
+    Start,
+    check_identity,
+    start_of,
+    start_offsets,
+)
 
 MODE = "scan.startup.mode"
 BOUNDS = {("t", 0): Bounds(10, 100), ("t", 1): Bounds(0, 0), ("t", 2): Bounds(5, 7)}
@@ -132,6 +142,12 @@ def test_a_topic_of_another_id_is_refused_even_where_the_offsets_fit() -> None:
     assert "id one" in caught.value.message
     assert "id two" in caught.value.message
     assert caught.value.next_step
+
+
+def test_ids_are_compared_without_offsets_too() -> None:
+    check_identity(READ, {"t": "one", "u": "x"})
+    with pytest.raises(SourceChanged, match="created anew since"):
+        check_identity(READ, {"t": "two"})
 
 
 def test_the_id_is_told_before_the_offsets_that_come_of_it() -> None:
