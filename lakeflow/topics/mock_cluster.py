@@ -50,6 +50,10 @@ class MockCluster:
         for broker in range(1, self._brokers + 1):
             change(self._cluster, broker)
 
+    def leave_out(self, request: int) -> None:
+        """Makes the brokers know nothing of a request (its number in Kafka's protocol), as older ones do."""
+        self._library.rd_kafka_mock_set_apiversion(self._cluster, request, -1, -1)
+
     def close(self) -> None:
         """Ends the cluster; its records are gone."""
         self._library.rd_kafka_mock_cluster_destroy(self._cluster)
@@ -67,6 +71,7 @@ def _library() -> ctypes.CDLL:
         ("rd_kafka_mock_cluster_new", pointer, [pointer, number]),
         ("rd_kafka_mock_cluster_destroy", None, [pointer]),
         ("rd_kafka_mock_cluster_bootstraps", text, [pointer]),
+        ("rd_kafka_mock_set_apiversion", number, [pointer, ctypes.c_int16, ctypes.c_int16, ctypes.c_int16]),
         ("rd_kafka_mock_topic_create", number, [pointer, text, number, number]),
         ("rd_kafka_mock_broker_set_down", number, [pointer, ctypes.c_int32]),
         ("rd_kafka_mock_broker_set_up", number, [pointer, ctypes.c_int32]),
