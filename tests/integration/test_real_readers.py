@@ -14,18 +14,25 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from pyiceberg.table import Table
-from pyiceberg.types import DecimalType, DoubleType, LongType, StringType
+from pyiceberg.types import LongType
 
 from lakeflow.declare import PartitionField
-from lakeflow.lake.catalog import Lake
+from lakeflow.lake.catalog import Lake, arrow_schema
 from lakeflow.lake.commit import Change, Committer
+from lakeflow.lake.compact import compact, plan_compaction
+from lakeflow.lake.compact_plan import Readers as Waiting
+from lakeflow.lake.compact_plan import Sizes
+from lakeflow.lake.evolution import evolve
 from lakeflow.lake.merge import KeyedMerge
+from lakeflow.lake.read import appended, read
 from lakeflow.lake.schema import storable
+from lakeflow.lake.schema_change import plan_schema
 from lakeflow.lake.write import DataWriter
-from tests.lakes import append, catalog_in, made
+from tests.lakes import append, catalog_in, made, written
 from tests.rig.duck import DuckDB
 from tests.rig.readers import assert_same_in_duckdb, assert_same_in_spark, assert_same_rows
 from tests.rig.rig import Rig
@@ -114,6 +121,8 @@ class Readers:
 
 
 numbers = iter(range(1000))
+NOBODY = Waiting()
+SIZES = Sizes(below_bytes=1 << 20, target_bytes=4 << 20)
 
 
 @pytest.fixture(params=["folder", "rest", "postgres"])
@@ -169,38 +178,71 @@ def test_a_time_of_day_is_read_by_duckdb_and_refused_by_spark(local: Readers) ->
         local.spark.rows(local.catalog, "SELECT id FROM bronze.flights")
 
 
+GROWN_PLACE = pa.struct([*PLACE, ("airport", pa.string())])
+GROWN = pa.schema(
+    [
+        ("id", pa.int64()),
+        ("small", pa.int64()),
+        ("single", pa.float64()),
+        ("price", pa.decimal128(20, 2)),
+        ("grid", pa.list_(pa.list_(pa.int64()))),
+        ("counts", pa.map_(pa.string(), pa.int64())),
+        ("by_number", pa.map_(pa.int64(), GROWN_PLACE)),
+        ("place", GROWN_PLACE),
+        ("steps", pa.list_(pa.struct([*STEP, ("way", pa.string())]))),
+        ("note", pa.string()),
+    ]
+)
+"""Fields added to the table, to a struct, to one in a list and to one in a map; each widening that Iceberg has, nested too."""
+GROWN_ROW: dict[str, Any] = {
+    "id": 4,
+    "small": 2**40,
+    "single": 1e300,
+    "price": Decimal("123456789012345678.99"),
+    "grid": [[2**62]],
+    "counts": [("b", -(2**50))],
+    "by_number": [(1, {"latitude": 2.0, "names": None, "airport": "OGG"})],
+    "place": {"latitude": 1.0, "names": ["n"], "airport": "HNL"},
+    "steps": [{"at": None, "cost": Decimal("1.10"), "way": "by air"}],
+    "note": "new",
+}
+
+
 def test_files_from_before_and_after_the_table_changed(readers: Readers, name: str) -> None:
-    """Fields added to the table, to a struct, to one in a list and to one in a map; each widening that Iceberg has."""
-    table = made(readers.lake, SCHEMA, name=name)
+    made(readers.lake, SCHEMA, name=name)
     before = rows({"id": 1, **WHOLE}, {"id": 2, **LEAST}, {"id": 3})
     append(readers.lake, before, name=name)
-    with table.update_schema() as update:
-        update.add_column("note", StringType())
-        update.add_column(("place", "airport"), StringType())
-        update.add_column(("steps", "element", "way"), StringType())
-        update.add_column(("by_number", "value", "airport"), StringType())
-        update.update_column("small", LongType())
-        update.update_column("single", DoubleType())
-        update.update_column("price", DecimalType(20, 2))
-        update.update_column(("counts", "value"), LongType())
-        update.update_column(("grid", "element", "element"), LongType())
-    after = readers.lake.table(name)
-    changed = storable(after.schema().as_arrow(), name)
-    grown = {
-        "id": 4,
-        "note": "new",
-        "place": {"latitude": 1.0, "names": ["n"], "airport": "HNL"},
-        "steps": [{"at": None, "cost": Decimal("1.10"), "way": "by air"}],
-        "by_number": [(1, {"latitude": 2.0, "names": None, "airport": "OGG"})],
-        "small": 2**40,
-        "single": 1e300,
-        "price": Decimal("123456789012345678.99"),
-        "counts": [("b", -(2**50))],
-        "grid": [[2**62]],
-    }
-    append(readers.lake, rows(grown, schema=changed), name=name)
-    old = [{**row, "single": _widened(row["single"])} for row in before.to_pylist()]
-    readers.agree(after, rows(*old, grown, schema=changed))
+    grow(readers.lake, rows(GROWN_ROW, schema=GROWN), name)
+    table = readers.lake.table(name)
+    old = [{**row, "single": as_stored(row["single"])} for row in before.to_pylist()]
+    expected = rows(*old, GROWN_ROW, schema=storable(arrow_schema(table), name))
+    readers.agree(table, expected)
+    assert_same_rows(pa.Table.from_batches(read(table, appended(table, None))), expected, "lakeflow")
+
+
+def grow(lake: Lake, new: pa.Table, name: str) -> None:
+    """The columns that the rows need, and the rows, in one commit."""
+    table = lake.table(name)
+    evolved = evolve(arrow_schema(table), new.schema, name)
+    assert evolved is not None
+    planned = plan_schema(table, evolved.schema)
+    Committer(lake).commit(Change(name, written(planned.table, new), schema=planned.change))
+
+
+def test_a_table_that_was_compacted_across_a_change_of_its_columns(local: Readers) -> None:
+    name = "bronze.flights"
+    schema = pa.schema([("id", pa.int64()), ("spot", pa.struct([("latitude", pa.float64())]))])
+    made(local.lake, schema)
+    for start in range(0, 40, 10):
+        append(local.lake, rows(*({"id": start + place, "spot": {"latitude": 0.5}} for place in range(10)), schema=schema))
+    wider = pa.schema([("id", pa.int64()), ("spot", pa.struct([("latitude", pa.float64()), ("airport", pa.string())]))])
+    grow(local.lake, rows({"id": 1000, "spot": {"latitude": 1.5, "airport": "HNL"}}, schema=wider), name)
+    before = local.lake.table(name)
+    expected = before.scan().to_arrow()
+    plan = plan_compaction(before, NOBODY, SIZES)
+    done = compact(local.lake, Committer(local.lake), name, plan, SIZES)
+    assert (done.files_before, done.files_after) == (5, 1), done.left
+    local.agree(local.lake.table(name), expected)
 
 
 def test_merged_rows_and_deletes_by_key(local: Readers) -> None:
@@ -252,6 +294,6 @@ class TestTheComparison:
             assert_same_in_spark(local.spark, local.catalog, stale)
 
 
-def _widened(value: float | None) -> float | None:
-    """A float as the double that it is."""
-    return None if value is None else float(pa.scalar(value, pa.float32()).as_py())
+def as_stored(value: float | None) -> float | None:
+    """A number that was stored in 32 bits, as the double that it is."""
+    return None if value is None else float(np.float32(value))
