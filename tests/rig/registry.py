@@ -18,7 +18,12 @@ from typing import Any, Protocol
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import fastavro
+from google.protobuf.descriptor_pb2 import FileDescriptorProto
+from google.protobuf.message import DecodeError
 
+from lakeflow.errors import SchemaMismatch
+from lakeflow.topics.formats.protobuf_compile import compile_text
+from lakeflow.topics.formats.protobuf_files import well_known_files
 from lakeflow.topics.registered import Reference, SchemaKind
 from tests.rig.process import HOST
 
@@ -80,10 +85,38 @@ class PlainText:
         return None
 
 
+class Protobuf(PlainText):
+    """Protobuf, as text or, as some clients register it, as a descriptor in base64, which the real one would turn to text."""
+
+    def canonical(self, text: str, referenced: Mapping[str, str]) -> str:
+        if descriptor_in(text) is None:
+            try:
+                self.serialized(text, referenced)
+            except SchemaMismatch as error:
+                raise InvalidSchema(error.message) from error
+        return text
+
+    def serialized(self, text: str, referenced: Mapping[str, str]) -> bytes | None:
+        file = descriptor_in(text)
+        if file is None:
+            file = compile_text("default", text, referenced, well_known_files(referenced))["default"]
+        file.name = "default"
+        serialized: bytes = file.SerializeToString()
+        return serialized
+
+
+def descriptor_in(text: str) -> FileDescriptorProto | None:
+    """The file that base64 text holds; None where it is the text of a file."""
+    try:
+        return FileDescriptorProto.FromString(base64.b64decode(text, validate=True))
+    except (ValueError, DecodeError):
+        return None
+
+
 LANGUAGES: dict[SchemaKind, Language] = {
     SchemaKind.AVRO: Avro(),
     SchemaKind.JSON: JsonText(),
-    SchemaKind.PROTOBUF: PlainText(),
+    SchemaKind.PROTOBUF: Protobuf(),
 }
 """A better one may be put in the place of one."""
 

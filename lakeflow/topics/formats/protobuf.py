@@ -17,6 +17,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from itertools import accumulate
 from operator import itemgetter
+from typing import cast
 
 import numpy as np
 import pyarrow as pa
@@ -25,10 +26,10 @@ from google.protobuf.descriptor import Descriptor, FileDescriptor
 from lakeflow.errors import DeclarationError, SchemaMismatch, UnknownName, did_you_mean
 from lakeflow.topics.formats.format import Decoded, Format, Opening, Part, Reject, RejectKind
 from lakeflow.topics.formats.framed import FramedFormat
-from lakeflow.topics.formats.protobuf_columns import Findings, Spot, fields_converter
+from lakeflow.topics.formats.protobuf_columns import Findings, Places, Spot, fields_converter
 from lakeflow.topics.formats.protobuf_files import describe
 from lakeflow.topics.formats.protobuf_types import Mapper, schema_of
-from lakeflow.topics.formats.protobuf_wire import BODY_LIMIT, Wire
+from lakeflow.topics.formats.protobuf_wire import BODY_LIMIT, Block, Wire
 from lakeflow.topics.registered import RegisteredSchema, Registry, SchemaKind
 
 PREFIX = "proto-registry."
@@ -36,7 +37,7 @@ MESSAGE = "proto-registry.message"
 NANOSECONDS = "proto-registry.nanoseconds"
 NANOSECONDS_CHOICES = ("refuse", "floor")
 
-BLOCK = 4096
+BLOCK = 8192
 """Records that are decoded at once; fewer of them where they come to BLOCK_BYTES."""
 BLOCK_BYTES = 16 << 20
 
@@ -93,41 +94,41 @@ class ProtobufFormat:
         wrong: Wrong = {}
         pieces: list[_Piece] = []
         for start, end in _blocks(values, self._block):
-            bodies, places, unread = self._bodies(values[start:end])
-            wrong.update((start + place, complaint) for place, complaint in unread.items())
-            block = [start + place for place in places]
-            for piece in self._decode_block(bodies, wrong, block):
-                pieces.append(_Piece([block[place] for place in piece.places], piece.rows))
+            bodies, places = self._bodies(values[start:end], start, wrong)
+            if bodies:
+                pieces.extend(self._decode_block(bodies, places, wrong))
         rejects = tuple(Reject(place, *wrong[place]) for place in sorted(wrong))
         return Decoded((self._joined(pieces, whole=not wrong),), rejects)
 
     def _joined(self, pieces: list[_Piece], *, whole: bool) -> Part:
         if not pieces:
             return Part(pa.RecordBatch.from_pylist([], schema=self._schema), None if whole else pa.array([], pa.int64()))
-        rows = pieces[0].rows if len(pieces) == 1 else pa.concat_batches([piece.rows for piece in pieces])
-        places = np.concatenate([np.asarray(piece.places, np.int64) for piece in pieces])
+        rows, places = pieces[0].rows, pieces[0].places
+        if len(pieces) > 1:
+            rows = pa.concat_batches([piece.rows for piece in pieces])
+            places = np.concatenate([piece.places for piece in pieces])
         if (np.diff(places) < 0).any():
             order = np.argsort(places)
             rows, places = rows.take(pa.array(order)), places[order]
         return Part(rows, None if whole else pa.array(places))
 
-    def _bodies(self, values: Sequence[bytes | None]) -> tuple[list[bytes], Sequence[int], Wrong]:
-        """Bodies of the table's message, each with a zero before it as those of a file's first; their places; the others."""
-        if self._indexes == (0,) and None not in values and b"" not in values:
-            bodies: list[bytes] = list(values)  # type: ignore[arg-type]
-            if not any(map(FIRST_BYTE, bodies)) and max(map(len, bodies), default=0) <= BODY_LIMIT:
-                return bodies, range(len(bodies)), {}
+    def _bodies(self, values: Sequence[bytes | None], start: int, wrong: Wrong) -> tuple[Sequence[bytes], Places]:
+        """Bodies of the table's message, each with a zero before it as those of a file's first, and their places from `start`
+        on. The others go to `wrong`.
+        """
+        # Only the last value of a block can be a large one.
+        if self._indexes == (0,) and _begin_with_zero(values) and len(values[-1] or b"") <= BODY_LIMIT:
+            return cast("Sequence[bytes]", values), np.arange(start, start + len(values))
         found: list[bytes] = []
         places: list[int] = []
-        wrong: Wrong = {}
-        for place, value in enumerate(values):
+        for place, value in enumerate(values, start):
             body = self._body(value)
             if isinstance(body, bytes):
                 found.append(body)
                 places.append(place)
             else:
                 wrong[place] = body
-        return found, places, wrong
+        return found, np.array(places, np.int64)
 
     def _body(self, value: bytes | None) -> bytes | tuple[RejectKind, str]:
         if value is None:
@@ -149,37 +150,37 @@ class ProtobufFormat:
             f"{MESSAGE!r} names the message of a table",
         )
 
-    def _decode_block(self, bodies: list[bytes], wrong: Wrong, places: Sequence[int]) -> Iterator[_Piece]:
-        """The rows of `bodies`, by their place among these; what gives none goes to `wrong` by its place in `places`."""
+    def _decode_block(self, bodies: Sequence[bytes], places: Places, wrong: Wrong) -> Iterator[_Piece]:
+        """The rows of `bodies`, which stand at `places`; those that give none go to `wrong`."""
         block = self._wire.block(bodies)
         refused = self._wire.refused(block)
-        for place, complaint in refused.items():
+        for row, complaint in refused.items():
             reason = f"the bytes are no message of {self._message.full_name}: {complaint}"
-            wrong[places[place]] = (RejectKind.MALFORMED, reason)
-        kept = [place for place in range(len(bodies)) if place not in refused]
-        good = [bodies[place] for place in kept] if refused else bodies
-        if not good:
+            wrong[int(places[row])] = (RejectKind.MALFORMED, reason)
+        if refused:
+            stay = [row for row in range(len(bodies)) if row not in refused]
+            block, places = self._wire.block([bodies[row] for row in stay]), places[stay]
+        if not block.bodies:
             return
-        read = self._wire.columns(self._wire.block(good) if refused else block)
+        read = self._wire.columns(block)
         if read is None:
-            yield from self._settle(good, kept, wrong, places)
+            yield self._settle(block, places, wrong)
             return
         rows, findings = self._converted(read)
-        out = findings.wrong.keys() | findings.unsettled
-        wrong.update((places[kept[row]], findings.wrong[row]) for row in findings.wrong.keys() - findings.unsettled)
-        yield _piece(rows, kept, out)
-        if findings.unsettled:
-            doubtful = sorted(findings.unsettled)
-            yield from self._settle([good[row] for row in doubtful], [kept[row] for row in doubtful], wrong, places)
+        doubtful = sorted(findings.unsettled)
+        wrong.update((int(places[row]), findings.wrong[row]) for row in findings.wrong.keys() - findings.unsettled)
+        yield _piece(rows, places, findings.wrong.keys() | findings.unsettled)
+        if doubtful:
+            yield self._settle(self._wire.block([block.bodies[row] for row in doubtful]), places[doubtful], wrong)
 
-    def _settle(self, bodies: list[bytes], kept: list[int], wrong: Wrong, places: Sequence[int]) -> Iterator[_Piece]:
+    def _settle(self, block: Block, places: Places, wrong: Wrong) -> _Piece:
         """The rows of sound bodies by way of google.protobuf, which writes each anew as ptars reads it rightly."""
-        read = self._wire.columns(self._wire.canonical(self._wire.block(bodies)))
+        read = self._wire.columns(self._wire.canonical(block))
         assert read is not None, "ptars reads what google.protobuf writes"
         rows, findings = self._converted(read)
         assert not findings.unsettled, "google.protobuf writes one branch of a oneof, and each field once"
-        wrong.update((places[kept[row]], complaint) for row, complaint in findings.wrong.items())
-        yield _piece(rows, kept, findings.wrong.keys())
+        wrong.update((int(places[row]), complaint) for row, complaint in findings.wrong.items())
+        return _piece(rows, places, findings.wrong.keys())
 
     def _converted(self, read: pa.RecordBatch) -> tuple[pa.RecordBatch, Findings]:
         findings = Findings()
@@ -191,15 +192,15 @@ class ProtobufFormat:
 
 @dataclass(frozen=True, slots=True)
 class _Piece:
-    places: list[int]
+    places: Places
     rows: pa.RecordBatch
 
 
-def _piece(rows: pa.RecordBatch, places: list[int], without: AbstractSet[int]) -> _Piece:
+def _piece(rows: pa.RecordBatch, places: Places, without: AbstractSet[int]) -> _Piece:
     if not without:
         return _Piece(places, rows)
-    stay = [row for row in range(len(places)) if row not in without]
-    return _Piece([places[row] for row in stay], rows.take(pa.array(stay, pa.int64())))
+    stay = np.delete(np.arange(len(places)), sorted(without))
+    return _Piece(places[stay], rows.take(pa.array(stay)))
 
 
 def _blocks(values: Sequence[bytes | None], most: int) -> Iterator[tuple[int, int]]:
@@ -207,11 +208,22 @@ def _blocks(values: Sequence[bytes | None], most: int) -> Iterator[tuple[int, in
     start = 0
     while start < len(values):
         end = min(start + most, len(values))
-        sizes = [0 if value is None else len(value) for value in values[start:end]]
+        try:
+            sizes = list(map(len, values[start:end]))  # type: ignore[arg-type]
+        except TypeError:
+            sizes = [0 if value is None else len(value) for value in values[start:end]]
         if sum(sizes) > BLOCK_BYTES:
             end = start + 1 + sum(1 for held in accumulate(sizes[:-1]) if held <= BLOCK_BYTES)
         yield start, end
         start = end
+
+
+def _begin_with_zero(values: Sequence[bytes | None]) -> bool:
+    """Whether all are bodies of a file's first message."""
+    try:
+        return not any(map(FIRST_BYTE, cast("Sequence[bytes]", values)))
+    except (IndexError, TypeError):  # an empty one, or none
+        return False
 
 
 def _read_indexes(value: bytes) -> tuple[tuple[int, ...], int] | None:

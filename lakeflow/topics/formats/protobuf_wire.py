@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain
 
 import numpy as np
 import ptars
@@ -64,6 +63,7 @@ class Block:
     """Bodies of one message type, each with a zero byte before it and under BODY_LIMIT; and joined, see `_Heads`."""
 
     bodies: Sequence[bytes]
+    lengths: Sequence[int]
     joined: bytes
 
 
@@ -85,8 +85,11 @@ class Wire:
 
     def block(self, bodies: Sequence[bytes]) -> Block:
         """`bodies` joined."""
-        heads = map(self._heads.__getitem__, map(len, bodies))
-        return Block(bodies, b"".join(chain.from_iterable(zip(heads, bodies, strict=True))))
+        lengths = list(map(len, bodies))
+        pieces: list[bytes] = [b""] * (2 * len(bodies))
+        pieces[::2] = map(self._heads.__getitem__, lengths)
+        pieces[1::2] = bodies
+        return Block(bodies, lengths, b"".join(pieces))
 
     def refused(self, block: Block) -> dict[int, str]:
         """By place: why a body is no message. The cost follows the number of those."""
@@ -115,7 +118,7 @@ class Wire:
         """The columns of a block of which none may be refused; None where ptars gives up."""
         count = len(block.bodies)
         offsets = np.zeros(count + 1, np.int32)
-        np.cumsum(np.fromiter(map(len, block.bodies), np.int32, count) + HEAD, out=offsets[1:])
+        np.cumsum(np.array(block.lengths, np.int32) + HEAD, out=offsets[1:])
         records = pa.Array.from_buffers(pa.binary(), count, [None, pa.py_buffer(offsets), pa.py_buffer(block.joined)])
         try:
             return self._read(records)

@@ -178,8 +178,8 @@ def test_the_cost_of_poison_follows_its_amount(bad: int) -> None:
     decoded = format_.decode(poisoned(count, bad))
     assert len(decoded.rejects) == bad
     assert decoded.rows.num_rows == count - bad
-    halvings = 13  # of a block of 4096
-    assert counting.bodies <= count + min(bad * 2 * 4096, halvings * count)
+    halvings = 14  # of a block of 8192
+    assert counting.bodies <= count + min(bad * 2 * 8192, halvings * count)
 
 
 def test_blocks_are_bounded_by_rows_and_by_bytes() -> None:
