@@ -53,8 +53,9 @@ def columns_for(names: Sequence[str], of_field: OfField, declared: pa.Schema | N
     A declared column that the writer lacks is null. Raises SchemaMismatch where it is NOT NULL, or cannot hold what is written.
     """
     if declared is None:
-        clash = next((name for name in names if sum(name.lower() == other.lower() for other in names) > 1), None)
-        if clash is not None:
+        lowered = [name.lower() for name in names]
+        if len(set(lowered)) < len(lowered):
+            clash = next(name for name in names if lowered.count(name.lower()) > 1)
             raise SchemaMismatch(f"the row has {clash!r} and another field that differs by case only")
         return [field for name in names if (field := of_field(name, None)) is not None]
     found: list[Logical] = []
@@ -68,12 +69,10 @@ def columns_for(names: Sequence[str], of_field: OfField, declared: pa.Schema | N
 
 def connect_columns(schema: Mapping[str, Any], declared: pa.Schema | None) -> list[Logical]:
     """The columns of the rows in an envelope's Connect schema."""
-    fields = {field.get("field"): field for field in _fields(schema, "the envelope")}
+    fields = {str(field.get("field")): field for field in _fields(schema, "the envelope")}
     row = fields.get("after")
     if row is None or row.get("type") != "struct":
-        raise SchemaMismatch(
-            f"the schema is no envelope: it has the fields {', '.join(map(str, fields))}, and no struct `after`"
-        )
+        raise SchemaMismatch(f"the schema is no envelope: it has the fields {', '.join(fields)}, and no struct `after`")
     written = {str(field.get("field")): field for field in _fields(row, "after")}
 
     def of_field(name: str, column: pa.DataType | None) -> Logical | None:

@@ -147,10 +147,15 @@ class SchemaedEnvelopes:
         return body.decode(bodies)
 
     def _open(self, text: str) -> Format | str:
-        schema: Any = json.loads(text)
-        if not isinstance(schema, Mapping):
-            return f"the schema is {text:.60}; wanted an object"
         try:
+            schema: Any = json.loads(text)
+            json.dumps(schema, ensure_ascii=False).encode()
+            if not isinstance(schema, Mapping):
+                return f"the schema is {text:.60}; wanted an object"
             return JsonEnvelopes(connect_columns(schema, self._declared), self._options)
         except SchemaMismatch as error:
             return f"the schema in the value: {error.message}"
+        except UnicodeEncodeError:
+            return "the schema in the value holds half of a surrogate pair"
+        except (RecursionError, ValueError) as error:
+            return f"the schema in the value cannot be read: {error}"

@@ -42,6 +42,16 @@ class Node:
         """The value of a keyword, None where the schema has none."""
         return self.schema.get(name) if isinstance(self.schema, dict) else None
 
+    def members(self, name: str) -> dict[str, Any]:
+        """The value of a keyword that is an object; empty where it is none."""
+        found = self.keyword(name)
+        return found if isinstance(found, dict) else {}
+
+    def elements(self, name: str) -> list[Any]:
+        """The value of a keyword that is an array; empty where it is none."""
+        found = self.keyword(name)
+        return found if isinstance(found, list) else []
+
 
 class Documents:
     """A registered schema and those that it refers to."""
@@ -82,6 +92,9 @@ class Documents:
 def _parsed(text: str, what: str) -> Schema:
     try:
         schema = json.loads(text)
+        json.dumps(schema, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise SchemaMismatch(f"{what} holds half of a surrogate pair") from error
     except ValueError as error:
         raise SchemaMismatch(f"{what} is no JSON: {error}") from error
     except RecursionError as error:

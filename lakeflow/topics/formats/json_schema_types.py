@@ -72,7 +72,10 @@ class Types:
     def root(self) -> Typed:
         """The whole value. Raises SchemaMismatch, naming the path of what no table can hold."""
         root = self._documents.root
-        return self._of(self._flat(Part(root, frozenset({id(root.schema)})), "$"), "$")
+        try:
+            return self._of(self._flat(Part(root, frozenset({id(root.schema)})), "$"), "$")
+        except RecursionError as error:
+            raise SchemaMismatch("the schema is nested too deeply") from error
 
     def _flat(self, part: Part, path: str) -> list[Part]:
         """`part` and what it draws in by `$ref` and `allOf`."""
@@ -89,7 +92,7 @@ class Types:
             if id(target.schema) in part.trail:
                 raise SchemaMismatch(f"{path} is recursive (by $ref {ref!r}), which no table can hold")
             found += self._flat(Part(target, part.trail | {id(target.schema)}), path)
-        for place in range(len(node.keyword("allOf") or ())):
+        for place in range(len(node.elements("allOf"))):
             found += self._flat(_below(part, "allOf", place), path)
         return found
 
@@ -119,7 +122,7 @@ class Types:
         """`parts` with the only branch of each oneOf and anyOf, if one is null, and the branches where there are several."""
         found, null, several = list(parts), False, []
         for part, name in _choices(parts):
-            branches = [self._flat(_below(part, name, place), path) for place in range(len(part.node.keyword(name)))]
+            branches = [self._flat(_below(part, name, place), path) for place in range(len(part.node.elements(name)))]
             kinds = [self._branch_kinds(branch, path) for branch in branches]
             if None in kinds:
                 if any(_keywords(each, OBJECT_KEYWORDS) for branch in branches for each in branch):
@@ -142,7 +145,7 @@ class Types:
         own = self._kinds(branch, path)
         inner: set[str] = set()
         for part, name in _choices(branch):
-            for place in range(len(part.node.keyword(name))):
+            for place in range(len(part.node.elements(name))):
                 kinds = self._branch_kinds(self._flat(_below(part, name, place), path), path)
                 if kinds is None:
                     return own
@@ -193,7 +196,7 @@ class Types:
 
     def _object(self, parts: Parts, path: str) -> Logical:
         properties = self._properties(parts)
-        required = {name for part in parts for name in part.node.keyword("required") or () if isinstance(name, str)}
+        required = {name for part in parts for name in part.node.elements("required") if isinstance(name, str)}
         fields = []
         for name, found in properties.items():
             if not any(part.node.schema is False for part in found):
@@ -213,7 +216,7 @@ class Types:
             closed = closed or more is False
             if isinstance(more, dict) and more:
                 found += self._flat(_below(part, "additionalProperties"), inside)
-            patterns = part.node.keyword("patternProperties") or {}
+            patterns = part.node.members("patternProperties")
             if len(patterns) == 1 and more in (None, False):
                 found += self._flat(_below(part, "patternProperties", next(iter(patterns))), inside)
         if not found and closed:
@@ -227,7 +230,7 @@ class Types:
         """The schemas of each property, in the order of `connect.index` where that is given."""
         found: dict[str, list[Part]] = {}
         for part in parts:
-            for name in part.node.keyword("properties") or {}:
+            for name in part.node.members("properties"):
                 found.setdefault(name, []).append(_below(part, "properties", name))
         return dict(sorted(found.items(), key=lambda pair: _index(pair[1])))
 
@@ -240,7 +243,7 @@ class Types:
 def _choices(parts: Parts) -> Iterator[tuple[Part, str]]:
     for part in parts:
         for name in CHOICES:
-            if isinstance(part.node.keyword(name), list) and part.node.keyword(name):
+            if part.node.elements(name):
                 yield part, name
 
 
@@ -265,8 +268,9 @@ def _own_kinds(node: Node, path: str) -> set[str] | None:
     types = node.keyword("type")
     found: set[str] | None = None
     if types is not None:
-        found = {types} if isinstance(types, str) else set(types)
-        if not found <= set(KINDS):
+        named = types if isinstance(types, list) else [types]
+        found = {kind for kind in KINDS if kind in named}
+        if len(found) < len(named):
             raise SchemaMismatch(f"{path} is of type {types!r}; valid: {', '.join(KINDS)}")
     elif any(node.keyword(name) is not None for name in OBJECT_KEYWORDS) or isinstance(
         node.keyword("additionalProperties"), dict

@@ -113,7 +113,7 @@ def decimal_type(parameters: Mapping[str, object]) -> tuple[int, pa.DataType]:
         digits = int(str(parameters.get(PRECISION, MOST_DIGITS)))
     except ValueError as error:
         raise SchemaMismatch(f"has a decimal's parameters {dict(parameters)!r}; wanted whole numbers") from error
-    most = max(digits, scale) - min(scale, 0)
+    most = max(digits, scale, 1) - min(scale, 0)
     if PRECISION not in parameters:
         most = MOST_DIGITS
     if most > MOST_DIGITS or abs(scale) > MOST_DIGITS:
