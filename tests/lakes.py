@@ -100,7 +100,7 @@ def query(table: Table, sql: str = "SELECT * FROM rows") -> list[tuple[Any, ...]
         return []
     with duckdb.connect() as connection:
         if isinstance(files_of(table), LocalFileSystem):
-            rows = connection.read_parquet(paths, hive_partitioning=False)
+            rows = connection.read_parquet(paths, hive_partitioning=False, union_by_name=True)
         else:
             rows = connection.from_arrow(pa.dataset.dataset(paths, filesystem=files_of(table), format="parquet").to_table())
         rows.create_view("rows")
