@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
@@ -122,7 +124,7 @@ def maintain_beside(
     stop: Callable[[], bool],
     *,
     tables: Iterable[str] = (),
-    sleep: Callable[[float], None] = time.sleep,
+    sleep: Callable[[float], object] = time.sleep,
     clock: Callable[[], float] = time.monotonic,
 ) -> None:
     """Maintain tables (without any: the project's) in rounds of [maintain] interval_seconds, until a stop is asked for.
@@ -138,6 +140,27 @@ def maintain_beside(
         if rounds.due(clock()):
             maintain_round(project, tuple(tables), rounds.begin(clock()), stop)
         sleep(min(LONGEST_WAIT, interval))
+
+
+@contextmanager
+def maintained_beside(project: Project, stop: Callable[[], bool], *, tables: Iterable[str] = ()) -> Iterator[None]:
+    """Within it a thread maintains tables as `maintain_beside` does. It ends with the block, its commit under way finished."""
+    over = threading.Event()
+
+    def run() -> None:
+        try:
+            maintain_beside(project, lambda: over.is_set() or stop(), tables=tables, sleep=over.wait)
+        except BaseException:
+            logger.exception("nothing is maintained beside the landing any more")
+            raise
+
+    thread = threading.Thread(target=run, name="lakeflow-maintain", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 def maintain_round(

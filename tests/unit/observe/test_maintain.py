@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,15 @@ from lakeflow.config import settings_of
 from lakeflow.errors import CatalogUnavailable
 from lakeflow.lake.commit import Change, Committed, Progress
 from lakeflow.landing.dead_letters import DEAD_LETTERS, Taken
-from lakeflow.observe.maintain import ORPHANS_EVERY, Rounds, maintain_beside, table_readers, tables_of, upkeep_of
+from lakeflow.observe.maintain import (
+    ORPHANS_EVERY,
+    Rounds,
+    maintain_beside,
+    maintained_beside,
+    table_readers,
+    tables_of,
+    upkeep_of,
+)
 from lakeflow.observe.runs import RUNS
 from lakeflow.progress import KafkaOffsets
 from lakeflow.runner.project import Project
@@ -96,6 +106,18 @@ class TestBeside:
 
     def test_with_an_interval_of_nothing_there_is_none(self, tmp_path: Path) -> None:
         maintain_beside(Project(settings_of({"maintain": {"interval_seconds": 0}}, tmp_path, None, {})), lambda: False)
+
+
+def test_the_thread_beside_ends_with_the_block(tmp_path: Path, project: Project) -> None:
+    made(project.lake)
+    for value in range(3):
+        append(project.lake, ids(value))
+    often = Project(settings_of({"maintain": MAINTAIN | {"interval_seconds": 0.01}}, tmp_path, None, {}))
+    with maintained_beside(often, lambda: False):
+        while len(live_paths(project.lake.table("bronze.flights"))) > 1:
+            time.sleep(0.01)
+    assert not [thread for thread in threading.enumerate() if thread.name == "lakeflow-maintain"]
+    assert id_rows(project.lake.table("bronze.flights")) == [0, 1, 2]
 
 
 def test_the_tables_are_those_of_the_project_that_are_there(project: Project) -> None:
