@@ -142,6 +142,13 @@ def test_a_server_that_never_comes_up_says_why(rig: Rig) -> None:
         rig.started("server", lambda folder: Unlucky(folder, TRIES))
 
 
+def test_the_ends_of_logs_are_told_by_their_places(rig: Rig) -> None:
+    (rig.folder / "kafka" / "kafka1").mkdir(parents=True)
+    (rig.folder / "kafka" / "kafka1" / "log").write_text("".join(f"line {number}\n" for number in range(100)))
+    [(name, end)] = rig.logs().items()
+    assert (name, end.splitlines()[0], end.splitlines()[-1]) == ("kafka/kafka1/log", "line 70", "line 99")
+
+
 def test_a_server_waits_until_the_cache_is_filled(rig: Rig) -> None:
     done: list[str] = []
 

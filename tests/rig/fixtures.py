@@ -32,14 +32,20 @@ pytest.register_assert_rewrite("tests.rig.readers")
 Server = TypeVar("Server")
 
 
+LOGS = pytest.StashKey[dict[str, str]]()
+"""How the logs of servers end, where a test has failed."""
+
+
 @pytest.fixture(scope="session")
-def rig() -> Iterator[Rig]:
+def rig(request: pytest.FixtureRequest) -> Iterator[Rig]:
     from tests.rig.rig import Rig
 
     if cache.is_off():
         pytest.skip(f"{cache.OFF}=off leaves out the real servers")
     with Rig() as servers:
         yield servers
+        if request.session.testsfailed:
+            request.config.stash[LOGS] = servers.logs()
 
 
 def started(server: Callable[[], Server]) -> Server:
@@ -121,3 +127,9 @@ def wait_for_the_cache() -> None:
     if not cache.is_off():
         with cache.locked(cache.FETCHING):
             pass
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    for name, end in config.stash.get(LOGS, {}).items():
+        terminalreporter.section(f"{name} ends")
+        terminalreporter.write_line(end)

@@ -26,6 +26,7 @@ KEEP = "LAKEFLOW_RIG_KEEP"
 SERVERS = ("kafka", "storage", "catalog", "postgres")
 """What `make servers` starts."""
 TRIES = 3
+LOG_LINES = 30
 
 
 class Server(Protocol):
@@ -56,6 +57,12 @@ class Rig:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.stop()
+
+    def logs(self) -> dict[str, str]:
+        """The last lines of each server's log, by the log's place in `folder`."""
+        found = sorted(log for log in self.folder.rglob("log") if log.is_file())
+        texts = {str(log.relative_to(self.folder)): log.read_text(encoding="utf-8", errors="replace") for log in found}
+        return {name: "\n".join(text.splitlines()[-LOG_LINES:]) for name, text in texts.items()}
 
     def stop(self) -> None:
         """Stops what was started, the last first."""
