@@ -150,6 +150,14 @@ def test_partitioning_follows_the_declaration_and_every_file_stays_readable(lake
     assert {name.partition("=")[0] for name in names} == {"at_day", "at_hour", "id", "id_bucket", "id_bucket_8", "id_trunc"}
 
 
+def test_a_partition_field_gets_its_name_back_and_not_that_of_another_column(lake: Lake) -> None:
+    columns = (("a", LONG), ("b", LONG))
+    for column in ("b", "a", "b"):
+        lake.ensure(spec(*columns, parts=[PartitionField(column, "bucket", 4)]), evolve=True)
+        assert transforms(lake) == [f"{column}_bucket=bucket[4]"]
+    assert len(lake.table(NAME).specs()) == 3
+
+
 def test_a_partition_named_as_a_column_is_refused(lake: Lake) -> None:
     lake.ensure(spec(("at", AT), ("at_day", LONG)))
     with pytest.raises(SchemaMismatch, match=r"cannot become what .* declares: .*at_day"):
