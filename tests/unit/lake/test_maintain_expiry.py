@@ -100,6 +100,16 @@ class TestFiles:
         assert id_rows(lake.table(NAME)) == [0, 1, 2, 3]
         assert len(stored_files(lake.table(NAME))) == 4
 
+    def test_live_ones_stay_where_merged_manifests_name_them_now(self, tmp_path: Path) -> None:
+        lake = open_lake(tmp_path / "merged")
+        made(lake, properties={"commit.manifest.min-count-to-merge": "2"})
+        for value in range(4):
+            append(lake, ids(value))
+        done = expire(lake, NAME, all_but(1))
+        assert done.files > 0
+        assert id_rows(lake.table(NAME)) == [0, 1, 2, 3]
+        assert len(stored_files(lake.table(NAME))) == 4
+
     def test_those_of_a_tagged_snapshot_stay(self, lake: Lake) -> None:
         append(lake, ids(1))
         table = lake.table(NAME)

@@ -113,7 +113,8 @@ class TestNestedTables:
     def test_those_of_the_catalog_are_protected(self, lake: Lake) -> None:
         inner = folder_of(lake) / "data" / "inner"
         schema = lake.table(NAME).schema()
-        table = lake.catalog.create_table("bronze.inner", schema, location=f"file:{inner}")
+        elsewhere = {"write.metadata.path": f"file:{folder_of(lake).parent}/metadata-of-inner"}
+        table = lake.catalog.create_table("bronze.inner", schema, location=f"file:{inner}", properties=elsewhere)
         table.append(ids(1))
         put(inner / "data" / "stray.parquet")
         for path in inner.rglob("*"):
