@@ -61,7 +61,12 @@ SECTIONS = (
     Section("project", "The project itself."),
     Section("catalog", "Handed to PyIceberg: any of its catalog and file properties.", open=True),
     Section("kafka", "Handed to librdkafka: any of its client properties.", open=True),
-    Section("registry", "The Schema Registry. No format of today reads it; `lakeflow doctor` shows it.", open=True),
+    Section(
+        "registry",
+        "The Schema Registry, for formats that use one. Its keys are those of Confluent's clients: `basic.auth.user.info`, "
+        "`bearer.auth.token`, `ssl.ca.location`, `ssl.certificate.location`, `ssl.key.location`, and `timeout` in seconds.",
+        open=True,
+    ),
     Section("index", "Where vector indexes are kept."),
     Section("index.storage", "Handed to LanceDB: options of the object store that holds the indexes.", open=True),
     Section("run", "How much landings and jobs take at once, and when they commit."),
@@ -94,7 +99,7 @@ KEYS = (
         "Where data files go. The default holds for type sql; a relative path is seen from the project.",
     ),
     Key("kafka", "bootstrap.servers", Kind.TEXT, None, "The brokers, `host:port` with commas between. Landing needs it."),
-    Key("registry", "url", Kind.TEXT, None, "The address of the Schema Registry, for formats to come."),
+    Key("registry", "url", Kind.TEXT, None, "Its address, or several with commas between, tried in this order."),
     Key("index", "uri", Kind.LOCATION, ".lakeflow/index", "The folder or bucket; a relative path is seen from the project."),
     Key(
         "run",

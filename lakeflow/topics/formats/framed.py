@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import repeat
 
 import pyarrow as pa
 
@@ -50,45 +51,53 @@ class FramedFormat:
 
     def decode(self, values: Sequence[bytes | None]) -> Decoded:
         """The rows of `values`; see the protocol."""
+        if (only := _only_head(values)) is not None:
+            return self._decode_group(only, values, range(len(values)))
         groups: dict[int, list[int]] = {}
         rejects: list[Reject] = []
-        head, last, places = b"", -1, []
         for place, value in enumerate(values):
             if value is None:
                 rejects.append(Reject(place, RejectKind.TOMBSTONE, "the record has no value"))
             elif len(value) < HEAD or value[0] != MAGIC:
                 rejects.append(Reject(place, RejectKind.MALFORMED, _unframed(value)))
             else:
-                if (found := value[1:HEAD]) != head:
-                    head, last = found, int.from_bytes(found, "big")
-                    places = groups.setdefault(last, [])
-                places.append(place)
-        decoded = [self._decode_group(schema_id, values, places) for schema_id, places in groups.items()]
-        return merged(decoded, rejects)
+                groups.setdefault(int.from_bytes(value[1:HEAD], "big"), []).append(place)
+        return merged([self._decode_group(schema_id, values, places) for schema_id, places in groups.items()], rejects)
 
-    def _decode_group(self, schema_id: int, values: Sequence[bytes | None], places: list[int]) -> Decoded:
+    def _decode_group(self, schema_id: int, values: Sequence[bytes | None], places: Sequence[int]) -> Decoded:
         body = self._opened(schema_id)
         if isinstance(body, str):
             return Decoded((), tuple(Reject(place, RejectKind.SCHEMA, body) for place in places))
-        decoded = body.decode([values[place][HEAD:] for place in places])  # type: ignore[index]
-        return decoded if len(places) == len(values) else placed(decoded, places)
+        if len(places) == len(values):
+            return body.decode([value[HEAD:] for value in values])  # type: ignore[index]
+        return placed(body.decode([values[place][HEAD:] for place in places]), places)  # type: ignore[index]
 
     def _opened(self, schema_id: int, known: RegisteredSchema | None = None) -> Format | str:
-        body = self._bodies.get(schema_id)
-        if body is None:
-            body = self._open(schema_id, known or self._registry.by_id(schema_id))
-            self._bodies[schema_id] = body
+        """A schema never changes, so what was opened stays; one that is not there may come."""
+        if (body := self._bodies.get(schema_id)) is not None:
+            return body
+        try:
+            schema = known or self._registry.by_id(schema_id)
+            if schema is None:
+                return f"schema {schema_id} is not in the registry"
+            body = self._bodies[schema_id] = self._open(schema)
+        except SchemaMismatch as error:
+            body = self._bodies[schema_id] = f"schema {schema_id}: {error.message}"
         return body
 
-    def _open(self, schema_id: int, schema: RegisteredSchema | None) -> Format | str:
-        if schema is None:
-            return f"schema {schema_id} is not in the registry"
+    def _open(self, schema: RegisteredSchema) -> Format | str:
         if schema.kind is not self._kind:
-            return f"schema {schema_id} is of {schema.kind}, and the format reads {self._kind}"
-        try:
-            return self._open_body(schema, self._registry)
-        except SchemaMismatch as error:
-            return f"schema {schema_id}: {error.message}"
+            return f"schema {schema.id} is of {schema.kind}, and the format reads {self._kind}"
+        return self._open_body(schema, self._registry)
+
+
+def _only_head(values: Sequence[bytes | None]) -> int | None:
+    """The schema's id where all values are framed alike; None where they are not."""
+    if not values or values[0] is None or len(values[0]) < HEAD or values[0][0] != MAGIC:
+        return None
+    head = values[0][:HEAD]
+    alike = None not in values and all(map(bytes.startswith, values, repeat(head)))  # type: ignore[arg-type]
+    return int.from_bytes(head[1:], "big") if alike else None
 
 
 def _unframed(value: bytes) -> str:
