@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -45,6 +45,8 @@ HELP = """Land Kafka topics in their Iceberg tables, exactly once.
 Stops when it has read what the topics held at the start; --follow stays until a signal comes, or one of its
 landings fails for good: the others commit what is in hand then, and the process ends with 1.
 
+With --follow the project's tables are maintained beside, at the interval that [maintain] sets: see lakeflow maintain.
+
 With --share several processes land the same tables together: a consumer group deals the partitions out among them.
 
 Examples:
@@ -79,6 +81,8 @@ def land(
     with StopSignals() as signals, ExitStack() as held:
         ending = Ending(signals)
         how = How(follow, share, _metrics(metrics, held))
+        if follow:
+            held.enter_context(_maintained(opened, ending))
         if follow and len(chosen) > 1:
             results = _side_by_side(opened, chosen, how, ending)
         else:
@@ -99,6 +103,13 @@ class How:
     follow: bool
     share: bool
     metrics: LandingMetrics | None = None
+
+
+def _maintained(project: Project, ending: Ending) -> AbstractContextManager[None]:
+    """Maintenance of the project's tables in a thread beside the landings; what fails there ends none of them."""
+    from lakeflow.observe.maintain import maintained_beside
+
+    return maintained_beside(project, ending.requested)
 
 
 def _metrics(address_text: str | None, held: ExitStack) -> LandingMetrics | None:
