@@ -39,7 +39,7 @@ message Order {
   repeated bool flags = 26; repeated float vector = 27;
   map<string, int32> by_name = 28; map<uint64, Item> by_number = 29; map<bool, Color> by_flag = 30;
   oneof choice { string left = 31; Item middle = 32; uint32 right = 33; google.protobuf.Empty none = 34;
-                 google.protobuf.Value other = 35; }
+                 google.protobuf.Value other = 35; google.type.Date day = 37; }
   google.protobuf.Empty empty = 36;
 }
 message Known {

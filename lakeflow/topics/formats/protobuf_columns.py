@@ -156,7 +156,7 @@ def fields_converter(children: Sequence[MappedField]) -> Callable[[list[pa.Array
             for child, array in zip(children, arrays, strict=True)
         ]
         for places in oneofs:
-            _unsettle_crowded([built[place] for place in places], spot)
+            _unsettle_crowded([arrays[place] for place in places], spot)
         return built
 
     return build
@@ -164,10 +164,17 @@ def fields_converter(children: Sequence[MappedField]) -> Callable[[list[pa.Array
 
 def _unsettle_crowded(branches: list[pa.Array], spot: Spot) -> None:
     """Of several branches of a oneof the last on the wire counts, which the columns do not tell."""
-    held = sum(len(branch) - branch.null_count for branch in branches)
-    if held:
-        count = sum(flags(branch.is_valid()).astype(np.int32) for branch in branches)
-        spot.unsettle(np.asarray(count) > 1)
+    there = [_there(branch) for branch in branches]
+    if any(flags_.any() for flags_ in there):
+        spot.unsettle(np.sum(there, axis=0) > 1)
+
+
+def _there(branch: pa.Array) -> Flags:
+    """Which branches are there, as they are read: what is there may yet be rejected, and be null for that."""
+    if pa.types.is_list(branch.type):  # pieces, see `whole`
+        counts: Flags = np.diff(branch.offsets.to_numpy()) > 0
+        return counts
+    return flags(branch.is_valid())
 
 
 def list_of(item: Mapped) -> Mapped:

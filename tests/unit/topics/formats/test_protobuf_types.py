@@ -310,3 +310,48 @@ def test_nanoseconds_are_floored_where_that_is_asked_for() -> None:
     text = "x {seconds: -1 nanos: 999} d {seconds: -1 nanos: -999999999} t {nanos: 1999}"
     row = ProtobufFormat(compiled(source), floors=True).decode([body(source, text)]).rows.to_pylist()[0]
     assert row == {"x": dt.datetime(1969, 12, 31, 23, 59, 59, tzinfo=dt.UTC), "d": -2_000_000, "t": dt.time(0, 0, 0, 1)}
+
+
+ONE_ENTRY = b"\0\x0a\x03\x0a\x01k"
+"""An entry of a map of number 1, of key k and no value."""
+
+PIECES: dict[str, tuple[str, bytes, Any]] = {
+    "a Struct in two pieces": (
+        "google.protobuf.Struct x = 1;",
+        b"\0" + b"".join(b"\x0a\x0d\x0a\x0b\x0a\x01" + name + b"\x12\x06\x1a\x04text" for name in (b"a", b"b")),
+        '{"a":"text","b":"text"}',
+    ),
+    "an entry without its message": ("map<string, Pair> x = 1;", ONE_ENTRY, [("k", {"a": 0, "b": None})]),
+    "an entry without its Struct": ("map<string, google.protobuf.Struct> x = 1;", ONE_ENTRY, [("k", "{}")]),
+    "an entry without its moment": (
+        "map<string, google.protobuf.Timestamp> x = 1;",
+        ONE_ENTRY,
+        [("k", dt.datetime(1970, 1, 1, tzinfo=dt.UTC))],
+    ),
+    "fields out of the order of their numbers": (
+        "Turned x = 1; message Turned { int32 second = 2; int32 first = 1; }",
+        b"\0\x0a\x04\x08\x01\x10\x02",
+        {"second": 2, "first": 1},
+    ),
+    "a branch that is no date, and another after it": (
+        "oneof o { google.type.Date d = 1; int32 x = 2; }",
+        b"\0\x0a\0\x10\x05",
+        5,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PIECES)
+def test_what_the_wire_leaves_out_or_takes_apart_is_whole_in_the_column(name: str) -> None:
+    fields, record, value = PIECES[name]
+    decoded = ProtobufFormat(compiled(proto(fields))).decode([record])
+    decoded.rows.validate(full=True)
+    assert decoded.rejects == ()
+    assert decoded.rows.column("x").to_pylist() == [value]
+
+
+def test_what_is_required_in_a_message_that_is_absent_is_not_missed() -> None:
+    source = proto("message Line { required int32 n = 1; } optional Line x = 1;", old=True)
+    decoded = ProtobufFormat(compiled(source)).decode([b"\0", b"\0\x0a\0", b"\0\x0a\x02\x08\x05"])
+    assert decoded.rows.column("x").to_pylist() == [None, {"n": 5}]
+    assert [reject.index for reject in decoded.rejects] == [1]
