@@ -1,7 +1,8 @@
 """SQL type text <-> Arrow types, both ways and without loss: `parse_type(sql_type(t)) == t`.
 
     BOOLEAN                                  bool          STRING, VARCHAR[(n)], CHAR[(n)]      string
-    TINYINT, SMALLINT, INT, BIGINT           int8 .. int64 BYTES, BINARY[(n)], VARBINARY[(n)]   binary
+    TINYINT, SMALLINT, INT, BIGINT           int8 .. int64 BYTES, BINARY, VARBINARY[(n)]        binary
+                                                           BINARY(n)                            fixed size binary
     FLOAT, REAL                              float32       DATE                                 date32
     DOUBLE [PRECISION]                       float64       TIME[(0..6)]                         time64[us]
     DECIMAL, NUMERIC [(p[, s])]              decimal128    TIMESTAMP[(0..6)]                    timestamp[us]
@@ -9,8 +10,9 @@
     TIMESTAMP_LTZ[(0..6)], TIMESTAMP[(0..6)] WITH LOCAL TIME ZONE                               timestamp[us, UTC]
 
 The grammar is Flink's, with its defaults (DECIMAL is DECIMAL(10, 0)); STRUCT stands for ROW, and `ROW(a T)` for
-`ROW<a T>`. A length in VARCHAR(n), CHAR(n) or BINARY(n) is read and not kept: Iceberg has no such types, nothing is
-cut and nothing is padded. Precisions below microseconds are kept as microseconds, which hold every such value.
+`ROW<a T>`. A length in VARCHAR(n), CHAR(n) or VARBINARY(n) is read and not kept: Iceberg has no such types, nothing is
+cut and nothing is padded. BINARY(n) is n bytes exactly, as Iceberg's fixed.
+Precisions below microseconds are kept as microseconds, which hold every such value.
 """
 
 from __future__ import annotations
@@ -87,8 +89,8 @@ def read_type(cursor: Cursor, depth: int = 0) -> pa.DataType:
             cursor.take_words("PRECISION")
         return SIMPLE[name]
     if name in SIZED:
-        _read_length(cursor, name)
-        return SIZED[name]
+        length = _read_length(cursor, name)
+        return pa.binary(length) if name == "BINARY" and length is not None else SIZED[name]
     match name:
         case "DECIMAL" | "NUMERIC":
             return _read_decimal(cursor)
@@ -147,12 +149,14 @@ def _read_row(cursor: Cursor, depth: int) -> pa.DataType:
             return pa.struct(fields)
 
 
-def _read_length(cursor: Cursor, name: str) -> None:
-    if cursor.take_symbol("("):
-        length, token = cursor.expect_number(f"the length of {name}")
-        if length < 1:
-            cursor.fail(f"the length of {name} is {length}; valid: 1 and more", token)
-        cursor.expect_symbol(")", f"after the length of {name}")
+def _read_length(cursor: Cursor, name: str) -> int | None:
+    if not cursor.take_symbol("("):
+        return None
+    length, token = cursor.expect_number(f"the length of {name}")
+    if not 1 <= length < 2**31:
+        cursor.fail(f"the length of {name} is {length}; valid: 1 to {2**31 - 1}", token)
+    cursor.expect_symbol(")", f"after the length of {name}")
+    return length
 
 
 def _read_decimal(cursor: Cursor) -> pa.DataType:
@@ -219,6 +223,8 @@ def sql_type(arrow: pa.DataType) -> str:
         return TEXTS[arrow]
     if pa.types.is_decimal128(arrow) and 0 <= arrow.scale <= arrow.precision:
         return f"DECIMAL({arrow.precision}, {arrow.scale})"
+    if pa.types.is_fixed_size_binary(arrow):
+        return f"BINARY({arrow.byte_width})"
     if pa.types.is_list(arrow) or pa.types.is_large_list(arrow):
         return f"ARRAY<{_with_null(arrow.value_field)}>"
     if pa.types.is_map(arrow):

@@ -150,10 +150,13 @@ def _decimal(token: str, type_: pa.DataType) -> decimal.Decimal:
 def _text(text: str, type_: pa.DataType) -> Any:
     if type_ == pa.string():
         return text
-    if type_ == pa.binary():
+    if type_ == pa.binary() or pa.types.is_fixed_size_binary(type_):
         if not BASE64.fullmatch(text):
             raise Refused(text)
-        return b64decode(text)
+        found = b64decode(text)
+        if type_ != pa.binary() and len(found) != type_.byte_width:
+            raise Refused(text)
+        return found
     try:
         return _moment(text, type_)
     except (ValueError, OverflowError) as error:

@@ -14,7 +14,8 @@ from lakeflow.topics.formats.json import JsonFormat
 from tests.property.json_reference import Refused, row_of
 
 SCALARS = [
-    *(pa.bool_(), pa.int8(), pa.int16(), pa.int32(), pa.int64(), pa.float32(), pa.float64(), pa.string(), pa.binary()),
+    *(pa.bool_(), pa.int8(), pa.int16(), pa.int32(), pa.int64(), pa.float32(), pa.float64(), pa.string()),
+    *(pa.binary(), pa.binary(2)),
     *(pa.date32(), pa.time64("us"), pa.timestamp("us"), pa.timestamp("us", "UTC")),
 ]
 NAMES = st.sampled_from(["a", "b", "c", "key", "Ünïcode", "with space", "a.b"])
@@ -112,6 +113,9 @@ def fitting(type_: pa.DataType) -> st.SearchStrategy[str]:
 def plain_text(type_: pa.DataType) -> st.SearchStrategy[str]:
     if type_ == pa.string():
         return st.text(max_size=12)
+    if pa.types.is_fixed_size_binary(type_):
+        size = type_.byte_width
+        return st.binary(min_size=size, max_size=size).map(lambda data: base64.b64encode(data).decode())
     if type_ == pa.binary():
         return st.binary(max_size=9).map(lambda data: base64.b64encode(data).decode())
     if type_ == pa.date32():

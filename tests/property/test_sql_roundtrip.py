@@ -26,7 +26,8 @@ NAME = st.one_of(
 TABLE_NAME = st.builds("{}.{}".format, NAME, NAME)
 SIMPLE = st.sampled_from(
     [
-        *(pa.bool_(), pa.int8(), pa.int16(), pa.int32(), pa.int64(), pa.float32(), pa.float64(), pa.string(), pa.binary()),
+        *(pa.bool_(), pa.int8(), pa.int16(), pa.int32(), pa.int64(), pa.float32(), pa.float64(), pa.string()),
+        *(pa.binary(), pa.binary(3)),
         *(pa.date32(), pa.time64("us"), pa.timestamp("us"), pa.timestamp("us", tz="UTC")),
     ]
 )

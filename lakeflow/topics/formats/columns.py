@@ -117,6 +117,8 @@ def _unquoted(token: str) -> str:
 def _filled(array: pa.Array, field: pa.Field) -> pa.Array:
     if field.nullable or not array.null_count:
         return array
+    if pa.types.is_fixed_size_binary(field.type):
+        return array.fill_null(pa.scalar(bytes(field.type.byte_width), field.type))
     return array.fill_null(pa.scalar(FILLERS.get(field.type, 0), field.type))
 
 

@@ -165,15 +165,18 @@ def _fits(value: Any, type_: pa.DataType) -> bool:
         return False
     if type_ == pa.string():
         return True
-    return _is_base64(value) if type_ == pa.binary() else reading_of(type_).fits(str(value))
+    if pa.types.is_fixed_size_binary(type_):
+        width: int = type_.byte_width
+        return _length(value) == width
+    return _length(value) is not None if type_ == pa.binary() else reading_of(type_).fits(str(value))
 
 
-def _is_base64(text: str) -> bool:
+def _length(text: str) -> int | None:
+    """How many bytes base64 text holds; None where it is none."""
     try:
-        b64decode(text, validate=True)
+        return len(b64decode(text, validate=True))
     except ValueError:
-        return False
-    return True
+        return None
 
 
 def _surrogate(tree: Pairs) -> str | None:
@@ -191,6 +194,8 @@ def _wanted(path: str, value: Any, wanted: str) -> str:
 def _sql_name(type_: pa.DataType) -> str:
     if pa.types.is_decimal(type_):
         return f"DECIMAL({type_.precision}, {type_.scale})"
+    if pa.types.is_fixed_size_binary(type_):
+        return f"BINARY({type_.byte_width}) in base64"
     return SQL_NAMES[type_]
 
 

@@ -16,7 +16,7 @@ import pyarrow as pa
 from lakeflow.errors import DeclarationError
 
 SCALARS = (
-    "BOOLEAN, TINYINT, SMALLINT, INT, BIGINT, FLOAT, DOUBLE, DECIMAL, STRING, BINARY, "
+    "BOOLEAN, TINYINT, SMALLINT, INT, BIGINT, FLOAT, DOUBLE, DECIMAL, STRING, BYTES, BINARY(n), "
     "DATE, TIME(6), TIMESTAMP(6), TIMESTAMP_LTZ(6)"
 )
 
@@ -76,6 +76,8 @@ def _value_type(type_: pa.DataType, refuse_unknown: bool, path: str) -> Any:
         return bool
     if type_ == pa.binary():
         return bytes
+    if pa.types.is_fixed_size_binary(type_):
+        return Annotated[bytes, msgspec.Meta(min_length=type_.byte_width, max_length=type_.byte_width)]
     if type_ in TEXT_TYPES:
         return str
     if pa.types.is_struct(type_):
