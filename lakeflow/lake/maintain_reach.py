@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Set
 from dataclasses import dataclass, field
 
 from pyiceberg.io import FileIO
@@ -73,7 +73,7 @@ def reached(table: Table) -> Iterator[str]:
             yield entry.data_file.file_path
 
 
-def _statistics(metadata: TableMetadata, of: set[int] | None, but: set[int] = frozenset()) -> Iterator[str]:  # type: ignore[assignment]
+def _statistics(metadata: TableMetadata, of: Set[int] | None, but: Set[int] = frozenset()) -> Iterator[str]:
     for one in (*metadata.statistics, *metadata.partition_statistics):
         if (of is None or one.snapshot_id in of) and one.snapshot_id not in but:
             yield one.statistics_path
