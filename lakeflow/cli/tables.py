@@ -39,10 +39,20 @@ Example:
 
   lakeflow tables drop bronze.flights --yes
 """
+INFER_HELP = """Propose columns for a declared table with connector kafka, as the SQL of its declaration with them.
+
+With a format of the Schema Registry they are those of the topic's latest schema; with json, what the newest
+records show. Nothing is made or changed: read it, correct it, and put it in tables/.
+
+Example:
+
+  lakeflow tables infer bronze.flights > proposal.sql
+"""
 
 
 def register(app: typer.Typer) -> None:
-    group = verbs("tables", "List, show and drop tables.", listed=True)
+    group = verbs("tables", "List, show, drop tables, and propose their columns.", listed=True)
+    group.command("infer", help=INFER_HELP)(infer_verb)
     group.command("list", help=LIST_HELP)(list_verb)
     group.command("show", help=SHOW_HELP)(show_verb)
     group.command("drop", help=DROP_HELP)(drop_verb)
@@ -132,6 +142,42 @@ def _facts(project: Project, name: str, table: Table) -> dict[str, Any]:
         "location": table.location(),
         "declared": str(declared.origin) if declared else None,
     }
+
+
+def infer_verb(
+    name: Annotated[str, typer.Argument(help="A declared table with connector kafka, with columns or without.")],
+    records: Annotated[int, typer.Option("--records", help="How many of the newest records to read.", min=1)] = 1000,
+    project: ProjectOption = None,
+    target: TargetOption = None,
+    output: OutputOption = Format.TEXT,
+) -> None:
+    from lakeflow.landing.infer import propose
+    from lakeflow.landing.spec import is_landed
+    from lakeflow.sql.describe import describe
+    from lakeflow.sql.statements import CreateTable
+
+    opened = open_project(project, target)
+    landed = {table: spec for table, spec in opened.declared_tables.tables.items() if is_landed(spec)}
+    if name not in landed:
+        raise UnknownName("table with connector 'kafka'", name, landed, next_step="lakeflow tables")
+    proposal = propose(landed[name], opened.settings, records=records)
+    statement = describe(CreateTable(proposal.table, if_not_exists=False))
+    if output is Format.JSON:
+        show_json(
+            {
+                "table": name,
+                "sql": statement,
+                "notes": list(proposal.notes),
+                "records": proposal.records,
+                "broken": proposal.broken,
+            }
+        )
+        return
+    show_text(statement)
+    if proposal.records:
+        note(f"of {proposal.records} records, {proposal.broken} of them no JSON object")
+    for line in proposal.notes:
+        note(line)
 
 
 def _kind(project: Project, name: str) -> str:

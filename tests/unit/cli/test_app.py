@@ -36,9 +36,9 @@ BEFORE_A_PROJECT = {"init": {"--output"}, "demo": {"--project", "--output"}}
 
 def test_every_verb_is_there() -> None:
     assert set(NAMES) == {
-        *("init", "demo", "doctor", "plan", "land", "run", "query", "search", "runs", "status"),
+        *("init", "demo", "doctor", "plan", "land", "run", "query", "search", "runs", "status", "maintain"),
         *("index build", "index update", "index status"),
-        *("tables list", "tables show", "tables drop"),
+        *("tables list", "tables show", "tables drop", "tables infer"),
         *("jobs list", "jobs show", "jobs graph"),
         *("models list", "models show"),
     }
