@@ -23,7 +23,7 @@ from lakeflow.lake.compact_plan import Piece, Readers, Run, Sizes, runs
 from lakeflow.lake.failures import lake_errors
 from lakeflow.lake.iceberg import delete_files, has_deletes, live_files
 from lakeflow.lake.manifests import LiveFile, small_manifests
-from lakeflow.lake.read import Split, has_own_columns, read
+from lakeflow.lake.read import Split, is_read_by_id, read
 from lakeflow.lake.write import DataWriter
 
 logger = logging.getLogger("lakeflow.lake")
@@ -198,7 +198,7 @@ class _Rewriting:
 
     def _rewritten(self, table: Table, run: Run, live: dict[str, LiveFile]) -> tuple[DataFile, ...]:
         """The files that hold the rows of the run, in the order of their rows."""
-        splits = [Split(piece.sequence, FileScanTask(live[piece.path].data_file)) for piece in run.pieces]
+        splits = _splits(run, live)
         writer = DataWriter(table, target_file_bytes=self.sizes.target_bytes, buffer_bytes=self.buffer_bytes)
         files: tuple[DataFile, ...] = ()
         try:
@@ -258,12 +258,16 @@ def _not_exact(table: Table, run: Run, live: dict[str, LiveFile]) -> str | None:
     """Why a run cannot be written anew as it is."""
     if missing := [piece.path for piece in run.pieces if piece.path not in live]:
         return f"{len(run.pieces)} files are left for next time: {len(missing)} of them are no longer in the table"
-    # In files of other columns PyIceberg reads a list of structs that is null as an empty one.
+    # Where columns are not found by id, PyIceberg's reader maps them, and reads a list of structs that is null as an empty one.
     if not any(_holds_list(field.type) for field in arrow_schema(table)):
         return None
-    if all(has_own_columns(table, piece.path) for piece in run.pieces):
+    if all(is_read_by_id(table, split) for split in _splits(run, live)):
         return None
-    return f"{len(run.pieces)} files are left: they are from before a column came or changed, and hold lists of structs"
+    return f"{len(run.pieces)} files are left: their columns are not found by field id, and they hold lists of structs"
+
+
+def _splits(run: Run, live: dict[str, LiveFile]) -> list[Split]:
+    return [Split(piece.sequence, FileScanTask(live[piece.path].data_file)) for piece in run.pieces]
 
 
 def _holds_list(kind: pa.DataType) -> bool:

@@ -221,8 +221,7 @@ def _read(table: Table, split: Split, reader: FileReader) -> Iterator[pa.RecordB
         return
     with table.io.new_input(split.path).open() as stream:
         file = pq.ParquetFile(stream, pre_buffer=True)
-        target = pa.schema([arrow_schema(table).field(name) for name in reader.schema.names])
-        columns = column_map(file.schema_arrow, target, _told_elsewhere(table, split), split.path)
+        columns = _columns_of(table, split, file, reader.schema.names)
         if columns is not None:
             yield from _row_groups(file, columns, reader.schema)
             return
@@ -236,15 +235,16 @@ def _told_elsewhere(table: Table, split: Split) -> set[int]:
     return partitioned | {number for number in schema.field_ids if schema.find_field(number).initial_default is not None}
 
 
-def has_own_columns(table: Table, path: str) -> bool:
-    """Whether a Parquet file was written with the columns that the table has now, so that it is read as it is."""
+def is_read_by_id(table: Table, split: Split) -> bool:
+    """Whether the columns of a file without deletes are found by field id; PyIceberg's reader maps those of the others."""
     name = ".".join(table.name())
-    with lake_errors(f"table {name}"), _broken_files(path, name), table.io.new_input(path).open() as stream:
-        return _has_own_columns(table, pq.ParquetFile(stream))
+    with lake_errors(f"table {name}"), _broken_files(split.path, name), table.io.new_input(split.path).open() as stream:
+        return _columns_of(table, split, pq.ParquetFile(stream), arrow_schema(table).names) is not None
 
 
-def _has_own_columns(table: Table, file: pq.ParquetFile) -> bool:
-    return bool(file.schema_arrow.remove_metadata().equals(arrow_schema(table), check_metadata=True))
+def _columns_of(table: Table, split: Split, file: pq.ParquetFile, names: Sequence[str]) -> ColumnMap | None:
+    target = pa.schema([arrow_schema(table).field(name) for name in names])
+    return column_map(file.schema_arrow, target, _told_elsewhere(table, split), split.path)
 
 
 def _row_groups(file: pq.ParquetFile, columns: ColumnMap, schema: pa.Schema) -> Iterator[pa.RecordBatch]:

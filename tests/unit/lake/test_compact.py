@@ -11,7 +11,7 @@ from pyiceberg.manifest import DataFile, DataFileContent
 from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Operation
 
-from lakeflow.declare import PartitionField
+from lakeflow.declare import PartitionField, TableSpec
 from lakeflow.errors import CommitConflict, SourceChanged
 from lakeflow.lake.catalog import Lake
 from lakeflow.lake.commit import Change, CommitProtocol, Committed, Committer, Progress
@@ -355,3 +355,19 @@ def test_a_commit_takes_a_bounded_number_of_files_and_bytes() -> None:
     found = [Run((Piece(n, "a", 40, "p"), Piece(n + 1, "b", 40, "p"))) for n in range(0, 10, 2)]
     assert [len(some) for some in batches(found, most_files=4)] == [2, 2, 1]
     assert [len(some) for some in batches(found, most_bytes=100)] == [1, 1, 1, 1, 1]
+
+
+def test_files_from_before_a_column_came_are_written_anew_with_their_nulls(tmp_path: Path) -> None:
+    lake = open_lake(tmp_path)
+    nested = pa.list_(pa.struct([("x", pa.int32())]))
+    narrow = pa.schema([("id", pa.int64()), ("l", nested)])
+    made(lake, narrow)
+    append(lake, pa.Table.from_pylist([{"id": 1, "l": None}, {"id": 2, "l": []}], schema=narrow))
+    wide = narrow.append(pa.field("late", pa.string()))
+    lake.ensure(TableSpec(NAME, wide), evolve=True)
+    append(lake, pa.Table.from_pylist([{"id": 3, "l": [{"x": 7}], "late": "z"}], schema=wide))
+    done = compacted(lake)
+    assert (done.files_before, done.files_after, done.left) == (2, 1, ())
+    table = lake.table(NAME)
+    assert len(live_paths(table)) == 1
+    assert query(table, "SELECT id, l, late FROM rows ORDER BY id") == [(1, None, None), (2, [], None), (3, [{"x": 7}], "z")]
