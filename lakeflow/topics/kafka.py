@@ -42,7 +42,7 @@ class KafkaSource:
         poll_bytes: int = 64 << 20,
     ) -> None:
         self._topics = topics if isinstance(topics, NamedTopics | TopicPattern) else NamedTopics(tuple(topics))
-        self._client = KafkaClient(consumer_settings(settings, group), settings, request_timeout, patience)
+        self._client = KafkaClient(consumer_settings(settings, group), settings, request_timeout, patience, needs_group=False)
         self._reading = Reading(self._client, poll_bytes, headers=headers, leader_epochs=leader_epochs)
 
     def __enter__(self) -> KafkaSource:

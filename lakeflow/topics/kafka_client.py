@@ -39,11 +39,20 @@ Answer = TypeVar("Answer")
 class KafkaClient:
     """A `consumer` made of `conf`, with its errors. `settings` are [kafka], which messages keep the secrets of.
 
+    `needs_group` says that the group deals partitions out; else it only shows the lag, and may be refused.
     `request_timeout` bounds in seconds what waits for an answer, `patience` how long brokers may be away, or look as if
     they refused us after they had not. Raises ConfigError for settings that librdkafka refuses.
     """
 
-    def __init__(self, conf: Mapping[str, str], settings: Mapping[str, str], request_timeout: float, patience: float) -> None:
+    def __init__(
+        self,
+        conf: Mapping[str, str],
+        settings: Mapping[str, str],
+        request_timeout: float,
+        patience: float,
+        *,
+        needs_group: bool,
+    ) -> None:
         self._settings = dict(settings)
         self.who = f"group {conf['group.id']!r}"
         self._timeout = request_timeout
@@ -52,6 +61,8 @@ class KafkaClient:
         self._failure: KafkaError | None = None
         self._failed_since = 0.0
         self._proven = False
+        self._needs_group = needs_group
+        self._is_lag_hidden = False
         self._admin: AdminClient | None = None
         self._closed = False
         self.is_reading = False
@@ -142,6 +153,15 @@ class KafkaClient:
         """Raises the error of the tree for `error`, or for the refusal behind it."""
         raise self._error(self._failure or error, what) from None
 
+    def hides_lag(self, error: KafkaError) -> bool:
+        """Whether the error is only that the group is refused which shows the lag. Says so, once."""
+        if self._needs_group or error.code() != KafkaError.GROUP_AUTHORIZATION_FAILED:
+            return False
+        if not self._is_lag_hidden:
+            self._is_lag_hidden = True
+            self._committed(error, [])
+        return True
+
     def _answers(self) -> bool:
         try:
             self.consumer.list_topics(timeout=min(1.0, self._timeout))
@@ -226,6 +246,8 @@ class KafkaClient:
             if self._away_since is None:
                 self._away_since = time.monotonic()
                 LOG.info("all brokers (%s) are away; waiting for them up to %g s", self._brokers, self._patience)
+        elif self.hides_lag(error):
+            return
         elif error.code() in DENIED or error.fatal():
             if self._failure is None:
                 self._failed_since = time.monotonic()
@@ -235,7 +257,7 @@ class KafkaClient:
             LOG.debug("%s", self._clean(error.str()))
 
     def _committed(self, error: KafkaError | None, places: list[Place]) -> None:
-        if error is not None:
+        if error is not None and (not places or not self._is_lag_hidden):
             LOG.warning("the lag of %s could not be shown: %s", self.who, self._clean(error.str()))
 
     def _error(self, error: KafkaError, what: str) -> LakeflowError:

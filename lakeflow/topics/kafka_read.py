@@ -151,7 +151,7 @@ class Reading:
             )
         elif error.code() == KafkaError._MAX_POLL_EXCEEDED:
             LOG.warning("the group took the partitions back: more than max.poll.interval.ms passed between two polls")
-        elif not error.retriable() and error.code() not in AWAY:
+        elif not error.retriable() and error.code() not in AWAY and not self._client.hides_lag(error):
             self._client.fail(error, what)
         return True
 

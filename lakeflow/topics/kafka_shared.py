@@ -47,7 +47,7 @@ class SharedKafkaSource:
         self._topics = topics if isinstance(topics, NamedTopics | TopicPattern) else NamedTopics(tuple(topics))
         conf = consumer_settings(settings, group, shared=True)
         self._cooperative = is_cooperative(conf)
-        self._client = KafkaClient(conf, settings, request_timeout, patience)
+        self._client = KafkaClient(conf, settings, request_timeout, patience, needs_group=True)
         self._reading = Reading(
             self._client,
             poll_bytes,

@@ -147,12 +147,29 @@ def commands(cluster: SecuredKafka, folder: Path, topic: str, password: str) -> 
     return project(folder / "project", settings, table, LAKEFLOW_SECRET_KAFKA_PASSWORD=password)
 
 
-def test_the_command_lands_as_a_user_of_a_secured_cluster(cluster: SecuredKafka, tmp_path: Path) -> None:
+def test_a_group_that_is_refused_hides_the_lag_and_nothing_else(
+    cluster: SecuredKafka, caplog: pytest.LogCaptureFixture
+) -> None:
+    with KafkaSource(cluster.options(SCRAM), [OPEN], "closed.land", request_timeout=SECONDS) as source:
+        source.assign({(OPEN, 0): 0})
+        assert values(source) == [row[1] for row in ROWS]
+        for _ in range(3):
+            source.acknowledge(KafkaOffsets({(OPEN, 0): 5}))
+            source.poll(1, 0.5)
+    warnings = [line for line in caplog.messages if "could not be shown" in line]
+    assert len(warnings) == 1
+    assert "the lag of group 'closed.land' could not be shown" in warnings[0]
+
+
+def test_the_command_lands_as_a_user_of_a_secured_cluster_who_may_not_show_the_lag(
+    cluster: SecuredKafka, tmp_path: Path
+) -> None:
     given = commands(cluster, tmp_path, OPEN, PASSWORD)
     ended = given.run("-vv", "land", "--output", "json")
     assert ended.code == 0, ended.err
     assert ended.rows()[0]["written"] == len(ROWS)
     assert PASSWORD not in ended.out + ended.err
+    assert "the lag of group 'lakeflow.open.bronze.events' could not be shown" in ended.err
     assert "[thrd:" in ended.err, "librdkafka's own lines were not shown"
 
 
