@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from typing import Any
 
 import typer
 
@@ -11,10 +12,22 @@ from lakeflow.cli.output import show_rows
 from lakeflow.cli.rows import shortened
 
 ASK_SECONDS = 3.0
-COLUMNS = ("kind", "name", "state", "behind", "files_behind", "updated", "last_run", "last_ended")
+COLUMNS = (
+    "kind",
+    "name",
+    "state",
+    "behind",
+    "files_behind",
+    "records_per_second",
+    "updated",
+    "last_run",
+    "last_ended",
+    "reason",
+)
 HELP = """Show how far each landing, job and index has come, and how stale it is.
 
 Behind counts records of the topic for a landing, where brokers answer, and rows of the table for jobs and indexes.
+Records per second are those of a landing's last ten commits. The reason is why the last run failed or is suspended.
 
 Example:
 
@@ -41,7 +54,14 @@ def status(project: ProjectOption = None, target: TargetOption = None, output: O
             "state": one.state if as_json else shortened(one.state),
             "last_run": ran[one.name]["status"] if one.name in ran else None,
             "last_ended": ran[one.name]["ended_at"] if one.name in ran else None,
+            "reason": _reason(ran.get(one.name), as_json),
         }
         for one in found
     ]
     show_rows(rows, COLUMNS, as_json=as_json)
+
+
+def _reason(run: dict[str, Any] | None, as_json: bool) -> str | None:
+    """Why the last run did not end well."""
+    error = run["error"] if run is not None else None
+    return error if as_json or error is None else shortened(error.splitlines()[0])

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from lakeflow.errors import LakeflowError, SourceChanged
 from lakeflow.job import Job, Mode, Read
-from lakeflow.lake.catalog import Lake
+from lakeflow.lake.catalog import Lake, Table
 from lakeflow.lake.commit import CommitProtocol
 from lakeflow.lake.history import PROGRESS, ancestors
 from lakeflow.lake.read import appended
@@ -24,7 +24,8 @@ from lakeflow.runner.project import Project
 class Standing:
     """One landing, job or index. `behind` is records of a topic for a landing, else rows of a table; None: not known.
 
-    `files_behind` are the data files that these rows are in. `updated` is its last commit that is kept.
+    `files_behind` are the data files that these rows are in. `updated` is its last commit that is kept. `records_per_second`
+    is what a landing read over its last RATED commits, time without records included.
     """
 
     kind: str
@@ -34,6 +35,10 @@ class Standing:
     behind: int | None = None
     files_behind: int | None = None
     updated: datetime | None = None
+    records_per_second: float | None = None
+
+
+RATED = 10
 
 
 def standings(project: Project, *, timeout: float) -> Iterator[Standing]:
@@ -80,8 +85,40 @@ def landing_standing(plan: LandingPlan, lake: Lake) -> Standing:
         state = "behind"
     else:
         state = "up to date"
-    updated = None if plan.is_new else committed_at(lake, plan.table, WRITER)
-    return Standing("landing", plan.table, plan.table, state, plan.waiting, updated=updated)
+    if plan.is_new or not lake.exists(plan.table):
+        return Standing("landing", plan.table, plan.table, state, plan.waiting)
+    commits = landing_commits(lake.table(plan.table))
+    updated = commits[0].at if commits else None
+    return Standing("landing", plan.table, plan.table, state, plan.waiting, updated=updated, records_per_second=rate(commits))
+
+
+@dataclass(frozen=True, slots=True)
+class LandingCommit:
+    """When a landing committed, and how many records it had read for it."""
+
+    at: datetime
+    records: int
+
+
+def landing_commits(table: Table, most: int = RATED) -> list[LandingCommit]:
+    """A landing's newest commits on main that are kept, the newest first."""
+    found: list[LandingCommit] = []
+    for snapshot in ancestors(table.metadata):
+        facts = {} if snapshot.summary is None else snapshot.summary.additional_properties
+        if PROGRESS + WRITER in facts:
+            records = int(facts.get("lakeflow.records-read", "0"))
+            found.append(LandingCommit(datetime.fromtimestamp(snapshot.timestamp_ms / 1000, UTC), records))
+        if len(found) == most:
+            break
+    return found
+
+
+def rate(commits: Sequence[LandingCommit]) -> float | None:
+    """Records a second from the oldest of the commits, the newest first, to the newest; None for fewer than two. Pure."""
+    if len(commits) < 2 or commits[0].at <= commits[-1].at:
+        return None
+    seconds = (commits[0].at - commits[-1].at).total_seconds()
+    return round(sum(commit.records for commit in commits[:-1]) / seconds, 1)
 
 
 def job_standing(job: Job, lake: Lake, commits: CommitProtocol) -> Standing:

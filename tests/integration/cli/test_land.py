@@ -42,3 +42,6 @@ def test_when_one_of_several_landings_fails_the_others_commit_and_end(connected:
 def test_a_single_landing_that_fails_ends_too(connected: Shop) -> None:
     ran = connected("land", "bronze.payments", "--follow", "--output", "json")
     assert (ran.code, [landed["status"] for landed in ran.json]) == (1, ["suspended"])
+    standing = next(one for one in connected.json("status") if one["name"] == "bronze.payments")
+    assert (standing["last_run"], standing["behind"]) == ("suspended", 1)
+    assert "landing of bronze.payments is suspended at topic 'payments', partition 0, offset 0" in standing["reason"]
