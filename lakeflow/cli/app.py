@@ -13,7 +13,24 @@ from typing import Annotated
 
 import typer
 
-from lakeflow.cli import demo, doctor, index, init, jobs, land, maintain, models, plan, query, run, runs, search, status, tables
+from lakeflow.cli import (
+    deadletters,
+    demo,
+    doctor,
+    index,
+    init,
+    jobs,
+    land,
+    maintain,
+    models,
+    plan,
+    query,
+    run,
+    runs,
+    search,
+    status,
+    tables,
+)
 from lakeflow.cli.common import exit_code_of
 from lakeflow.cli.output import WithoutSecrets, show_error
 from lakeflow.cli.signals import ended_by_sigterm
@@ -30,7 +47,24 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-for verb in (init, demo, doctor, plan, land, run, query, search, index, tables, jobs, models, runs, status, maintain):
+for verb in (
+    init,
+    demo,
+    doctor,
+    plan,
+    land,
+    deadletters,
+    run,
+    query,
+    search,
+    index,
+    tables,
+    jobs,
+    models,
+    runs,
+    status,
+    maintain,
+):
     verb.register(app)
 
 

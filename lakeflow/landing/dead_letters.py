@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Protocol
@@ -146,6 +146,30 @@ class Taken:
             raise Terminal(f"progress of dead letters is not readable: {(text or '')[:200]!r}") from error
 
 
+def letters_writer(table: str, table_uuid: str) -> str:
+    """Under which name lakeflow.dead_letters keeps the progress of a table's letters."""
+    return f"landing.{table}.{table_uuid}"
+
+
+def held_places(lake: Lake, name: str, since: int, places: Collection[Place]) -> set[Place]:
+    """Those of the places that lakeflow.dead_letters has a letter of the table `name` of, behind the commit `since`."""
+    wanted = set(places)
+    if not wanted:
+        return wanted
+    table = lake.table(DEAD_LETTERS)
+    splits = [split for split in splits_at(table, table.current_snapshot()) if split.sequence > since]
+    offsets = [offset for _, _, offset in wanted]
+    first, last = min(offsets), max(offsets)
+    held: set[Place] = set()
+    for batch in read(table, splits, ["table", "topic", "partition", "offset"]):
+        column = batch.column("offset")
+        near = pc.and_(pc.greater_equal(column, first), pc.less_equal(column, last))
+        mine = batch.filter(pc.and_(near, pc.equal(batch.column("table"), name)))
+        found = (mine.column(one).to_pylist() for one in ("topic", "partition", "offset"))
+        held.update(wanted.intersection(zip(*found, strict=True)))
+    return held
+
+
 class Letters(Protocol):
     """Where the rejects of a landing go."""
 
@@ -177,7 +201,7 @@ class DeadLetters:
         self._table = table
         self._shared = shared
         self._buffer_bytes = buffer_bytes
-        self._writer = f"landing.{table}.{table_uuid}"
+        self._writer = letters_writer(table, table_uuid)
         self._look()
 
     def write(self, letters: Sequence[DeadLetter], upto: KafkaOffsets) -> int:
@@ -219,23 +243,8 @@ class DeadLetters:
 
     def _missing(self, letters: Sequence[DeadLetter]) -> list[DeadLetter]:
         again = {_place(letter) for letter in letters if self._taken.holds(letter)}
-        held = self._held(again) if again else set()
+        held = held_places(self._lake, self._table, self._taken.since, again)
         return [letter for letter in letters if _place(letter) not in held]
-
-    def _held(self, places: set[Place]) -> set[Place]:
-        """Those of the places that this landing has a letter of in the table."""
-        table = self._lake.table(DEAD_LETTERS)
-        splits = [split for split in splits_at(table, table.current_snapshot()) if split.sequence > self._taken.since]
-        offsets = [offset for _, _, offset in places]
-        first, last = min(offsets), max(offsets)
-        held: set[Place] = set()
-        for batch in read(table, splits, ["table", "topic", "partition", "offset"]):
-            column = batch.column("offset")
-            near = pc.and_(pc.greater_equal(column, first), pc.less_equal(column, last))
-            mine = batch.filter(pc.and_(near, pc.equal(batch.column("table"), self._table)))
-            found = (mine.column(name).to_pylist() for name in ("topic", "partition", "offset"))
-            held.update(places.intersection(zip(*found, strict=True)))
-        return held
 
     def _rows(self, letters: Sequence[DeadLetter]) -> pa.Table:
         now = datetime.now(UTC)

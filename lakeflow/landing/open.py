@@ -10,16 +10,20 @@ from lakeflow.declare import TableSpec
 from lakeflow.lake.catalog import Lake
 from lakeflow.lake.commit import CommitProtocol
 from lakeflow.landing.counts import Counts, Landed, Sizes
+from lakeflow.landing.dead_letters import Letters
 from lakeflow.landing.decode import RecordDecoder
+from lakeflow.landing.letter_topic import open_letter_topic
 from lakeflow.landing.plan import declared_landing, group_name
 from lakeflow.landing.reading import OwnReading, Reading, SharedReading
 from lakeflow.landing.route import ByHeader
-from lakeflow.landing.spec import LandingSpec
+from lakeflow.landing.spec import ChangelogMode, LandingSpec
+from lakeflow.landing.staying import KeptLetters, StayingDecoder
 from lakeflow.landing.writer import Landing
 from lakeflow.topics.formats import Format, Opening, open_format
 from lakeflow.topics.kafka import KafkaSource
 from lakeflow.topics.kafka_shared import SharedKafkaSource
 from lakeflow.topics.names import NamedTopics
+from lakeflow.topics.prefetch import POLLS, Prefetching
 from lakeflow.topics.registered import Registry
 from lakeflow.topics.source import start_of
 
@@ -41,9 +45,9 @@ def open_landing(
     SchemaMismatch where the table exists with columns that the declared ones do not evolve to.
     """
     spec = declared_landing(table, settings)
-    run = settings.run
     with ExitStack() as held:
-        decoder = open_decoder(spec, _registry(settings, held))
+        kept = KeptLetters(lake, commits, spec.table, shared=shared)
+        decoder = open_staying_decoder(spec, open_registry(settings, held), kept)
         reading = _reading(spec, settings, shared, held)
         landing = Landing(
             spec,
@@ -51,12 +55,8 @@ def open_landing(
             decoder,
             lake,
             commits,
-            sizes=Sizes(
-                run.buffer_bytes,
-                spec.target_file_bytes or run.target_file_bytes,
-                run.poll_seconds,
-                settings.spool(),
-            ),
+            letters=_letters(spec, settings, held),
+            sizes=sizes_of(spec, settings),
             on_progress=on_progress,
             on_commit=on_commit,
         )
@@ -66,15 +66,32 @@ def open_landing(
 
 def open_decoder(spec: LandingSpec, registry: Registry | None) -> RecordDecoder:
     """What decodes the records of a landing. Raises as `open_format` does."""
+    return RecordDecoder(spec, *_formats(spec, registry))
+
+
+def open_staying_decoder(spec: LandingSpec, registry: Registry | None, kept: KeptLetters) -> RecordDecoder:
+    """The same for the landing itself: what is a dead letter stays one. Raises as `open_format` does."""
+    if spec.mode is ChangelogMode.UPSERT:  # whose letters no replay lands
+        return open_decoder(spec, registry)
+    return StayingDecoder(spec, *_formats(spec, registry), kept)
+
+
+def _formats(spec: LandingSpec, registry: Registry | None) -> tuple[Format, Format | None]:
     topics = spec.topics.names if isinstance(spec.topics, NamedTopics) else ()
     values = open_format(spec.value_format, Opening(spec.value_columns, spec.options, "value", topics, registry))
-    keys: Format | None = None
-    if spec.key is not None:
-        keys = open_format(spec.key.format, Opening(spec.key_columns, spec.key.options, "key", topics, registry))
-    return RecordDecoder(spec, values, keys)
+    if spec.key is None:
+        return values, None
+    return values, open_format(spec.key.format, Opening(spec.key_columns, spec.key.options, "key", topics, registry))
 
 
-def _registry(settings: Settings, held: ExitStack) -> Registry | None:
+def sizes_of(spec: LandingSpec, settings: Settings) -> Sizes:
+    """How much memory a landing uses, and how large its files get."""
+    run = settings.run
+    return Sizes(run.buffer_bytes, spec.target_file_bytes or run.target_file_bytes, run.poll_seconds, settings.spool())
+
+
+def open_registry(settings: Settings, held: ExitStack) -> Registry | None:
+    """The Schema Registry of the settings, None where they name none; `held` closes it."""
     if not settings.registry:
         return None
     from lakeflow.topics.registry_client import HttpRegistry
@@ -84,19 +101,38 @@ def _registry(settings: Settings, held: ExitStack) -> Registry | None:
     return registry
 
 
+def _letters(spec: LandingSpec, settings: Settings, held: ExitStack) -> Letters | None:
+    """Where the rejects go in place of lakeflow.dead_letters."""
+    if spec.letter_topic is None:
+        return None
+    options = {**settings.kafka_options(), **spec.properties}
+    letters, producer = open_letter_topic(spec, options, request_timeout=settings.run.connect_seconds)
+    held.callback(producer.close)
+    return letters
+
+
+def _needs_headers(spec: LandingSpec) -> bool:
+    """A letter in a topic keeps its own headers; one in the table those that are read anyway."""
+    is_routed = spec.route is not None and isinstance(spec.route.by, ByHeader)
+    return "headers" in spec.metadata or is_routed or spec.letter_topic is not None
+
+
 def _reading(spec: LandingSpec, settings: Settings, shared: bool, held: ExitStack) -> Reading:
+    """Polled ahead only where no group may take a partition away from between what was polled and what is in hand."""
     run = settings.run
     source = (SharedKafkaSource if shared else KafkaSource)(
         {**settings.kafka_options(), **spec.properties},
         spec.topics,
         group_name(spec.declared, settings),
-        headers="headers" in spec.metadata or (spec.route is not None and isinstance(spec.route.by, ByHeader)),
+        headers=_needs_headers(spec),
         leader_epochs="leader_epoch" in spec.metadata,
         request_timeout=run.connect_seconds,
-        poll_bytes=run.buffer_bytes,
+        poll_bytes=run.buffer_bytes if shared else run.buffer_bytes // (1 + POLLS),
     )
     held.callback(source.close)
     start = start_of(spec.options)
     if isinstance(source, SharedKafkaSource):
         return SharedReading(spec.topics, source, start, group=source, identity=source)
-    return OwnReading(spec.topics, source, start, group=source, identity=source)
+    ahead = Prefetching(source)
+    held.callback(ahead.close)
+    return OwnReading(spec.topics, ahead, start, group=ahead, identity=ahead)

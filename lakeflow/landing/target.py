@@ -84,7 +84,7 @@ class Target:
     def _use(self, table: Table, planned: SchemaChange | None = None) -> None:
         self._table = table
         self._planned = planned
-        self._fitting = _fitting(self._spec, table)
+        self._fitting = fitting_of(self._spec, arrow_schema(table))
         self._sink: Sink = (
             UpsertSink(table, self._commits, self._sizes, self._spec.declared.primary_key)
             if self._spec.mode is ChangelogMode.UPSERT
@@ -92,13 +92,14 @@ class Target:
         )
 
 
-def _fitting(spec: LandingSpec, table: Table) -> Fitting:
-    """Required stay the primary key, and where the table does not follow its topic every column that is."""
-    columns = storable(arrow_schema(table), f"table {spec.table}")
-    required = [column.name for column in columns if not column.nullable] if not spec.evolves else []
-    return Fitting(
-        spec.table, arrow_schema(table), evolves=spec.evolves, required=dict.fromkeys([*spec.declared.primary_key, *required])
-    )
+def fitting_of(spec: LandingSpec, columns: pa.Schema) -> Fitting:
+    """What fits rows to a table of these columns, as stored.
+
+    Required stay the primary key, and where the table does not follow its topic every column that is.
+    """
+    stored = storable(columns, f"table {spec.table}")
+    required = [column.name for column in stored if not column.nullable] if not spec.evolves else []
+    return Fitting(spec.table, columns, evolves=spec.evolves, required=dict.fromkeys([*spec.declared.primary_key, *required]))
 
 
 def _landed_table(spec: LandingSpec, decoder: RecordDecoder, lake: Lake) -> Table:

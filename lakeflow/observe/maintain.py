@@ -17,6 +17,7 @@ from lakeflow.lake.compact_plan import Readers, Sizes
 from lakeflow.lake.history import PROGRESS, writers_in
 from lakeflow.lake.maintain import Maintained, Upkeep, maintain_table, plan_maintenance
 from lakeflow.landing.dead_letters import DEAD_LETTERS, Taken
+from lakeflow.landing.replays import REPLAYS
 from lakeflow.observe.runs import RUNS, Run, RunLog, Status
 from lakeflow.runner.project import Project
 from lakeflow.runner.readers import readers_of
@@ -56,7 +57,7 @@ def tables_of(project: Project, names: Sequence[str] = ()) -> tuple[str, ...]:
     if names:
         return tuple(dict.fromkeys(names))
     targets = [node.work.target for node in project.nodes if isinstance(node.work, Job)]
-    return tuple(sorted({*project.declared_tables.tables, *targets, RUNS, DEAD_LETTERS} & set(there)))
+    return tuple(sorted({*project.declared_tables.tables, *targets, RUNS, DEAD_LETTERS, REPLAYS} & set(there)))
 
 
 def table_readers(project: Project, table: str) -> Readers:

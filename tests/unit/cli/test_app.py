@@ -38,6 +38,7 @@ def test_every_verb_is_there() -> None:
     assert set(NAMES) == {
         *("init", "demo", "doctor", "plan", "land", "run", "query", "search", "runs", "status", "maintain"),
         *("index build", "index update", "index status"),
+        *("deadletters list", "deadletters show", "deadletters replay"),
         *("tables list", "tables show", "tables drop", "tables infer"),
         *("jobs list", "jobs show", "jobs graph"),
         *("models list", "models show"),
