@@ -1,4 +1,4 @@
-"""Debezium's change events as rows and deletes: plain JSON, JSON Schema or Avro from the registry.
+"""Debezium's change events as rows and deletes: plain JSON, JSON Schema, Avro or Protobuf from the registry.
 
 Options are in `debezium_options.py`, what an event does in `debezium_envelope.py`. A tombstone changes nothing. Where a key
 changes, Debezium writes a delete and a create, and each stands for itself.
@@ -11,7 +11,7 @@ import pyarrow as pa
 from lakeflow.errors import DeclarationError, SchemaMismatch
 from lakeflow.topics.formats.avro import AvroFormat
 from lakeflow.topics.formats.avro_schema import parse
-from lakeflow.topics.formats.debezium_avro import ArrowEnvelopes, avro_columns
+from lakeflow.topics.formats.debezium_avro import ArrowEnvelopes, avro_columns, unnamed_columns
 from lakeflow.topics.formats.debezium_connect import columns_for, declared_columns_of, declared_or_refused
 from lakeflow.topics.formats.debezium_envelope import TombstonesPass
 from lakeflow.topics.formats.debezium_json import JsonEnvelopes, SchemaedEnvelopes
@@ -70,6 +70,19 @@ def open_debezium_avro(opening: Opening) -> Format:
         return ArrowEnvelopes(inner, avro_columns(inner.schema(), schema.text, referenced, opening.columns), options)
 
     return TombstonesPass(FramedFormat(opening, SchemaKind.AVRO, open_body))
+
+
+def open_debezium_protobuf(opening: Opening) -> Format:
+    """Protobuf from the registry. Raises ConfigError where there is none, UnknownName, DeclarationError for an option."""
+    from lakeflow.topics.formats.protobuf import body_format  # 100 ms that only its tables pay
+
+    options, open_message = _options(opening), body_format(opening)
+
+    def open_body(schema: RegisteredSchema, registry: Registry) -> Format:
+        inner = open_message(schema, registry)
+        return ArrowEnvelopes(inner, unnamed_columns(inner.schema(), opening.columns), options)
+
+    return TombstonesPass(FramedFormat(opening, SchemaKind.PROTOBUF, open_body))
 
 
 def _options(opening: Opening, *, plain: bool = False) -> DebeziumOptions:

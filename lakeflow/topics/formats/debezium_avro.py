@@ -1,4 +1,4 @@
-"""Debezium's change events in Avro: the Avro format decodes the envelope, and its columns are taken apart.
+"""Debezium's change events in Avro or Protobuf: those formats decode the envelope, and its columns are taken apart.
 
 What Connect's AvroConverter cannot say in Avro it notes as `connect.name` and `connect.parameters` of a type.
 """
@@ -112,6 +112,16 @@ def avro_columns(envelope: pa.Schema, text: str, referenced: Sequence[str], decl
         if row.get_field_index(name) < 0:
             return None
         return _of(row.field(name), inside.get(name), named, column).named(name)
+
+    return columns_for(row.names, of_field, declared)
+
+
+def unnamed_columns(envelope: pa.Schema, declared: pa.Schema | None) -> list[Logical]:
+    """The columns of the rows, by the columns of the envelope alone: no name of Connect says how they are written."""
+    row = row_type(envelope)
+
+    def of_field(name: str, column: pa.DataType | None) -> Logical | None:
+        return None if row.get_field_index(name) < 0 else _of(row.field(name), None, {}, column)
 
     return columns_for(row.names, of_field, declared)
 

@@ -25,7 +25,7 @@ from google.protobuf.descriptor import Descriptor, FileDescriptor
 
 from lakeflow.errors import DeclarationError, SchemaMismatch, UnknownName, did_you_mean
 from lakeflow.topics.formats.format import Decoded, Format, Opening, Part, Reject, RejectKind
-from lakeflow.topics.formats.framed import FramedFormat
+from lakeflow.topics.formats.framed import BodyFormat, FramedFormat
 from lakeflow.topics.formats.protobuf_columns import Findings, Places, Spot, fields_converter
 from lakeflow.topics.formats.protobuf_files import describe
 from lakeflow.topics.formats.protobuf_types import Mapper, schema_of
@@ -53,6 +53,11 @@ def open_protobuf(opening: Opening) -> Format:
     Raises UnknownName for an option that is not there, DeclarationError for what it may not be, ConfigError where there
     is no registry.
     """
+    return FramedFormat(opening, SchemaKind.PROTOBUF, body_format(opening))
+
+
+def body_format(opening: Opening) -> BodyFormat:
+    """What opens the format of bodies, by the options. Raises UnknownName and DeclarationError as `open_protobuf` does."""
     for name in opening.options:
         if name.startswith(PREFIX) and name not in (MESSAGE, NANOSECONDS):
             raise UnknownName("option of format proto-registry", name, [MESSAGE, NANOSECONDS])
@@ -64,7 +69,7 @@ def open_protobuf(opening: Opening) -> Format:
     def open_body(schema: RegisteredSchema, registry: Registry) -> Format:
         return ProtobufFormat(describe(schema, registry), wanted, floors=choice == "floor")
 
-    return FramedFormat(opening, SchemaKind.PROTOBUF, open_body)
+    return open_body
 
 
 class ProtobufFormat:

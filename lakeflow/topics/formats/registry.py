@@ -6,7 +6,12 @@ from collections.abc import Callable, Mapping
 
 from lakeflow.errors import UnknownName
 from lakeflow.topics.formats.avro import open_avro
-from lakeflow.topics.formats.debezium import open_debezium_avro, open_debezium_json, open_debezium_json_schema
+from lakeflow.topics.formats.debezium import (
+    open_debezium_avro,
+    open_debezium_json,
+    open_debezium_json_schema,
+    open_debezium_protobuf,
+)
 from lakeflow.topics.formats.format import Format, Opening
 from lakeflow.topics.formats.json import open_json
 from lakeflow.topics.formats.json_schema import open_json_schema
@@ -30,6 +35,7 @@ FORMATS: Mapping[str, Factory] = {
     "debezium-json": open_debezium_json,
     "json-debezium-registry": open_debezium_json_schema,
     "avro-debezium-registry": open_debezium_avro,
+    "proto-debezium-registry": open_debezium_protobuf,
 }
 
 
