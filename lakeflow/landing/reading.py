@@ -7,10 +7,10 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from typing import Protocol
 
-from lakeflow.errors import SourceChanged, SourceUnavailable
+from lakeflow.errors import SourceChanged, SourceUnavailable, UnknownName
 from lakeflow.landing.ledger import Ledger
 from lakeflow.progress import KafkaOffsets
-from lakeflow.topics.names import Topics, includes
+from lakeflow.topics.names import TopicPattern, Topics, includes
 from lakeflow.topics.source import (
     AtTimestamp,
     Bounds,
@@ -23,6 +23,7 @@ from lakeflow.topics.source import (
     Source,
     Start,
     TopicPartition,
+    check_identity,
     start_offsets,
 )
 
@@ -71,6 +72,10 @@ class Reading(Protocol):
         """Looks now and then whether the topics' partitions are still those that are read."""
         ...
 
+    def verify(self) -> None:
+        """Before a commit: that what was read is of the topics that it began with. Raises SourceChanged, SourceUnavailable."""
+        ...
+
     def acknowledge(self, progress: KafkaOffsets) -> None:
         """Shows the lag of the consumer group, where there is one."""
         ...
@@ -103,6 +108,20 @@ class _Topics:
     def poll(self, limit: int, timeout: float) -> Records:
         return self._source.poll(limit, timeout)
 
+    def verify(self) -> None:
+        """A client reads on at the old offset of a topic that was deleted and created anew, and says nothing of it.
+
+        Of one that was deleted alone, what was read is the last there is: it lands, and the next look tells of it.
+        """
+        if self._identity is None:
+            return
+        try:
+            now = self._identity.topic_ids()
+        except UnknownName as error:
+            logger.warning("%s", error.message)
+            return
+        check_identity(KafkaOffsets(self.reached).identified(self.topic_ids), now)
+
     def acknowledge(self, progress: KafkaOffsets) -> None:
         if self._group is not None:
             self._group.acknowledge(progress)
@@ -123,7 +142,8 @@ class _Topics:
         if isinstance(self._start, AtTimestamp) and self._group is not None:
             is_new = {topic for topic, _ in self._bounds} - {topic for topic, _ in own.offsets}
             at = self._group.offsets_at(self._start.milliseconds) if is_new else None
-        return start_offsets(self._start, self._bounds, own, at, topic_ids=self.topic_ids)
+        later = isinstance(self._topics, TopicPattern) and bool(own.offsets)
+        return start_offsets(self._start, self._bounds, own, at, topic_ids=self.topic_ids, later=later)
 
     def _is_first_start(self, progress: KafkaOffsets) -> bool:
         own = progress.only(lambda topic: includes(self._topics, topic))

@@ -159,6 +159,7 @@ class Landing:
         """Land the batch in hand, if there is anything in it."""
         if self._batch.counts.read == 0:
             return
+        self._reading.verify()
         batch = self._batch
         if batch.letters:
             self._letters.write(batch.letters, KafkaOffsets(dict(self._reading.reached)))

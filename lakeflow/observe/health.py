@@ -167,6 +167,7 @@ def _topic(project: Project, table: TableSpec, timeout: float) -> str:
     options = {**settings.kafka, **spec.properties}
     with KafkaSource(options, spec.topics, "lakeflow.doctor", request_timeout=timeout) as source:
         bounds = source.bounds()
+        source.topic_ids()  # tells where a topic may be seen and not read
     records = sum(bound.end - bound.begin for bound in bounds.values())
     return f"{str(spec.topics)!r} has {len(bounds)} partitions with {records:,} records"
 

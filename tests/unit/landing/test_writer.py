@@ -69,7 +69,7 @@ class Site:
         spec = landing_spec(declared, options, self.limits)
         return Landing(
             spec,
-            OwnReading(spec.topics, source, start, group=source, clock=self.clock),
+            OwnReading(spec.topics, source, start, group=source, identity=source, clock=self.clock),
             RecordDecoder(spec, open_format("json", Opening(SCHEMA, options)), None),
             self.lake,
             Committer(self.lake),
@@ -582,3 +582,24 @@ def test_a_start_at_the_latest_of_an_empty_topic_is_kept(site: Site) -> None:
     site.add(*goods(1, 2, 3))
     site.land(start=Latest())
     assert site.ids() == [1, 2, 3]
+
+
+def test_a_topic_that_is_made_anew_while_it_is_read_lands_nothing_of_the_new_one(site: Site) -> None:
+    ids: dict[str, str | None] = {TOPIC: "first"}
+    source = site.source(topic_ids=ids)
+    site.limits = Limits(2, 1 << 20, 1e6)
+    site.polled = 2
+    site.add(*goods(1, 2, 3, 4))
+    source = site.source(topic_ids=ids)
+
+    def stop() -> bool:
+        if site.told and site.told[-1][0].read == 2:
+            ids[TOPIC] = "second"
+        return False
+
+    with pytest.raises(SourceChanged, match=r"topic 'flights' was deleted and created anew since.* id first, .* id second"):
+        site.landing(source).run(stop=stop)
+    assert site.ids() == [1, 2]
+    assert site.progress().topic_ids == {TOPIC: "first"}
+    with pytest.raises(SourceChanged, match="was deleted and created anew"):
+        site.landing(site.source(topic_ids=ids))
