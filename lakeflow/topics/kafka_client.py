@@ -98,13 +98,11 @@ class KafkaClient:
     def topic_ids(self, topics: Topics) -> dict[str, str | None]:
         """As `IdentifiedSource.topic_ids`. Raises ConfigError where the brokers say that a topic may not be read."""
         deadline = time.monotonic() + self._timeout
-        metadata = self._ask("the list of topics", deadline, lambda wait: self.consumer.list_topics(timeout=wait))
+        metadata = self._ask("the list of topics", deadline, self._listed)
         names = list(self._names(topics, metadata.topics))
         if not names or metadata.controller_id not in metadata.brokers:  # the embedded broker has none, and would not answer
             return dict.fromkeys(names)
-        if self._admin is None:
-            self._admin = AdminClient({**asking_settings(self._settings)}, logger=CLIENT_LOG)
-        asked = self._admin.describe_topics(
+        asked = self._asker.describe_topics(
             TopicCollection(names), request_timeout=_left(deadline), include_authorized_operations=True
         )
         ids: dict[str, str | None] = {}
@@ -162,16 +160,27 @@ class KafkaClient:
             self._committed(error, [])
         return True
 
+    @property
+    def _asker(self) -> AdminClient:
+        if self._admin is None:
+            self._admin = AdminClient({**asking_settings(self._settings)}, logger=CLIENT_LOG)
+        return self._admin
+
+    def _listed(self, wait: float, *names: str) -> Any:
+        """The consumer's own `list_topics` within one of its callbacks would end the process at the next callback."""
+        lister: Any = self._asker if self.is_reading else self.consumer
+        return lister.list_topics(*names, timeout=wait)
+
     def _answers(self) -> bool:
         try:
-            self.consumer.list_topics(timeout=min(1.0, self._timeout))
+            self._listed(min(1.0, self._timeout))
         except KafkaException:
             return False
         self._away_since, self._failure = None, None
         return True
 
     def _places(self, topics: Topics, deadline: float) -> list[TopicPartition]:
-        metadata = self._ask("the list of topics", deadline, lambda wait: self.consumer.list_topics(timeout=wait))
+        metadata = self._ask("the list of topics", deadline, self._listed)
         known = {name: topic for name, topic in metadata.topics.items() if not _is_missing(topic.error)}
         if isinstance(topics, NamedTopics):
             for name in set(topics.names) - set(known):
@@ -195,7 +204,7 @@ class KafkaClient:
 
     def _check_allowed(self, name: str, deadline: float) -> None:
         """The list of all topics leaves out those that we may not see; asked for by name they are refused."""
-        asked = self._ask(f"topic {name!r}", deadline, lambda wait: self.consumer.list_topics(name, timeout=wait))
+        asked = self._ask(f"topic {name!r}", deadline, lambda wait: self._listed(wait, name))
         error = asked.topics[name].error
         if error and not _is_missing(error):
             self.fail(error, f"topic {name!r}")
