@@ -1,4 +1,4 @@
-"""What every Source does: the real one on the embedded broker and on a real one, and the fake."""
+"""What every Source does: the real one on the embedded broker and on a real one, the fake, and either polled ahead."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from lakeflow.testing.source import ListSource, Row
 from lakeflow.topics.embedded import EmbeddedBroker
 from lakeflow.topics.kafka import KafkaSource
 from lakeflow.topics.names import NamedTopics, TopicPattern, Topics
+from lakeflow.topics.prefetch import OwnSource, Prefetching
 from lakeflow.topics.source import Bounds, GroupSource, Headers, IdentifiedSource, Records, Source, TopicPartition, size_of
 from tests.rig.kafka import Kafka
 
@@ -43,13 +44,18 @@ def broker() -> Iterator[EmbeddedBroker]:
         yield opened
 
 
-@pytest.fixture(params=["kafka", "real kafka", "lists"])
+@pytest.fixture(params=["kafka", "real kafka", "lists", "kafka ahead", "lists ahead"])
 def make(request: pytest.FixtureRequest, broker: EmbeddedBroker) -> Iterator[Make]:
     opened: list[Source] = []
+    is_ahead = request.param.endswith("ahead")
+
+    def keep(source: OwnSource) -> Source:
+        opened.append(Prefetching(source) if is_ahead else source)
+        return opened[-1]
 
     def open_kafka(bootstrap: str, topic: str | Topics, extras: bool) -> Source:
         settings = {"bootstrap.servers": bootstrap}
-        opened.append(
+        return keep(
             KafkaSource(
                 settings,
                 meant(topic),
@@ -60,7 +66,6 @@ def make(request: pytest.FixtureRequest, broker: EmbeddedBroker) -> Iterator[Mak
                 poll_bytes=POLL_BYTES,
             )
         )
-        return opened[-1]
 
     def on_kafka(topic: str | Topics, content: Content, extras: bool = False) -> Source:
         for name, partition in content:
@@ -80,7 +85,7 @@ def make(request: pytest.FixtureRequest, broker: EmbeddedBroker) -> Iterator[Mak
     def on_lists(topic: str | Topics, content: Content, extras: bool = False) -> Source:
         headers = {(*place, offset): HEADERS[offset] for place in content for offset in HEADERS}
         epochs = dict.fromkeys(content, 0)
-        opened.append(
+        return keep(
             ListSource(
                 content,
                 topics=meant(topic),
@@ -89,9 +94,8 @@ def make(request: pytest.FixtureRequest, broker: EmbeddedBroker) -> Iterator[Mak
                 leader_epochs=epochs if extras else None,
             )
         )
-        return opened[-1]
 
-    yield {"kafka": on_kafka, "real kafka": on_real_kafka, "lists": on_lists}[request.param]
+    yield {"kafka": on_kafka, "real kafka": on_real_kafka, "lists": on_lists}[request.param.removesuffix(" ahead")]
     for source in opened:
         source.close()
 
@@ -267,14 +271,14 @@ def test_a_pattern_of_no_topic_is_refused(make: Make, topic: str) -> None:
 
 def test_ids_are_asked_of_every_topic(make: Make, topic: str) -> None:
     source = make(topic, {(topic, 0): rows(1), (topic, 1): []})
-    assert isinstance(source, KafkaSource | ListSource)
+    assert isinstance(source, KafkaSource | ListSource | Prefetching)
     identified: IdentifiedSource = source
     assert set(identified.topic_ids()) == {topic}
 
 
 def test_acknowledging_and_closing_twice_do_no_harm(make: Make, topic: str) -> None:
     source = make(topic, {(topic, 0): rows(5), (topic, 1): []})
-    assert isinstance(source, KafkaSource | ListSource)
+    assert isinstance(source, KafkaSource | ListSource | Prefetching)
     group: GroupSource = source
     group.acknowledge(KafkaOffsets({(topic, 0): 5}))
     group.acknowledge(KafkaOffsets())

@@ -1,0 +1,140 @@
+"""Polls a source in a thread of its own, so that the next records are there when those before are done with.
+
+librdkafka makes Python's messages in the thread that polls, and everything that frees the interpreter's lock meanwhile
+(Arrow, numpy, the network) runs beside it. The source itself is used by that thread alone, as its protocol asks.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import replace
+from typing import Protocol, TypeVar
+
+from lakeflow.progress import KafkaOffsets
+from lakeflow.topics.source import Bounds, GroupSource, IdentifiedSource, Offsets, Records, Source, TopicPartition
+
+POLLS = 2
+"""Polls that wait at the most, the one under way among them: so memory holds what the source gives at once, thrice."""
+POLL_RECORDS = 16_384
+AHEAD_SECONDS = 0.02
+"""How long a poll ahead of need waits for records. Whoever asks for something else waits as long."""
+SLICE = 0.1
+"""Seconds that are waited at once: no signal is seen meanwhile, and `close` waits as long."""
+
+Answer = TypeVar("Answer")
+
+
+class OwnSource(Source, IdentifiedSource, GroupSource, Protocol):
+    """A source that one process has for itself, with all that is asked of one."""
+
+
+class Prefetching:
+    """OwnSource over `source`, which belongs to it from now on. Up to `polls` polls of `records` wait in memory.
+
+    An error of a poll is raised by the poll that comes to it, behind the records before it; the next polls anew.
+    """
+
+    def __init__(self, source: OwnSource, *, polls: int = POLLS, records: int = POLL_RECORDS) -> None:
+        self._source = source
+        self._polls = polls
+        self._records = records
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="lakeflow-poll")
+        self._ahead: deque[Future[Records]] = deque()
+        self._rest = Records()
+        self._closed = False
+
+    def bounds(self) -> Mapping[TopicPartition, Bounds]:
+        return self._asked(self._source.bounds)
+
+    def topic_ids(self) -> Mapping[str, str | None]:
+        return self._asked(self._source.topic_ids)
+
+    def offsets_at(self, timestamp: int) -> Offsets:
+        return self._asked(lambda: self._source.offsets_at(timestamp))
+
+    def acknowledge(self, progress: KafkaOffsets) -> None:
+        self._asked(lambda: self._source.acknowledge(progress))
+
+    def assign(self, start: Offsets) -> None:
+        """As `Source.assign`; what was polled ahead is forgotten."""
+        self._forget()
+        self._asked(lambda: self._source.assign(start))
+
+    def poll(self, limit: int, timeout: float) -> Records:
+        """As `Source.poll`; what was polled ahead and is more than `limit` comes in pieces."""
+        deadline = time.monotonic() + timeout
+        while _is_empty(self._rest):
+            if not self._ahead:
+                self._fetch(min(SLICE, max(0.0, deadline - time.monotonic())))
+            if self._is_there(self._ahead[0], deadline):
+                self._rest = self._ahead.popleft().result()
+            if _is_empty(self._rest) and time.monotonic() >= deadline:
+                return self._rest
+        while len(self._ahead) < self._polls:
+            self._fetch(AHEAD_SECONDS)
+        given, self._rest = cut(self._rest, limit)
+        return given
+
+    def close(self) -> None:
+        """As `Source.close`; the thread has ended then."""
+        if self._closed:
+            return
+        self._forget()
+        self._pool.shutdown(cancel_futures=True)
+        self._closed = True
+        self._source.close()
+
+    def _fetch(self, seconds: float) -> None:
+        self._ahead.append(self._pool.submit(self._source.poll, self._records, seconds))
+
+    def _forget(self) -> None:
+        for fetched in self._ahead:
+            fetched.cancel()
+        self._ahead.clear()
+        self._rest = Records()
+
+    def _asked(self, question: Callable[[], Answer]) -> Answer:
+        """Put to the source by its thread, behind the polls under way."""
+        answer = self._pool.submit(question)
+        self._is_there(answer, float("inf"))
+        return answer.result()
+
+    @staticmethod
+    def _is_there(answer: Future[Answer], deadline: float) -> bool:
+        """Waits for the answer until the deadline."""
+        while not answer.done():
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return False
+            wait([answer], timeout=min(SLICE, left))
+        return True
+
+
+def cut(records: Records, limit: int) -> tuple[Records, Records]:
+    """The first `limit` records, and those behind them, with which the ends go where there are any. Pure."""
+    if len(records) <= limit:
+        return records, Records()
+    return _between(records, 0, limit, {}), _between(records, limit, len(records), records.ends)
+
+
+def _between(records: Records, begin: int, end: int, ends: Offsets) -> Records:
+    return replace(
+        records,
+        topics=records.topics[begin:end],
+        partitions=records.partitions[begin:end],
+        offsets=records.offsets[begin:end],
+        timestamps=records.timestamps[begin:end],
+        timestamp_types=records.timestamp_types[begin:end],
+        keys=records.keys[begin:end],
+        values=records.values[begin:end],
+        headers=None if records.headers is None else records.headers[begin:end],
+        leader_epochs=None if records.leader_epochs is None else records.leader_epochs[begin:end],
+        ends=ends,
+    )
+
+
+def _is_empty(records: Records) -> bool:
+    return not (records.offsets or records.ends)
