@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Hashable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import pyarrow as pa
@@ -33,11 +34,23 @@ class _Part:
     file: ParquetFile | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class _Encoding:
+    """A row group that the encoding thread has in hand."""
+
+    part: _Part
+    bytes: int
+    done: Future[None]
+
+
 class DataWriter:
     """Writes rows into Parquet data files of about `target_file_bytes`, split by the table's partition spec.
 
-    Rows wait in memory for a row group, `buffer_bytes` in all partitions together at the most; past that the fullest
-    partition is written. So memory holds for any number of partitions, at the price of smaller row groups.
+    Rows wait in memory for a row group. A thread encodes one while the rows of the next are taken, `buffer_bytes` of both
+    together at the most: so a row group has half of that, and where the rows of all partitions come to three quarters the
+    fullest partition is written. Memory holds for any number of partitions, at the price of smaller row groups. What fails
+    in the thread is raised by the next call, and by all after it until `abort`. The thread ends with `finish` and `abort`.
+
     Files are named so that, within a partition, the order of names is that in which rows came: readers go by it. Of
     several writers of one commit, `part` tells which rows come first.
     Raises SchemaMismatch for rows that do not fit, StorageFull where the warehouse refuses the write.
@@ -54,7 +67,9 @@ class DataWriter:
         self._buffer_bytes = buffer_bytes
         self._partitioned = not table.spec().is_unpartitioned()
         self._parts: OrderedDict[Hashable, _Part] = OrderedDict()
-        self._buffered = 0
+        self._waiting = 0
+        self._encoding: _Encoding | None = None
+        self._thread: ThreadPoolExecutor | None = None
         self._done: list[DataFile] = []
         self._part = part
         self._opened = 0
@@ -70,12 +85,14 @@ class DataWriter:
         with lake_errors(f"table {self._name}"):
             for key, part_rows in self._split(rows):
                 self._take(key, part_rows)
-            while self._buffered > self._buffer_bytes:
+            while self._waiting > self._buffer_bytes * 3 // 4:
                 self._flush(max(self._parts.values(), key=lambda part: part.bytes))
+            if self.buffered_bytes() > self._buffer_bytes:
+                self._settle()
 
     def buffered_bytes(self) -> int:
-        """Bytes of rows that wait in memory."""
-        return self._buffered
+        """Bytes of rows in memory: those that wait for a row group, and those of the one that is encoded."""
+        return self._waiting + (self._encoding.bytes if self._encoding else 0)
 
     def finish(self) -> tuple[DataFile, ...]:
         """Write what waits, close every file, and hand them over. The writer is empty again."""
@@ -83,18 +100,21 @@ class DataWriter:
             for part in list(self._parts.values()):
                 self._flush(part)
                 self._close(part)
+            self._end_thread()
         done, self._done, self.rows = tuple(self._done), [], 0
         return done
 
     def abort(self) -> None:
-        """Delete what was written and forget what waits."""
+        """Delete what was written and forget what waits, once what is encoded is done."""
+        self._end_thread()
+        self._encoding = None
         with lake_errors(f"table {self._name}"):
             for part in self._parts.values():
                 if part.file is not None:
                     part.file.abort()
             delete_files(self.table.io, [data_file.file_path for data_file in self._done])
         self._parts.clear()
-        self._done, self._buffered, self.rows = [], 0, 0
+        self._done, self._waiting, self.rows = [], 0, 0
 
     def _split(self, rows: pa.Table) -> Iterator[tuple[PartitionKey | None, pa.Table]]:
         if self._partitioned:
@@ -109,22 +129,38 @@ class DataWriter:
         part.waiting.append(rows)
         part.rows += rows.num_rows
         part.bytes += rows.nbytes
-        self._buffered += rows.nbytes
-        if part.rows >= ROW_GROUP_ROWS or part.bytes >= self._buffer_bytes:
+        self._waiting += rows.nbytes
+        if part.rows >= ROW_GROUP_ROWS or part.bytes >= self._buffer_bytes // 2:
             self._flush(part)
 
     def _flush(self, part: _Part) -> None:
         if not part.waiting:
             return
+        self._settle()
         if part.file is None:
             self._keep_open_files_few()
             part.file = ParquetFile(self.table, self.schema, f"{self._part:05d}-{self._opened:05d}", part.key)
             self._opened += 1
-        part.file.write(pa.concat_tables(part.waiting).cast(self.schema))
-        self._buffered -= part.bytes
+        self._thread = self._thread or ThreadPoolExecutor(1, thread_name_prefix="lakeflow-encode")
+        rows = pa.concat_tables(part.waiting).cast(self.schema)
+        self._encoding = _Encoding(part, part.bytes, self._thread.submit(part.file.write, rows))
+        self._waiting -= part.bytes
         part.waiting, part.rows, part.bytes = [], 0, 0
+
+    def _settle(self) -> None:
+        """Wait for the row group that is encoded. Raises what its encoding did."""
+        if self._encoding is None:
+            return
+        self._encoding.done.result()
+        part, self._encoding = self._encoding.part, None
+        assert part.file is not None, "a file is open as long as a row group of it is encoded"
         if part.file.written_bytes() >= self._target_file_bytes:
             self._close(part)
+
+    def _end_thread(self) -> None:
+        if self._thread is not None:
+            self._thread.shutdown()
+            self._thread = None
 
     def _keep_open_files_few(self) -> None:
         open_parts = [part for part in self._parts.values() if part.file is not None]
@@ -132,6 +168,8 @@ class DataWriter:
             self._close(open_parts[0])
 
     def _close(self, part: _Part) -> None:
+        if self._encoding is not None and self._encoding.part is part:
+            self._settle()
         if part.file is not None:
             self._done.append(part.file.close())
             part.file = None

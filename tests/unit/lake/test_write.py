@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from pathlib import Path
+from threading import Event
 from typing import Any, cast
 
 import pyarrow as pa
@@ -14,10 +18,11 @@ from pyiceberg.conversions import from_bytes
 from pyiceberg.types import PrimitiveType
 
 from lakeflow.declare import PartitionField
-from lakeflow.errors import SchemaMismatch
+from lakeflow.errors import SchemaMismatch, StorageFull
 from lakeflow.lake import write
 from lakeflow.lake.catalog import Lake
 from lakeflow.lake.commit import Change, Committer
+from lakeflow.lake.iceberg import ParquetFile
 from lakeflow.lake.read import appended, read
 from lakeflow.lake.write import DataWriter
 from tests.lakes import NAME, append, batches_of, id_rows, ids, made, open_lake, path_of, query, stored_files, written
@@ -92,6 +97,88 @@ def test_rows_that_do_not_fit_are_refused_before_a_file_is_made(lake: Lake) -> N
     with pytest.raises(SchemaMismatch):
         DataWriter(table).write(pa.table({"id": ["x"]}))
     assert stored_files(table) == set()
+
+
+@contextmanager
+def held_encoding(monkeypatch: pytest.MonkeyPatch) -> Iterator[Event]:
+    """No row group is encoded until the event is set, at the latest behind the block."""
+    go_on, encode = Event(), ParquetFile.write
+
+    def write_later(file: ParquetFile, rows: pa.Table) -> None:
+        assert go_on.wait(10)
+        encode(file, rows)
+
+    monkeypatch.setattr(ParquetFile, "write", write_later)
+    try:
+        yield go_on
+    finally:
+        go_on.set()
+
+
+def encoding_threads() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("lakeflow-encode")]
+
+
+class TestEncoding:
+    """A row group is encoded in a thread while the next rows are taken."""
+
+    def test_rows_are_taken_meanwhile_and_count_as_memory(self, lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+        writer = DataWriter(made(lake), buffer_bytes=800)
+        with held_encoding(monkeypatch):
+            writer.write(ids(*range(50)))
+            writer.write(ids(*range(50, 60)))
+            assert writer.buffered_bytes() == 60 * 8
+        (data_file,) = writer.finish()
+        assert pq.ParquetFile(path_of(data_file)).read()["id"].to_pylist() == list(range(60))
+
+    def test_rows_past_the_buffer_wait_for_the_row_group(self, lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+        writer = DataWriter(made(lake), buffer_bytes=800)
+        with held_encoding(monkeypatch) as go_on:
+            writer.write(ids(*range(50)))
+            threading.Timer(0.05, go_on.set).start()
+            writer.write(ids(*range(50, 99)))
+            writer.write(ids(99, 100))
+            assert go_on.is_set()
+            assert writer.buffered_bytes() <= 800
+        assert sum(data_file.record_count for data_file in writer.finish()) == 101
+
+    def test_what_fails_is_raised_by_every_call_until_abort(self, lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+        table = made(lake)
+        writer = DataWriter(table, buffer_bytes=800)
+
+        def no_room(file: ParquetFile, rows: pa.Table) -> None:
+            raise OSError(28, "No space left on device")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(ParquetFile, "write", no_room)
+            writer.write(ids(*range(50)))
+            with pytest.raises(StorageFull):
+                writer.write(ids(*range(50)))
+            for _ in range(2):
+                with pytest.raises(StorageFull):
+                    writer.finish()
+        writer.abort()
+        assert (stored_files(table), writer.buffered_bytes(), encoding_threads()) == (set(), 0, [])
+        writer.write(ids(1))
+        assert [data_file.record_count for data_file in writer.finish()] == [1]
+
+    def test_abort_waits_and_then_deletes(self, lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+        table = made(lake)
+        writer = DataWriter(table, buffer_bytes=800)
+        with held_encoding(monkeypatch) as go_on:
+            writer.write(ids(*range(50)))
+            threading.Timer(0.05, go_on.set).start()
+            writer.abort()
+            assert go_on.is_set()
+        assert (stored_files(table), writer.buffered_bytes()) == (set(), 0)
+
+    def test_no_thread_is_left(self, lake: Lake) -> None:
+        writer = DataWriter(made(lake), buffer_bytes=8)
+        for end in (writer.finish, writer.abort):
+            writer.write(ids(1, 2))
+            assert encoding_threads()
+            end()
+            assert not encoding_threads()
 
 
 MOMENTS = [datetime(2013, 1, 1, 5), datetime(2013, 1, 1, 23, 59), datetime(2013, 1, 2), None, datetime(1969, 12, 31, 23)]
