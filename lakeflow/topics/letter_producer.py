@@ -32,8 +32,14 @@ OTHERS_ONLY = ("transactional.id", "message.timeout.ms", "delivery.timeout.ms")
 SLICE = 0.1
 """Seconds that librdkafka may wait by itself: no signal is seen meanwhile."""
 AGAIN = 0.1
+MAKING = 5.0
+"""Seconds that brokers have to make a topic that was asked for."""
 CLOSING = 1.0
 """Seconds that `close` waits for what was given up."""
+
+
+_Failure = tuple[KafkaError, str]
+"""What befell a record, and what messages call it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +68,6 @@ class LetterProducer:
         self._topic = topic
         self._patience = patience
         self._refusal: KafkaError | None = None
-        self._failed: list[tuple[KafkaError, str]] = []
         own = {key: value for key, value in asking_settings(settings).items() if key not in OTHERS_ONLY}
         timeout = {"message.timeout.ms": str(max(1, round(patience * 1000)))}
         conf: dict[str, Any] = {**DEFAULTS, **own, **OWNED, **timeout, "error_cb": self._noted}
@@ -81,29 +86,27 @@ class LetterProducer:
         Raises SourceUnavailable where the brokers did not take them in time, Terminal for a record that is too large for the
         topic, ConfigError where they refuse to let us write. Then some of the records may be in the topic.
         """
-        self._failed = []
+        failed: list[_Failure] = []
         for record in records:
-            self._send(record)
-            if self._failed:
-                break
-        while len(self._producer) and not self._failed:
+            self._send(record, failed)
+        while len(self._producer) and not failed:
             self._producer.flush(SLICE)
-        if self._failed:
-            error, origin = self._failed[0]
-            self._producer.purge()
-            raise self._error(error, origin)
+        if failed:
+            raise self._error(*failed[0])
 
     def close(self) -> None:
         """Gives up what is not written yet. May be called twice."""
         self._producer.purge()
         self._producer.flush(CLOSING)
 
-    def _send(self, record: Outgoing) -> None:
+    def _send(self, record: Outgoing, failed: list[_Failure]) -> None:
+        """Hand a record over, unless one has failed; what comes of it later is told in `failed`."""
+
         def delivered(error: KafkaError | None, message: Message) -> None:
             if error is not None:
-                self._failed.append((error, record.origin))
+                failed.append((error, record.origin))
 
-        while not self._failed:
+        while not failed:
             try:
                 self._producer.produce(
                     self._topic,
@@ -116,7 +119,7 @@ class LetterProducer:
             except BufferError:
                 self._producer.poll(SLICE)
             except KafkaException as error:
-                self._failed.append((error.args[0], record.origin))
+                failed.append((error.args[0], record.origin))
             else:
                 self._producer.poll(0)
                 return
@@ -124,19 +127,26 @@ class LetterProducer:
     def _check_topic(self, seconds: float) -> None:
         """Asked for by its name, a topic that is not there is made by brokers which make topics by themselves."""
         deadline = time.monotonic() + seconds
+        missing_by = min(deadline, time.monotonic() + MAKING)
+        missing: KafkaError | None = None
         while True:
-            try:
-                found = self._producer.list_topics(self._topic, timeout=max(0.001, min(1.0, deadline - time.monotonic())))
-                error = found.topics[self._topic].error
-            except KafkaException as failure:
-                error = failure.args[0]
+            error = self._asked(max(0.001, min(1.0, deadline - time.monotonic())))
             if error is None:
                 return
             self._producer.poll(0)
+            missing = error if error.code() in UNKNOWN else missing
             passes = error.code() in AWAY or error.retriable() or error.code() in UNKNOWN
-            if self._refusal is not None or not passes or time.monotonic() >= deadline:
-                raise self._error(error, "whether it is there")
+            if self._refusal is not None or not passes or time.monotonic() >= (missing_by if missing else deadline):
+                raise self._error(missing or error, "whether it is there")
             time.sleep(AGAIN)
+
+    def _asked(self, seconds: float) -> KafkaError | None:
+        """What is wrong with the topic; None where it is there."""
+        try:
+            found: KafkaError | None = self._producer.list_topics(self._topic, timeout=seconds).topics[self._topic].error
+        except KafkaException as failure:
+            return failure.args[0]  # type: ignore[no-any-return]  # as librdkafka makes them
+        return found
 
     def _noted(self, error: KafkaError) -> None:
         """Called by librdkafka within poll and flush: a refusal says more than the time-out of the records behind it."""

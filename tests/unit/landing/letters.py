@@ -65,7 +65,7 @@ class Post:
 
     @property
     def spec(self) -> LandingSpec:
-        options = {**OPTIONS, **self.options}
+        options = {name: value for name, value in {**OPTIONS, **self.options}.items() if value}
         columns = pa.schema([]) if self.declared is None else self.declared
         declared = TableSpec(TABLE, columns, options, primary_key=self.key, origin=Origin(None, 1))
         return landing_spec(declared, options, Limits(1000, 1 << 20, 60.0))
