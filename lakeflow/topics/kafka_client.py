@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NoReturn, TypeVar
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicCollection
@@ -102,7 +103,9 @@ class KafkaClient:
         names = list(self._names(topics, metadata.topics))
         if not names or metadata.controller_id not in metadata.brokers:  # the embedded broker has none, and would not answer
             return dict.fromkeys(names)
-        asked = self._asker.describe_topics(
+        if self._admin is None:
+            self._admin = AdminClient({**asking_settings(self._settings)}, logger=CLIENT_LOG)
+        asked = self._admin.describe_topics(
             TopicCollection(names), request_timeout=_left(deadline), include_authorized_operations=True
         )
         ids: dict[str, str | None] = {}
@@ -160,16 +163,15 @@ class KafkaClient:
             self._committed(error, [])
         return True
 
-    @property
-    def _asker(self) -> AdminClient:
-        if self._admin is None:
-            self._admin = AdminClient({**asking_settings(self._settings)}, logger=CLIENT_LOG)
-        return self._admin
-
     def _listed(self, wait: float, *names: str) -> Any:
-        """The consumer's own `list_topics` within one of its callbacks would end the process at the next callback."""
-        lister: Any = self._asker if self.is_reading else self.consumer
-        return lister.list_topics(*names, timeout=wait)
+        """`list_topics` of the consumer, in another thread while it reads: within one of its callbacks the binding would lose
+        the state of the call around it, and end the process at the next callback.
+        """
+        lister: Any = self.consumer.list_topics
+        if not self.is_reading:
+            return lister(*names, timeout=wait)
+        with ThreadPoolExecutor(1) as pool:
+            return pool.submit(lister, *names, timeout=wait).result()
 
     def _answers(self) -> bool:
         try:
