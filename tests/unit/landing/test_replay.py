@@ -10,6 +10,7 @@ import pytest
 from lakeflow.errors import Fenced, SourceChanged, UnknownName, UsageError
 from lakeflow.lake.catalog import Lake
 from lakeflow.lake.commit import Change, Committed, Committer
+from lakeflow.lake.history import PROGRESS
 from lakeflow.landing.counts import Counts, Sizes
 from lakeflow.landing.dead_letters import DEAD_LETTERS
 from lakeflow.landing.letters_ordered import OrderedLetters
@@ -313,19 +314,38 @@ def test_a_table_that_is_rolled_back_takes_its_letters_again(post: Post) -> None
 
 
 def test_numbers_are_not_given_again_even_where_only_the_marks_tell(post: Post) -> None:
+    post.add(record(LARGE + 7), partition=1)
+    post.land()
+    post.mend()
+    post.replay(Which(partition=(TOPIC, 1)))
     before = post.lake.table(TABLE).metadata.current_snapshot_id
     assert before is not None
-    post.mend()
     post.replay()
     rollback(post.lake, before)
     keeping_few = Committer(post.lake, keep_snapshots=2)
-    for number in range(3):  # what was rolled back expires, and the property forgets it
+    for number in range(3):  # the first claim expires, and the property tells of it alone
         post.add(record(50 + number))
         post.landing(keeping_few).run()
-    post.add(BROKEN)
-    post.land()
+    assert Claims.loads(post.lake.table(TABLE).properties[PROGRESS + WRITER]).claim == 1
     assert post.replay(Which(kind="misfit")).counts.written == 2
-    assert Claims.loads(Committer(post.lake).progress(TABLE, WRITER)).claim == 2
+    assert Claims.loads(Committer(post.lake).progress(TABLE, WRITER)).claim == 3
+
+
+def test_a_claim_that_was_rolled_back_has_a_number_of_its_own(post: Post) -> None:
+    """Its replay wakes up and marks its letters behind another one that has landed: they must not count."""
+    post.add(record(LARGE + 7), partition=1)
+    post.land()
+    before = post.lake.table(TABLE).metadata.current_snapshot_id
+    assert before is not None
+    post.mend()
+
+    def rolled_back() -> None:
+        rollback(post.lake, before)
+        assert post.replay(Which(partition=(TOPIC, 1))).counts.written == 1
+
+    with pytest.raises(Fenced):
+        post.replaying(Which(partition=(TOPIC, 0)), commits=Pausing(post.lake, MARK, rolled_back)).run()
+    assert post.states() == {(0, 1): "waiting", (0, 2): "waiting", (0, 4): "waiting", (1, 0): "replayed"}
 
 
 def test_progress_survives_expiry(post: Post) -> None:
