@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NoReturn, TypeVar
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicCollection
@@ -54,6 +53,7 @@ class KafkaClient:
         *,
         needs_group: bool,
     ) -> None:
+        self._conf = dict(conf)
         self._settings = dict(settings)
         self.who = f"group {conf['group.id']!r}"
         self._timeout = request_timeout
@@ -65,6 +65,7 @@ class KafkaClient:
         self._needs_group = needs_group
         self._is_lag_hidden = False
         self._admin: AdminClient | None = None
+        self._other: Consumer | None = None
         self._closed = False
         self.is_reading = False
         """Set once partitions are assigned: from then on only `consume` may serve librdkafka's queue, which holds records."""
@@ -78,6 +79,8 @@ class KafkaClient:
         if not self._closed:
             self._closed = True
             self._admin = None
+            if self._other is not None:
+                self._other.close()
             self.consumer.close()
 
     def bounds(self, topics: Topics) -> dict[TopicPartition, Bounds]:
@@ -99,7 +102,7 @@ class KafkaClient:
     def topic_ids(self, topics: Topics) -> dict[str, str | None]:
         """As `IdentifiedSource.topic_ids`. Raises ConfigError where the brokers say that a topic may not be read."""
         deadline = time.monotonic() + self._timeout
-        metadata = self._ask("the list of topics", deadline, self._listed)
+        metadata = self._ask("the list of topics", deadline, lambda wait: self._asker.list_topics(timeout=wait))
         names = list(self._names(topics, metadata.topics))
         if not names or metadata.controller_id not in metadata.brokers:  # the embedded broker has none, and would not answer
             return dict.fromkeys(names)
@@ -163,26 +166,28 @@ class KafkaClient:
             self._committed(error, [])
         return True
 
-    def _listed(self, wait: float, *names: str) -> Any:
-        """`list_topics` of the consumer, in another thread while it reads: within one of its callbacks the binding would lose
-        the state of the call around it, and end the process at the next callback.
+    @property
+    def _asker(self) -> Consumer:
+        """What answers questions: while it reads another client, since within a callback of the consumer the binding loses the
+        state of the call around it by a `list_topics`, and ends the process at the next callback.
         """
-        lister: Any = self.consumer.list_topics
         if not self.is_reading:
-            return lister(*names, timeout=wait)
-        with ThreadPoolExecutor(1) as pool:
-            return pool.submit(lister, *names, timeout=wait).result()
+            return self.consumer
+        if self._other is None:
+            self._other = Consumer(self._conf, logger=CLIENT_LOG)
+            self._other.poll(0)  # makes the first token, as above
+        return self._other
 
     def _answers(self) -> bool:
         try:
-            self._listed(min(1.0, self._timeout))
+            self._asker.list_topics(timeout=min(1.0, self._timeout))
         except KafkaException:
             return False
         self._away_since, self._failure = None, None
         return True
 
     def _places(self, topics: Topics, deadline: float) -> list[TopicPartition]:
-        metadata = self._ask("the list of topics", deadline, self._listed)
+        metadata = self._ask("the list of topics", deadline, lambda wait: self._asker.list_topics(timeout=wait))
         known = {name: topic for name, topic in metadata.topics.items() if not _is_missing(topic.error)}
         if isinstance(topics, NamedTopics):
             for name in set(topics.names) - set(known):
@@ -206,7 +211,7 @@ class KafkaClient:
 
     def _check_allowed(self, name: str, deadline: float) -> None:
         """The list of all topics leaves out those that we may not see; asked for by name they are refused."""
-        asked = self._ask(f"topic {name!r}", deadline, lambda wait: self._listed(wait, name))
+        asked = self._ask(f"topic {name!r}", deadline, lambda wait: self._asker.list_topics(name, timeout=wait))
         error = asked.topics[name].error
         if error and not _is_missing(error):
             self.fail(error, f"topic {name!r}")
@@ -218,7 +223,7 @@ class KafkaClient:
         asked = [Place(topic, partition, at) for topic, partition in places]
 
         def request(wait: float) -> dict[TopicPartition, int]:
-            answers = self.consumer.offsets_for_times(asked, timeout=wait)
+            answers = self._asker.offsets_for_times(asked, timeout=wait)
             for answer in answers:
                 if answer.error:
                     raise KafkaException(answer.error, f" of topic {answer.topic!r} partition {answer.partition}")
