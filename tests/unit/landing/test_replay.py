@@ -18,7 +18,7 @@ from lakeflow.landing.replay import Which
 from lakeflow.landing.replays import REPLAYS, WRITER, Claims
 from lakeflow.topics.registered import SchemaKind
 from tests.crashes import Crashes, Plan, Where
-from tests.lakes import query, stored_files
+from tests.lakes import query, rest_like, stored_files
 from tests.unit.landing.letters import BROKEN, LARGE, TABLE, TOPIC, Post, record
 from tests.unit.topics.formats.known import KnownSchemas, avro_body, framed
 
@@ -293,6 +293,32 @@ def test_the_marks_of_one_that_was_fenced_count_for_nothing(post: Post, before: 
         post.replaying(commits=Pausing(post.lake, before, claimed_elsewhere)).run()
     assert post.states() == {(0, 1): "waiting", (0, 2): "waiting", (0, 4): "waiting"}
     assert post.replay().counts == Counts(3, 2, dead_lettered=1)
+
+
+def test_with_a_catalog_that_knows_standard_requirements_only_it_is_fenced_too(post: Post) -> None:
+    post.mend()
+    post.lake = rest_like(post.lake)
+    with pytest.raises(Fenced):
+        post.replaying(commits=Pausing(post.lake, LAND, post.replay)).run()
+    assert len(post.rows()) == 5
+
+
+def test_a_letter_is_its_table_s_whatever_the_route_says_by_now(post: Post) -> None:
+    post.mend()
+    post.options = {"route.by": "field:v", "route.values": "none-of-them"}
+    assert post.replay().counts.written == 2
+
+
+def test_what_needs_no_row_by_its_format_is_settled_and_a_truncate_stays(lake: Lake) -> None:
+    post = Post(lake)
+    post.add((b"k", None, 0), (b"k", b'{"before": null, "after": null, "op": "t", "source": {}, "ts_ms": 1}', 0))
+    post.land()
+    post.options = {"value.format": "debezium-json"}
+    done = post.replay()
+    assert done.counts == Counts(2, filtered=1, dead_lettered=1)
+    assert post.states() == {(0, 0): "replayed", (0, 1): "waiting"}
+    assert "empties the table" in done.left[0].reason
+    assert post.replay().counts == Counts(1, dead_lettered=1)
 
 
 def rollback(lake: Lake, snapshot_id: int) -> None:
