@@ -117,7 +117,7 @@ class _Topics:
             return
         try:
             now = self._identity.topic_ids()
-        except UnknownName as error:
+        except (UnknownName, SourceChanged) as error:
             logger.warning("%s", error.message)
             return
         check_identity(KafkaOffsets(self.reached).identified(self.topic_ids), now)

@@ -603,3 +603,24 @@ def test_a_topic_that_is_made_anew_while_it_is_read_lands_nothing_of_the_new_one
     assert site.progress().topic_ids == {TOPIC: "first"}
     with pytest.raises(SourceChanged, match="was deleted and created anew"):
         site.landing(site.source(topic_ids=ids))
+
+
+class Deleted(ListSource):
+    """A topic that is no longer there when it is asked about, though its last records were fetched."""
+
+    def topic_ids(self) -> Mapping[str, str | None]:
+        if self.assigned:
+            raise SourceChanged("topic 'flights' is no longer there: it was deleted while it was read")
+        return {TOPIC: "first"}
+
+    assigned = False
+
+    def assign(self, start: Mapping[TopicPartition, int]) -> None:
+        self.assigned = True
+        super().assign(start)
+
+
+def test_what_was_read_of_a_topic_before_it_was_deleted_lands(site: Site) -> None:
+    site.add(*goods(1, 2))
+    site.land(Deleted(site.partitions))
+    assert (site.ids(), site.progress().topic_ids) == ([1, 2], {TOPIC: "first"})
