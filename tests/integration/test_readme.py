@@ -13,6 +13,10 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from lakeflow.cli import main
+from lakeflow.landing.cut import Limits
+from lakeflow.landing.spec import landing_spec
+from lakeflow.sql.parse import parse_declarations
+from lakeflow.sql.statements import CreateTable
 from lakeflow.topics.embedded import EmbeddedBroker
 
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
@@ -98,3 +102,13 @@ def test_each_command_in_the_readme_is_one(words: list[str], capsys: pytest.Capt
     assert main([verb[0], "--help"]) == 0
     options = [word for word in words if word.startswith("--")]
     assert all(option in capsys.readouterr().out for option in options) or not options
+
+
+def test_every_declaration_in_the_readme_can_be_read() -> None:
+    found = [statement for block in blocks("sql", README) for statement in parse_declarations(block)]
+    assert len(found) >= 3
+    landed = [one.table for one in found if isinstance(one, CreateTable) and one.table.options.get("connector") == "kafka"]
+    assert [landing_spec(table, table.options, Limits(1, 1, 1.0)).table for table in landed] == [
+        "bronze.customers",
+        "bronze.orders",
+    ]
