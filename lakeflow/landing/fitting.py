@@ -31,40 +31,48 @@ class Fitting:
     """Fits rows to the table `name`, whose columns are `columns` (as stored, metadata columns included).
 
     `required` are columns that stay NOT NULL whatever a writer's schema says: a record without a value there is rejected.
+    Of a delete only the columns of the primary `key` are looked at.
     """
 
-    def __init__(self, name: str, columns: pa.Schema, *, evolves: bool, required: Collection[str]) -> None:
+    def __init__(
+        self, name: str, columns: pa.Schema, *, evolves: bool, required: Collection[str], key: Collection[str] = ()
+    ) -> None:
         self._name = name
         self._columns = columns
         self._evolves = evolves
         self._required = tuple(required)
-        self._held: set[pa.Schema] = set()
+        self._key = tuple(key)
+        self._held: set[tuple[pa.Schema, bool]] = set()
 
     def checked(self, decoded: Decoded) -> Decoded:
         """`decoded` without rows, or deletes, that hold null where the table may not; their records are rejected."""
         wrong: list[Reject] = []
-        parts = tuple(self._without_nulls(part, wrong) for part in decoded.parts if part.rows.num_rows)
-        deletes = tuple(self._without_nulls(part, wrong) for part in decoded.deletes if part.rows.num_rows)
+        parts = tuple(_without_nulls(part, self._required, wrong) for part in decoded.parts if part.rows.num_rows)
+        deletes = tuple(_without_nulls(part, self._key, wrong) for part in decoded.deletes if part.rows.num_rows)
         if wrong:
             rejects = tuple(sorted([*decoded.rejects, *wrong], key=lambda reject: reject.index))
             return replace(decoded, parts=parts, deletes=deletes, rejects=rejects)
         return replace(decoded, parts=parts, deletes=deletes)
 
-    def evolution(self, parts: Collection[Part]) -> Evolved | Unfit | None:
-        """What the table must become to hold all of `parts`; None where it is already. Unfit: the first that it never can."""
+    def evolution(self, parts: Collection[Part], deletes: Collection[Part] = ()) -> Evolved | Unfit | None:
+        """What the table must become to hold all of `parts`, and the keys of `deletes`; None where it is already.
+
+        Unfit: the first that it never can hold.
+        """
         columns = self._columns
         changes: list[str] = []
-        for part in parts:
-            if part.rows.schema in self._held:
+        for part, is_delete in [*((part, False) for part in parts), *((part, True) for part in deletes)]:
+            schema = part.rows.schema
+            if (schema, is_delete) in self._held:
                 continue
-            brought = self._brought(part.rows.schema)
             try:
+                brought = self._brought_keys(schema, columns) if is_delete else self._brought(schema)
                 evolved = evolve(columns, brought, f"table {self._name}")
             except SchemaMismatch as error:
                 return Unfit(tuple(places_of(part).tolist()), error.message)
             if evolved is None:
                 if not changes:
-                    self._held.add(part.rows.schema)
+                    self._held.add((schema, is_delete))
                 continue
             if not self._evolves:
                 shown = "\n".join(f"  {change}" for change in evolved.changes)
@@ -84,9 +92,7 @@ class Fitting:
 
     def keys(self, part: Part, key: Collection[str]) -> pa.Table:
         """The key columns of deletes. Raises SchemaMismatch where they lack one or hold what the table cannot."""
-        for name in key:
-            if name not in part.rows.schema.names:
-                raise SchemaMismatch(f"a delete from table {self._name} brings no column {name!r} of the primary key")
+        self._require_keys(part.rows.schema, key)
         schema = pa.schema([self._columns.field(name) for name in key])
         return fit(pa.Table.from_batches([part.rows]).select(list(key)), schema, self._name)
 
@@ -95,20 +101,32 @@ class Fitting:
         fields = [column.with_nullable(column.nullable and column.name not in self._required) for column in schema]
         return pa.schema(fields) if self._evolves else _projected_schema(pa.schema(fields), self._columns)
 
-    def _without_nulls(self, part: Part, wrong: list[Reject]) -> Part:
-        for name in self._required:
-            index = part.rows.schema.get_field_index(name)
-            if index < 0 or not part.rows.column(index).null_count:
-                continue
-            is_null = part.rows.column(index).is_null()
-            places = places_of(part)
-            gone = places[is_null.to_numpy(zero_copy_only=False)]
-            wrong += [
-                Reject(int(place), RejectKind.MISFIT, f"column {name!r} is NOT NULL and the record has none") for place in gone
-            ]
-            keep = pc.invert(is_null)
-            part = Part(part.rows.filter(keep), pa.array(places, pa.int64()).filter(keep))
-        return part
+    def _brought_keys(self, schema: pa.Schema, columns: pa.Schema) -> pa.Schema:
+        """What counts of the schema of deletes: their keys, among the table's other columns."""
+        self._require_keys(schema, self._key)
+        return pa.schema([schema.field(c.name).with_nullable(False) if c.name in self._key else c for c in columns])
+
+    def _require_keys(self, schema: pa.Schema, key: Collection[str]) -> None:
+        for name in key:
+            if name not in schema.names:
+                raise SchemaMismatch(f"a delete from table {self._name} brings no column {name!r} of the primary key")
+
+
+def _without_nulls(part: Part, required: Collection[str], wrong: list[Reject]) -> Part:
+    """`part` without rows that hold null in a column that is `required`; their rejects go to `wrong`."""
+    for name in required:
+        index = part.rows.schema.get_field_index(name)
+        if index < 0 or not part.rows.column(index).null_count:
+            continue
+        is_null = part.rows.column(index).is_null()
+        places = places_of(part)
+        gone = places[is_null.to_numpy(zero_copy_only=False)]
+        wrong += [
+            Reject(int(place), RejectKind.MISFIT, f"column {name!r} is NOT NULL and the record has none") for place in gone
+        ]
+        keep = pc.invert(is_null)
+        part = Part(part.rows.filter(keep), pa.array(places, pa.int64()).filter(keep))
+    return part
 
 
 def places_of(part: Part) -> np.ndarray[tuple[int], np.dtype[np.int64]]:

@@ -13,6 +13,7 @@ from lakeflow.errors import DeclarationError, UnknownName, did_you_mean
 from lakeflow.landing.cut import Limits
 from lakeflow.landing.options import choice, count, listed, seconds, size
 from lakeflow.landing.route import Route, route_of
+from lakeflow.topics.formats.debezium_options import extra_columns
 from lakeflow.topics.names import Topics, topics_of
 
 KAFKA = "kafka"
@@ -146,7 +147,8 @@ class LandingSpec:
         return pa.schema([column.with_name(column.name.removeprefix(self.key.prefix)) for column in named])
 
     def stored(self, columns: pa.Schema) -> TableSpec:
-        """The table as it is kept: `columns`, those of the primary key NOT NULL, then the metadata columns.
+        """The table as it is kept: `columns`, those of the primary key NOT NULL, those of 'debezium.columns' where they are
+        not among them, then the metadata columns.
 
         Raises DeclarationError where the primary key names a column that is not there or two columns clash.
         """
@@ -156,6 +158,9 @@ class LandingSpec:
                 raise UnknownName(f"column in PRIMARY KEY of {where}", name, columns.names)
         key = self.declared.primary_key
         schema = pa.schema([column.with_nullable(column.nullable and column.name not in key) for column in columns])
+        for extra in extra_columns(self.options) if is_change_log(self.value_format) else ():
+            if extra.name not in schema.names:
+                schema = schema.append(extra)
         for name in self.metadata:
             column = METADATA_PREFIX + name
             if column in schema.names:
@@ -217,6 +222,11 @@ def landing_spec(table: TableSpec, options: Mapping[str, str], defaults: Limits)
     return spec
 
 
+def is_change_log(value_format: str) -> bool:
+    """Whether the values of a format are Debezium's envelopes."""
+    return "debezium" in value_format
+
+
 def _topics_of(options: Mapping[str, str], where: str) -> Topics:
     try:
         return topics_of(options)
@@ -226,7 +236,7 @@ def _topics_of(options: Mapping[str, str], where: str) -> Topics:
 
 def _mode_of(table: TableSpec, options: Mapping[str, str], value_format: str, where: str) -> ChangelogMode:
     """Upsert where it is said, and for a change log with a primary key."""
-    is_keyed_log = "debezium" in value_format and bool(table.primary_key)
+    is_keyed_log = is_change_log(value_format) and bool(table.primary_key)
     default = ChangelogMode.UPSERT if is_keyed_log else ChangelogMode.APPEND
     mode = ChangelogMode(choice(options, "changelog.mode", ChangelogMode, default, where))
     if mode is ChangelogMode.UPSERT and not table.primary_key:

@@ -39,7 +39,7 @@ def take(records: Records, spec: LandingSpec, decoder: RecordDecoder, fitting: F
     while True:
         mine = records if spec.route is None else chosen(records, spec.route.places(records))
         decoded = _for_mode(fitting.checked(decoder.decode(mine)), spec)
-        evolved = fitting.evolution(decoded.parts)
+        evolved = fitting.evolution(decoded.parts, decoded.deletes)
         stops, reason = _stops(decoded, evolved, spec)
         if not stops:
             assert not isinstance(evolved, Unfit)

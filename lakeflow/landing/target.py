@@ -99,7 +99,8 @@ def fitting_of(spec: LandingSpec, columns: pa.Schema) -> Fitting:
     """
     stored = storable(columns, f"table {spec.table}")
     required = [column.name for column in stored if not column.nullable] if not spec.evolves else []
-    return Fitting(spec.table, columns, evolves=spec.evolves, required=dict.fromkeys([*spec.declared.primary_key, *required]))
+    key = spec.declared.primary_key
+    return Fitting(spec.table, columns, evolves=spec.evolves, required=dict.fromkeys([*key, *required]), key=key)
 
 
 def _landed_table(spec: LandingSpec, decoder: RecordDecoder, lake: Lake) -> Table:

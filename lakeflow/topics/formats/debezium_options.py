@@ -111,6 +111,11 @@ def debezium_options(options: Mapping[str, str], *, plain: bool) -> DebeziumOpti
     )
 
 
+def extra_columns(options: Mapping[str, str]) -> pa.Schema:
+    """The columns that stand beside the row's. Raises DeclarationError for what is no such column."""
+    return pa.schema([extra.logical.kept for extra in map(_extra, _listed(options.get(COLUMNS, "")))])
+
+
 def _listed(text: str) -> list[str]:
     return list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
 

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pytest
 
 from lakeflow.cli.app import main
 from lakeflow.runner.project import Project
+from lakeflow.topics.embedded import EmbeddedBroker
 from tests import lakes
+
+if TYPE_CHECKING:
+    from tests.integration.cli.landings import Site
 
 REPOSITORY = Path(__file__).parents[3]
 CONFIG = """
@@ -149,3 +154,15 @@ def stocked(shop: Shop) -> Shop:
     shop.orders(("o1", "ann", 50.0), ("o2", "bob", 150.0))
     shop.orders(("o3", "ann", 500.0), ("o4", "bob", 250.0))
     return shop
+
+
+@pytest.fixture
+def site(shop: Shop) -> Iterator[Site]:
+    """The project with a broker, whose topics have one partition, and a schema registry."""
+    from tests.integration.cli.landings import Site
+    from tests.rig.registry import SchemaRegistry
+
+    with EmbeddedBroker(partitions=1) as broker, SchemaRegistry() as registry:
+        opened = Site(shop, broker, registry)
+        opened.configure()
+        yield opened
