@@ -5,10 +5,10 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 ARGS ?=
 
-.PHONY: help demo test rig servers bench chaos lock docs clean
+.PHONY: help demo test rig servers bench chaos chaos-real lock docs clean
 
 help:  ## this list
-	@grep -E '^[a-z]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 10
 
 demo: $(VENV)/.lakeflow  ## install, then run the whole flow on real data
 	$(BIN)/lakeflow demo $(ARGS)
@@ -31,6 +31,9 @@ bench: $(VENV)/.lakeflow-bench  ## measure speed and memory; takes long
 
 chaos: $(VENV)/.lakeflow-test  ## kill, pause and race real processes, the long form
 	LAKEFLOW_CHAOS=long $(BIN)/pytest -m chaos tests/chaos $(ARGS)
+
+chaos-real: $(VENV)/.lakeflow-test  ## the same on real brokers, catalog and object store (make rig), for 20 minutes
+	$(BIN)/python -m tests.chaos.real $(ARGS)
 
 docs: $(VENV)/.lakeflow  ## write the generated pages of docs/
 	$(BIN)/python -c "import sys; from lakeflow.keys import documentation; sys.stdout.write(documentation())" > docs/configuration.md
