@@ -6,7 +6,7 @@ A table whose columns are declared takes the declared fields of a record and no 
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -47,8 +47,8 @@ class Fitting:
     def checked(self, decoded: Decoded) -> Decoded:
         """`decoded` without rows, or deletes, that hold null where the table may not; their records are rejected."""
         wrong: list[Reject] = []
-        parts = tuple(_without_nulls(part, self._required, wrong) for part in decoded.parts if part.rows.num_rows)
-        deletes = tuple(_without_nulls(part, self._key, wrong) for part in decoded.deletes if part.rows.num_rows)
+        parts = _filled(_without_nulls(part, self._required, wrong) for part in decoded.parts)
+        deletes = _filled(_without_nulls(part, self._key, wrong) for part in decoded.deletes)
         if wrong:
             rejects = tuple(sorted([*decoded.rejects, *wrong], key=lambda reject: reject.index))
             return replace(decoded, parts=parts, deletes=deletes, rejects=rejects)
@@ -127,6 +127,11 @@ def _without_nulls(part: Part, required: Collection[str], wrong: list[Reject]) -
         keep = pc.invert(is_null)
         part = Part(part.rows.filter(keep), pa.array(places, pa.int64()).filter(keep))
     return part
+
+
+def _filled(parts: Iterable[Part]) -> tuple[Part, ...]:
+    """Those with rows: a schema that no row was left of asks nothing of the table."""
+    return tuple(part for part in parts if part.rows.num_rows)
 
 
 def places_of(part: Part) -> np.ndarray[tuple[int], np.dtype[np.int64]]:

@@ -46,9 +46,9 @@ def open_landing(
     """
     spec = declared_landing(table, settings)
     with ExitStack() as held:
-        kept = KeptLetters(lake, commits, spec.table, shared=shared)
+        kept = KeptLetters(lake, commits, spec.table)
         decoder = open_staying_decoder(spec, open_registry(settings, held), kept)
-        reading = _reading(spec, settings, shared, held)
+        reading = _reading(spec, settings, held, kept if shared else None)
         landing = Landing(
             spec,
             reading,
@@ -117,9 +117,9 @@ def _needs_headers(spec: LandingSpec) -> bool:
     return "headers" in spec.metadata or is_routed or spec.letter_topic is not None
 
 
-def _reading(spec: LandingSpec, settings: Settings, shared: bool, held: ExitStack) -> Reading:
+def _reading(spec: LandingSpec, settings: Settings, held: ExitStack, shared_letters: KeptLetters | None) -> Reading:
     """Polled ahead only where no group may take a partition away from between what was polled and what is in hand."""
-    run = settings.run
+    run, shared = settings.run, shared_letters is not None
     source = (SharedKafkaSource if shared else KafkaSource)(
         {**settings.kafka_options(), **spec.properties},
         spec.topics,
@@ -132,7 +132,9 @@ def _reading(spec: LandingSpec, settings: Settings, shared: bool, held: ExitStac
     held.callback(source.close)
     start = start_of(spec.options)
     if isinstance(source, SharedKafkaSource):
-        return SharedReading(spec.topics, source, start, group=source, identity=source)
+        assert shared_letters is not None
+        anew = shared_letters.look_anew
+        return SharedReading(spec.topics, source, start, group=source, identity=source, on_gained=anew)
     ahead = Prefetching(source)
     held.callback(ahead.close)
     return OwnReading(spec.topics, ahead, start, group=ahead, identity=ahead)

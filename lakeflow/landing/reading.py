@@ -92,8 +92,10 @@ class _Topics:
         *,
         group: GroupSource | None = None,
         identity: IdentifiedSource | None = None,
+        on_gained: Act = lambda: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._on_gained = on_gained
         self._topics = topics
         self._source = source
         self._start = start
@@ -238,6 +240,7 @@ class SharedReading(_Topics):
     def gained(self, places: Collection[TopicPartition]) -> Offsets:
         """By what the table says now: the process that held them before has moved it up to its last commit."""
         self._ledger.look()
+        self._on_gained()
         ends = self._bounds
         self._refreshed()
         begin = self._begin_at(self._ledger.progress)

@@ -29,22 +29,20 @@ STAYS = "it is among the dead letters already: lakeflow deadletters replay lands
 class KeptLetters:
     """Which records have a letter in lakeflow.dead_letters, of the table as it is now.
 
-    How far the letters reach beyond the landing's progress is looked up at the first records; where processes share the
-    topics (`shared`), also wherever a partition is not read on from where it was. What this very landing rejects, it has read.
+    How far the letters reach beyond the landing's progress is looked up at the first records, and after `look_anew`, which
+    is to be called where partitions come that others held. What this very landing rejects, it has read.
     """
 
-    def __init__(self, lake: Lake, commits: CommitProtocol, table: str, *, shared: bool) -> None:
+    def __init__(self, lake: Lake, commits: CommitProtocol, table: str) -> None:
         self._lake = lake
         self._commits = commits
         self._table = table
-        self._shared = shared
         self._since = 0
         self._ahead: dict[TopicPartition, int] | None = None
-        self._next: dict[TopicPartition, int] = {}
 
     def among(self, records: Records) -> set[int]:
         """The places in `records` of those that have a letter. Raises CatalogUnavailable, StorageUnavailable."""
-        if self._ahead is None or (self._shared and self._comes_anew(records)):
+        if self._ahead is None:
             self._look()
         if not self._ahead:
             return set()
@@ -56,14 +54,9 @@ class KeptLetters:
         self._ahead = {place: end for place, end in self._ahead.items() if place not in behind}
         return {doubtful[place] for place in held_places(self._lake, self._table, self._since, doubtful)}
 
-    def _comes_anew(self, records: Records) -> bool:
-        """Whether any partition of `records` is not read on from where it was."""
-        places = list(zip(records.topics, records.partitions, strict=True))
-        first = dict(zip(reversed(places), reversed(records.offsets), strict=True))
-        is_new = any(self._next.get(place) != offset for place, offset in first.items())
-        last = dict(zip(places, records.offsets, strict=True))
-        self._next.update({place: offset + 1 for place, offset in last.items()})
-        return is_new
+    def look_anew(self) -> None:
+        """Others may have left letters of partitions that are read from now on."""
+        self._ahead = None
 
     def _look(self) -> None:
         """Where the letters of each partition end, if the landing's progress is not there yet."""

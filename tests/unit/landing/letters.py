@@ -70,9 +70,9 @@ class Post:
         declared = TableSpec(TABLE, columns, options, primary_key=self.key, origin=Origin(None, 1))
         return landing_spec(declared, options, Limits(1000, 1 << 20, 60.0))
 
-    def landing(self, commits: CommitProtocol | None = None, *, shared: bool = False) -> Landing:
+    def landing(self, commits: CommitProtocol | None = None) -> Landing:
         commits, spec = commits or Committer(self.lake), self.spec
-        decoder = open_staying_decoder(spec, self.registry, KeptLetters(self.lake, commits, TABLE, shared=shared))
+        decoder = open_staying_decoder(spec, self.registry, KeptLetters(self.lake, commits, TABLE))
         source = ListSource(self.partitions, headers=self.headers)
         reading = OwnReading(spec.topics, source, Earliest())
         return Landing(spec, reading, decoder, self.lake, commits, sizes=SIZES)

@@ -97,3 +97,11 @@ def test_deletes_give_the_columns_of_the_key() -> None:
     assert keys.schema.field("id").type == pa.int64()
     with pytest.raises(SchemaMismatch, match="no column 'id' of the primary key"):
         fitting(evolves=True).keys(part([{"x": "gone"}], pa.schema([("x", pa.string())])), ["id"])
+
+
+def test_a_schema_that_no_row_is_left_of_asks_nothing_of_the_table() -> None:
+    nulls = part([{"id": None}], pa.schema([("id", pa.string()), ("extra", pa.string())]), [3])
+    fits = fitting(evolves=True)
+    checked = fits.checked(Decoded((nulls,)))
+    assert (checked.parts, [reject.index for reject in checked.rejects]) == ((), [3])
+    assert fits.evolution(checked.parts) is None

@@ -82,6 +82,7 @@ class Site:
     lake: Lake
     partitions: dict[TopicPartition, list[Row]] = field(default_factory=dict)
     rows: int = 1000
+    gained: list[None] = field(default_factory=list)
 
     def add(self, partition: int, *numbers: int | None) -> None:
         values = [b"bad" if number is None else json.dumps({"id": number}).encode() for number in numbers]
@@ -91,7 +92,8 @@ class Site:
         options = {"connector": "kafka", "topic": TOPIC, "on_error": "dead_letter"}
         declared = TableSpec(TABLE, SCHEMA, options, origin=Origin(None, 1))
         spec = landing_spec(declared, options, Limits(self.rows, 1 << 20, 60.0))
-        reading = SharedReading(spec.topics, Member(self.partitions, turns), start, clock=Ticking())
+        member = Member(self.partitions, turns)
+        reading = SharedReading(spec.topics, member, start, on_gained=lambda: self.gained.append(None), clock=Ticking())
         decoder = open_decoder(spec, None)
         return Landing(spec, reading, decoder, self.lake, Committer(self.lake), sizes=Sizes(poll_seconds=0.0))
 
@@ -192,6 +194,7 @@ def test_a_partition_that_comes_back_is_read_from_where_the_table_is(site: Site)
 
     site.land(gains(P0), give, gains(P0), polls=4)
     assert (site.ids(), site.offsets()) == ([1, 2, 3, 4], {0: 4})
+    assert len(site.gained) == 3, "each time it is told, so that letters are looked up anew"
 
 
 def test_one_without_partitions_waits_until_the_others_have_landed_all(site: Site) -> None:

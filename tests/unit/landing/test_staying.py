@@ -47,8 +47,8 @@ def died(lake: Lake) -> Post:
     return post
 
 
-def kept(post: Post, *, shared: bool = False) -> KeptLetters:
-    return KeptLetters(post.lake, Committer(post.lake), TABLE, shared=shared)
+def kept(post: Post) -> KeptLetters:
+    return KeptLetters(post.lake, Committer(post.lake), TABLE)
 
 
 def places(decoded: Decoded) -> list[int]:
@@ -89,15 +89,17 @@ def test_once_a_partition_is_past_its_letters_none_is_looked_for(died: Post) -> 
     assert some.among(records(ROWS)) == set(), "a landing by itself reads nothing twice"
 
 
-def test_a_partition_that_comes_back_is_looked_up_anew(lake: Lake) -> None:
+def test_where_partitions_come_letters_are_looked_up_anew(lake: Lake) -> None:
     """Another process had it meanwhile, left letters and died before its rows."""
     post = Post(lake)
     post.land()
-    mine = kept(post, shared=True)
+    mine = kept(post)
     assert mine.among(records([record(1)])) == set()
     post.add(*ROWS)
     with Crashes().survived(Plan(Where.BEFORE_COMMIT, 2), lake):
         post.land()
+    assert mine.among(records(ROWS)) == set()
+    mine.look_anew()
     assert mine.among(records(ROWS)) == {1, 3, 4}
 
 
