@@ -36,7 +36,14 @@ MOVES = {
     KafkaError.NETWORK_EXCEPTION,
 }
 """What a broker answers while a partition goes to another one. librdkafka does not call all of them retriable."""
-AWAY = {KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT, KafkaError._TIMED_OUT, KafkaError._RESOLVE, *MOVES}
+AWAY = {
+    KafkaError._ALL_BROKERS_DOWN,
+    KafkaError._TRANSPORT,
+    KafkaError._TIMED_OUT,
+    KafkaError._TIMED_OUT_QUEUE,
+    KafkaError._RESOLVE,
+    *MOVES,
+}
 TOO_OLD = {KafkaError._UNSUPPORTED_FEATURE, KafkaError.UNSUPPORTED_VERSION, KafkaError.UNSUPPORTED_FOR_MESSAGE_FORMAT}
 FATAL_REASONS = (KafkaError.FENCED_INSTANCE_ID, *sorted(TOO_OLD), *sorted(FORBIDDEN))
 
