@@ -42,6 +42,11 @@ AWAY = {
     KafkaError._TIMED_OUT,
     KafkaError._TIMED_OUT_QUEUE,
     KafkaError._RESOLVE,
+    KafkaError._DESTROY_BROKER,
+    KafkaError._NODE_UPDATE,
+    KafkaError._UNKNOWN_BROKER,
+    KafkaError._WAIT_CACHE,
+    KafkaError._WAIT_COORD,
     *MOVES,
 }
 TOO_OLD = {KafkaError._UNSUPPORTED_FEATURE, KafkaError.UNSUPPORTED_VERSION, KafkaError.UNSUPPORTED_FOR_MESSAGE_FORMAT}

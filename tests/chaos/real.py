@@ -82,7 +82,9 @@ def play(servers: Servers, folder: Path, plan: Plan) -> Outcome:
         watch.look()
     facts = verify(Lake.open(options), servers.duckdb, records, ends)
     watch.check(len(records))
-    return Outcome(plan.seed, plan.seconds, time.monotonic() - began, tally, fates, skies, facts | watch.facts())
+    outcome = Outcome(plan.seed, plan.seconds, time.monotonic() - began, tally, fates, skies, facts | watch.facts())
+    assert not tally.misbehaved, "\n\n".join([report(outcome), *tally.misbehaved])
+    return outcome
 
 
 def fire(

@@ -41,6 +41,8 @@ class Tally:
     causes: Counter[str] = field(default_factory=Counter)
     peak_rss: list[int] = field(default_factory=list)
     """Of each landing that has ended, in KiB."""
+    misbehaved: list[str] = field(default_factory=list)
+    """What processes ended with that they must not."""
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def count(self, what: str, times: int = 1) -> None:
@@ -55,6 +57,14 @@ class Tally:
             self.done["rebalances seen"] += said.count("was given partitions")
             self.done["partitions lost in a session"] += said.count("this process did not answer its group in time")
             self.causes.update(kind_of(cause) for cause in CAUSE.findall(said))
+
+    def judge(self, child: Child, *allowed: int) -> None:
+        """What is wrong is kept for the end, so that everything is counted first."""
+        try:
+            judge(child, *allowed)
+        except Misbehaved as error:
+            with self.lock:
+                self.misbehaved.append(str(error))
 
 
 def kind_of(cause: str) -> str:
@@ -162,10 +172,10 @@ class Landings(Striker):
             self._tally.peak_rss.append(peak)
 
     def _judge(self, child: Child, *allowed: int) -> None:
-        """Raises Misbehaved where it ended otherwise, or complained of what should not happen."""
+        """See `judge`; the others go on."""
         self.children.remove(child)
         self._tally.bury(child)
-        judge(child, *allowed)
+        self._tally.judge(child, *allowed)
 
 
 class Maintenance(Striker):
@@ -181,13 +191,13 @@ class Maintenance(Striker):
         try:
             kills = self._rest(15, 60)
             if not child.is_live():
-                judge(child, FAILED)
+                self._tally.judge(child, FAILED)
             elif kills and child.kill():
                 self._tally.count("maintenance killed")
         finally:
             if child.is_live():
                 child.end()
-                judge(child, *ASKED_TO_STOP, FAILED)
+                self._tally.judge(child, *ASKED_TO_STOP, FAILED)
 
 
 class Brokers(Striker):

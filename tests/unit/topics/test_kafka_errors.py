@@ -25,6 +25,7 @@ ASKED = Asked("reading topic 'flights' partition 0", "broker:9092", 10.0)
         (KafkaError.UNKNOWN_TOPIC_ID, SourceChanged, "no longer there", "lakeflow doctor"),
         (KafkaError._TRANSPORT, SourceUnavailable, "broker:9092 gave no answer within 10 s for reading", "lakeflow doctor"),
         (KafkaError._TIMED_OUT_QUEUE, SourceUnavailable, "gave no answer", "lakeflow doctor"),
+        (KafkaError._DESTROY_BROKER, SourceUnavailable, "gave no answer", "lakeflow doctor"),
         (KafkaError.NOT_LEADER_FOR_PARTITION, SourceUnavailable, "gave no answer", "lakeflow doctor"),
         (KafkaError.LEADER_NOT_AVAILABLE, SourceUnavailable, "gave no answer", "lakeflow doctor"),
         (KafkaError._BAD_MSG, Terminal, "the brokers gave an error for reading topic 'flights'", "lakeflow doctor"),
