@@ -108,11 +108,11 @@ def _listed(job: Job) -> dict[str, Any]:
 
 def _edges(project: Project) -> list[dict[str, Any]]:
     """Landings, then jobs and indexes in the order of the graph: what each reads and writes."""
-    from lakeflow.landing.spec import is_landed
+    from lakeflow.landing.spec import is_landed, topics_declared
 
     landed = [spec for spec in project.declared_tables.tables.values() if is_landed(spec)]
     landings = [
-        {"kind": "landing", "name": spec.name, "reads": [f"topic {spec.options.get('topic')}"], "writes": spec.name}
+        {"kind": "landing", "name": spec.name, "reads": [f"topic {topics_declared(spec)}"], "writes": spec.name}
         for spec in landed
     ]
     return landings + [

@@ -183,14 +183,14 @@ def infer_verb(
 def _kind(project: Project, name: str) -> str:
     """What fills the table, as far as tables/ tells; jobs are not loaded for it."""
     from lakeflow.lake.catalog import SYSTEM_NAMESPACE
-    from lakeflow.landing.spec import is_landed
+    from lakeflow.landing.spec import is_landed, topics_declared
 
     if name.startswith(f"{SYSTEM_NAMESPACE}."):
         return "system"
     declared = project.declared_tables.tables.get(name)
     if declared is None:
         return "table"
-    return f"topic {declared.options.get('topic', '')}".strip() if is_landed(declared) else "declared"
+    return f"topic {topics_declared(declared)}" if is_landed(declared) else "declared"
 
 
 def _columns(table: Table) -> list[dict[str, Any]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -12,9 +12,6 @@ from lakeflow.landing.rows import with_metadata
 from lakeflow.landing.spec import ChangelogMode, KeySpec, LandingSpec
 from lakeflow.topics.formats.format import Decoded, Format, Part, Reject, RejectKind
 from lakeflow.topics.source import Records
-
-NONE = -1
-"""In place of a row: there is none."""
 
 
 class RecordDecoder:
@@ -44,7 +41,7 @@ class RecordDecoder:
         decoded = self._values.decode(records.values)
         if self._keys is not None and self._key is not None:
             if not self._key.in_value:
-                decoded = _with_keys(decoded, self._key_rows(records.keys), self._key)
+                decoded = _with_keys(decoded, self._keyed(records.keys))
             if self._deletes_by_key:
                 decoded = self._with_tombstones(decoded, records.keys)
         if not self._metadata:
@@ -58,38 +55,21 @@ class RecordDecoder:
         places = [reject.index for reject in decoded.rejects if reject.kind is RejectKind.TOMBSTONE]
         if not places:
             return decoded
-        found = self._key_rows([keys[place] for place in places])
-        named = _named(found.rows.schema, self._key)
-        where = np.flatnonzero(found.row_of != NONE)
-        rows = found.rows.take(pa.array(found.row_of[where])).cast(named) if len(where) else None
-        deletes = () if rows is None else (Part(_batch(rows), pa.array(np.asarray(places)[where], pa.int64())),)
+        found = self._keyed([keys[place] for place in places])
+        everywhere = pa.array(places, pa.int64())
+        deletes = (Part(part.rows, everywhere.take(pa.array(_places(part)))) for part in found.parts)
         rejects = [reject for reject in decoded.rejects if reject.kind is not RejectKind.TOMBSTONE]
         rejects += [replace(reject, index=places[reject.index]) for reject in found.rejects]
         rejects.sort(key=lambda reject: reject.index)
         return replace(decoded, deletes=(*decoded.deletes, *deletes), rejects=tuple(rejects))
 
-    def _key_rows(self, keys: Sequence[bytes | None]) -> _KeyRows:
-        assert self._keys is not None
-        decoded = self._keys.decode(keys)
+    def _keyed(self, keys: Sequence[bytes | None]) -> Decoded:
+        """The columns of keys, by their names in the table, a part for each schema that keys were written with."""
+        assert self._key is not None
+        decoded = self._keys.decode(keys) if self._keys is not None else Decoded(())
         rejects = [replace(reject, kind=_kind(reject), reason=f"its key: {_reason(reject)}") for reject in decoded.rejects]
-        tables = [pa.Table.from_batches([part.rows]) for part in decoded.parts]
-        rows = pa.concat_tables(tables, promote_options="permissive") if tables else pa.table({})
-        row_of = np.full(len(keys), NONE, np.int64)
-        start = 0
-        for part in decoded.parts:
-            count = part.rows.num_rows
-            row_of[_places(part)] = np.arange(start, start + count)
-            start += count
-        return _KeyRows(rows, row_of, tuple(rejects))
-
-
-class _KeyRows:
-    """The rows of keys: `row_of` has for the place of each key its row, or NONE; `rejects` are of those without one."""
-
-    def __init__(self, rows: pa.Table, row_of: np.ndarray, rejects: tuple[Reject, ...]) -> None:
-        self.rows = rows
-        self.row_of = row_of
-        self.rejects = rejects
+        parts = (Part(_named_rows(part.rows, self._key), part.kept) for part in decoded.parts if part.rows.num_rows)
+        return Decoded(tuple(parts), tuple(rejects))
 
 
 def _kind(reject: Reject) -> RejectKind:
@@ -110,32 +90,33 @@ def _places(part: Part) -> np.ndarray:
     return np.arange(part.rows.num_rows) if part.kept is None else part.kept.to_numpy()
 
 
-def _with_keys(decoded: Decoded, keys: _KeyRows, key: KeySpec) -> Decoded:
+def _named_rows(rows: pa.RecordBatch, key: KeySpec) -> pa.RecordBatch:
+    return pa.RecordBatch.from_arrays(rows.columns, schema=_named(rows.schema, key))
+
+
+def _with_keys(decoded: Decoded, keys: Decoded) -> Decoded:
     """`decoded` with the key's columns in rows and deletes; a record whose key gives none is rejected for it."""
     met = {*(reject.index for reject in decoded.rejects), *decoded.truncates, *decoded.passed}
     rejects = [*decoded.rejects, *(reject for reject in keys.rejects if reject.index not in met)]
     return replace(
         decoded,
-        parts=tuple(_joined(part, keys, key) for part in decoded.parts),
-        deletes=tuple(_joined(part, keys, key) for part in decoded.deletes),
+        parts=tuple(joined for part in decoded.parts for joined in _joined(part, keys.parts)),
+        deletes=tuple(joined for part in decoded.deletes for joined in _joined(part, keys.parts)),
         rejects=tuple(sorted(rejects, key=lambda reject: reject.index)),
     )
 
 
-def _joined(part: Part, keys: _KeyRows, key: KeySpec) -> Part:
+def _joined(part: Part, keys: Sequence[Part]) -> Iterator[Part]:
+    """The rows of `part` beside those of their keys, a part for each of `keys`."""
     places = _places(part)
-    rows_of_keys = keys.row_of[places]
-    has_key = rows_of_keys != NONE
-    rows, kept = part.rows, part.kept
-    if not has_key.all():
-        rows = rows.filter(pa.array(has_key))
-        kept = pa.array(places[has_key], pa.int64())
-    columns = keys.rows.take(pa.array(rows_of_keys[has_key])).combine_chunks()
-    schema = pa.schema([*rows.schema, *_named(keys.rows.schema, key)])
-    added = [column.combine_chunks() if column.num_chunks != 1 else column.chunk(0) for column in columns.columns]
-    return Part(pa.RecordBatch.from_arrays([*rows.columns, *added], schema=schema), kept)
+    for key in keys:
+        both, at, of = np.intersect1d(places, _places(key), assume_unique=True, return_indices=True)
+        if len(both):
+            rows, columns = _taken(part.rows, at), _taken(key.rows, of)
+            schema = pa.schema([*rows.schema, *columns.schema])
+            yield Part(pa.RecordBatch.from_arrays([*rows.columns, *columns.columns], schema=schema), pa.array(both, pa.int64()))
 
 
-def _batch(table: pa.Table) -> pa.RecordBatch:
-    (batch,) = table.combine_chunks().to_batches()
-    return batch
+def _taken(rows: pa.RecordBatch, at: np.ndarray) -> pa.RecordBatch:
+    """The rows at these places, which ascend."""
+    return rows if len(at) == rows.num_rows else rows.take(pa.array(at))

@@ -12,7 +12,7 @@ from lakeflow.lake.catalog import Lake
 from lakeflow.lake.commit import CommitProtocol
 from lakeflow.landing.cut import Limits
 from lakeflow.landing.ledger import WRITER
-from lakeflow.landing.spec import LandingSpec, landing_spec
+from lakeflow.landing.spec import LandingSpec, landing_spec, topics_declared
 from lakeflow.progress import KafkaOffsets
 from lakeflow.topics.kafka import KafkaSource
 from lakeflow.topics.names import includes
@@ -82,7 +82,7 @@ def plan_landings(
     """
     away: dict[str, SourceUnavailable] = {}
     for table in tables:
-        topic = table.options.get("topic") or table.options.get("topic-pattern")
+        topic = topics_declared(table)
         is_new = not lake.exists(table.name)
         try:
             parts = _parts(declared_landing(table, settings), settings, commits, timeout, away)

@@ -14,7 +14,7 @@ from lakeflow.landing.cut import Limits
 from lakeflow.landing.options import choice, count, listed, seconds, size
 from lakeflow.landing.route import Route, route_of
 from lakeflow.topics.formats.debezium_options import extra_columns
-from lakeflow.topics.names import Topics, topics_of
+from lakeflow.topics.names import PATTERN, TOPIC, Topics, topics_of
 
 KAFKA = "kafka"
 CONNECTORS = (KAFKA, "iceberg")
@@ -220,6 +220,11 @@ def landing_spec(table: TableSpec, options: Mapping[str, str], defaults: Limits)
     if spec.columns is not None:
         spec.stored(spec.columns)
     return spec
+
+
+def topics_declared(table: TableSpec) -> str | None:
+    """The topics, or their pattern, as the declaration of a landed table has them."""
+    return table.options.get(TOPIC) or table.options.get(PATTERN)
 
 
 def is_change_log(value_format: str) -> bool:

@@ -40,21 +40,25 @@ def take(records: Records, spec: LandingSpec, decoder: RecordDecoder, fitting: F
         mine = records if spec.route is None else chosen(records, spec.route.places(records))
         decoded = _for_mode(fitting.checked(decoder.decode(mine)), spec)
         evolved = fitting.evolution(decoded.parts, decoded.deletes)
-        stops, reason = _stops(decoded, evolved, spec)
+        stops, reason, remedy = _stops(decoded, evolved, spec)
         if not stops:
             assert not isinstance(evolved, Unfit)
             return Taken(records, mine, decoded, evolved, suspended)
-        suspended = suspended or _suspension(mine, stops[0], reason, spec)
+        suspended = suspended or _suspension(mine, stops[0], reason, remedy, spec)
         records = before(records, _first(mine, stops))
 
 
-def _stops(decoded: Decoded, evolved: Evolved | Unfit | None, spec: LandingSpec) -> tuple[list[int], str]:
-    """The places of records that must not be passed, in their order, and what is wrong with the first."""
+REJECT = "mend the declaration, or set 'on_error' = 'dead_letter' or 'skip'"
+UNFIT = "mend the declaration, or land the topic in a new table"
+
+
+def _stops(decoded: Decoded, evolved: Evolved | Unfit | None, spec: LandingSpec) -> tuple[list[int], str, str]:
+    """The places of records that must not be passed, in their order, what is wrong with the first, and what mends it."""
     if decoded.rejects and spec.on_error is OnError.SUSPEND:
-        return [reject.index for reject in decoded.rejects], decoded.rejects[0].reason
+        return [reject.index for reject in decoded.rejects], decoded.rejects[0].reason, REJECT
     if isinstance(evolved, Unfit):
-        return sorted(evolved.places), evolved.message
-    return [], ""
+        return sorted(evolved.places), evolved.message, UNFIT
+    return [], "", ""
 
 
 def _for_mode(decoded: Decoded, spec: LandingSpec) -> Decoded:
@@ -75,11 +79,10 @@ def _first(records: Records, places: Iterable[int]) -> dict[TopicPartition, int]
     return first
 
 
-def _suspension(records: Records, at: int, reason: str, spec: LandingSpec) -> Suspended:
+def _suspension(records: Records, at: int, reason: str, remedy: str, spec: LandingSpec) -> Suspended:
     return Suspended(
         f"landing of {spec.table} is suspended at topic {records.topics[at]!r}, partition {records.partitions[at]}, "
         f"offset {records.offsets[at]}: {reason}",
         left_behind="every record before it is in the table; this one and those after it in its partition are not",
-        next_step=f"mend the declaration, or set 'on_error' = 'dead_letter' or 'skip' ({spec.declared.origin}), "
-        f"then: lakeflow land {spec.table}",
+        next_step=f"{remedy} ({spec.declared.origin}), then: lakeflow land {spec.table}",
     )

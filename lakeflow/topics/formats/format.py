@@ -110,12 +110,17 @@ class Opening:
     topics: tuple[str, ...] = ()
     registry: Registry | None = None
 
+    @property
+    def named(self) -> str:
+        """The topics as messages name them; those of a pattern are not known."""
+        return ", ".join(map(repr, self.topics)) or "a pattern of topics"
+
 
 def declared_columns(opening: Opening, name: str) -> pa.Schema:
     """The declared columns. Raises DeclarationError where none are, for a format that takes them from nowhere else."""
     if opening.columns is None:
         raise DeclarationError(
-            f"a table over {', '.join(map(repr, opening.topics))} declares no columns, and format {name!r} knows of no others",
+            f"a table over {opening.named} declares no columns, and format {name!r} knows of no others",
             next_step="lakeflow tables infer TABLE, which proposes columns from the topic's records",
         )
     return opening.columns

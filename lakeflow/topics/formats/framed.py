@@ -13,7 +13,7 @@ from itertools import repeat
 
 import pyarrow as pa
 
-from lakeflow.errors import ConfigError, SchemaMismatch
+from lakeflow.errors import ConfigError, DeclarationError, SchemaMismatch
 from lakeflow.topics.formats.format import Decoded, Format, Opening, Part, Reject, RejectKind
 from lakeflow.topics.registered import RegisteredSchema, Registry, SchemaKind
 
@@ -31,7 +31,7 @@ class FramedFormat:
     def __init__(self, opening: Opening, kind: SchemaKind, open_body: BodyFormat) -> None:
         if opening.registry is None:
             raise ConfigError(
-                f"the format of {opening.side}s of {', '.join(map(repr, opening.topics))} needs a schema registry",
+                f"the format of {opening.side}s of {opening.named} needs a schema registry",
                 next_step='set url under [registry] in lakeflow.toml, as in url = "http://localhost:8081"',
             )
         self._registry = opening.registry
@@ -42,7 +42,16 @@ class FramedFormat:
         """By schema id: the format, or why its records give no rows."""
 
     def schema(self) -> pa.Schema:
-        """The columns of the latest schema of the first topic's subject."""
+        """The columns of the latest schema of the first topic's subject.
+
+        Raises DeclarationError where the topics are those of a pattern.
+        """
+        if not self._subjects:
+            raise DeclarationError(
+                "a table that is made takes its columns from the schema of the first topic that it names, and 'topic-pattern' "
+                "names none",
+                next_step="declare its columns, which records may go beyond with 'schema.evolution' = 'on'",
+            )
         latest = self._registry.latest(self._subjects[0])
         body = self._opened(latest.id, latest)
         if isinstance(body, str):

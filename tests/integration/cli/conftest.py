@@ -158,11 +158,13 @@ def stocked(shop: Shop) -> Shop:
 
 @pytest.fixture
 def site(shop: Shop) -> Iterator[Site]:
-    """The project with a broker, whose topics have one partition, and a schema registry."""
+    """The project without jobs, with a broker, whose topics have one partition, and a schema registry."""
     from tests.integration.cli.landings import Site
     from tests.rig.registry import SchemaRegistry
 
     with EmbeddedBroker(partitions=1) as broker, SchemaRegistry() as registry:
         opened = Site(shop, broker, registry)
         opened.configure()
+        for name in JOBS:
+            (shop.folder / "jobs" / name).unlink()
         yield opened

@@ -24,6 +24,7 @@ from tests.property.protobuf_schemas import compiled
 from tests.rig.registry import SchemaRegistry
 
 SECONDS = 30
+TABLE, TOPIC = "bronze.items", "items"
 Result = dict[str, Any]
 
 
@@ -35,12 +36,12 @@ class Site:
     broker: EmbeddedBroker
     registry: SchemaRegistry
 
-    def configure(self, more: str = "", registry: str | None = None) -> None:
-        """`more` behind what the servers need; `registry` is in the place of its url."""
+    def configure(self, more: str = "", registry: str | None = None, connect_seconds: float = 5.0) -> None:
+        """`more` goes to [run], behind what the servers need; `registry` is in the place of its url."""
         self.shop.configure(
             f'\n[kafka]\n"bootstrap.servers" = "{self.broker.bootstrap}"\n'
             f'[registry]\nurl = "{registry or self.registry.url}"\ntimeout = "1"\n'
-            f"[run]\npoll_seconds = 0.05\nconnect_seconds = 5.0\n{more}"
+            f"[run]\npoll_seconds = 0.05\nconnect_seconds = {connect_seconds}\n{more}"
         )
 
     def declare(self, text: str) -> None:
@@ -143,6 +144,20 @@ def record(*fields: tuple[str, Any], name: str = "Row") -> dict[str, Any]:
         for name, kind in fields
     ]
     return {"type": "record", "name": name, "fields": made}
+
+
+def declared(
+    columns: str, options: str = "", *, table: str = TABLE, topic: str = f"'topic' = '{TOPIC}'", more: str = ""
+) -> str:
+    """A CREATE TABLE; `more` stands between the columns and WITH."""
+    listed = f"({columns}) " if columns else ""
+    return f"CREATE TABLE {table} {listed}{more} WITH ('connector' = 'kafka', {topic}{options});\n"
+
+
+def keyed(columns: str, key: str = "id", options: str = ", 'key.format' = 'json'", **more: str) -> str:
+    """The same of a table by key."""
+    listed = f"{columns}, PRIMARY KEY ({key}) NOT ENFORCED" if columns else f"PRIMARY KEY ({key}) NOT ENFORCED"
+    return declared(listed, f", 'changelog.mode' = 'upsert'{options}", **more)
 
 
 def values(rows: Iterable[Any]) -> list[tuple[None, bytes]]:
