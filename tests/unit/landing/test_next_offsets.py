@@ -25,3 +25,9 @@ def polled(*places: tuple[str, int, int], ends: dict[TopicPartition, int]) -> Re
 )
 def test_the_greatest_offset_told_holds(ends: dict[TopicPartition, int], expected: dict[TopicPartition, int]) -> None:
     assert next_offsets(polled(("t", 0, 6), ("t", 1, 2), ("t", 0, 7), ends=ends)) == expected
+
+
+def test_several_topics_are_told_apart() -> None:
+    after = next_offsets(polled(("t", 0, 6), ("u", 0, 2), ("u", 1, 9), ("t", 0, 7), ends={}))
+    assert after == {("t", 0): 8, ("u", 0): 3, ("u", 1): 10}
+    assert next_offsets(polled(ends={})) == {}
