@@ -22,7 +22,7 @@ BENCHMARKS = (
     "job_memory",
     "flights_year",
 )
-WITH_SERVERS = ("connect",)
+WITH_SERVERS = ("connect", "landing_formats")
 """Run by their names only: they need real servers (make rig)."""
 RESULTS = Path(__file__).parent / "results"
 

@@ -13,8 +13,7 @@ from lakeflow.landing.open import open_decoder
 from lakeflow.landing.reading import OwnReading
 from lakeflow.landing.spec import landing_spec
 from lakeflow.landing.writer import Landing
-from lakeflow.testing.source import ListSource
-from lakeflow.topics.source import Earliest
+from lakeflow.topics.source import Earliest, Source
 
 WAREHOUSE = Path(".lakeflow", "warehouse")
 
@@ -27,7 +26,7 @@ def project_in(folder: Path, files: Mapping[str, str]) -> Project:
     return Project.open(folder)
 
 
-def landing_of(project: Project, table: str, source: ListSource) -> Landing:
+def landing_of(project: Project, table: str, source: Source) -> Landing:
     """The landing of a declared table with the project's own settings, from a source other than Kafka."""
     spec = project.declared_tables.tables[table]
     landing = landing_spec(spec, spec.options, _limits(project.settings))
