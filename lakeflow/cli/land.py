@@ -139,6 +139,11 @@ class Ending:
         """The other landings commit what is in hand, and end."""
         self._failed.set()
 
+    def show(self, error: LakeflowError) -> None:
+        """An error that ends a landing, on stderr."""
+        show_error(error)
+        self.errors.append(error)
+
     def sleep(self, seconds: float) -> None:
         """Wait, but no longer than until the end is requested."""
         end = time.monotonic() + seconds
@@ -197,7 +202,9 @@ def _land_one(project: Project, table: TableSpec, how: How, ending: Ending) -> d
                 elif run.read == 0:
                     run.status = Status.EMPTY
         except LakeflowError as error:
-            ending.errors.append(error)
+            if error not in ending.errors:  # the landing was not come to
+                ending.show(error)
+                run.status = Status.FAILED
             status = UNREACHABLE if isinstance(error, SourceUnavailable) and run.read == 0 else str(run.status)
             return {**_result(run), "status": status, "error": str(error)}
     return _result(run)
@@ -242,7 +249,7 @@ def _land(project: Project, table: TableSpec, run: Run, bar: Bar, how: How, endi
             sleep=ending.sleep,
         )
     except LakeflowError as error:
-        show_error(error)
+        ending.show(error)
         if how.follow:
             ending.fail()
         if how.metrics is not None:
