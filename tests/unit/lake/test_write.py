@@ -132,15 +132,15 @@ class TestEncoding:
         assert pq.ParquetFile(path_of(data_file)).read()["id"].to_pylist() == list(range(60))
 
     def test_rows_past_the_buffer_wait_for_the_row_group(self, lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
-        writer = DataWriter(made(lake), buffer_bytes=800)
+        writer = DataWriter(made(lake, partitioning=[PartitionField("id")]), buffer_bytes=800)
         with held_encoding(monkeypatch) as go_on:
-            writer.write(ids(*range(50)))
+            writer.write(ids(*[1] * 50))
+            writer.write(ids(*[2] * 40))
             threading.Timer(0.05, go_on.set).start()
-            writer.write(ids(*range(50, 99)))
-            writer.write(ids(99, 100))
+            writer.write(ids(*[3] * 30))
             assert go_on.is_set()
-            assert writer.buffered_bytes() <= 800
-        assert sum(data_file.record_count for data_file in writer.finish()) == 101
+            assert writer.buffered_bytes() == 70 * 8
+        assert [data_file.record_count for data_file in writer.finish()] == [50, 40, 30]
 
     def test_what_fails_is_raised_by_every_call_until_abort(self, lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
         table = made(lake)
