@@ -26,7 +26,7 @@ from lakeflow.declare import TableSpec
 from lakeflow.errors import CommitConflict, ConfigError, DeclarationError, UnknownName
 from lakeflow.lake.declared import alteration, field_name, require_as_declared, transform_text
 from lakeflow.lake.failures import lake_errors
-from lakeflow.lake.iceberg import forget_old_metadata
+from lakeflow.lake.iceberg import AnsweringRestCatalog, forget_old_metadata
 from lakeflow.lake.schema import require_columns, storable
 from lakeflow.retry import Backoff, retrying
 
@@ -64,6 +64,9 @@ class Lake:
         wanted = dict(properties)
         if wanted.get("type") == "sql" and wanted.get("uri", "").startswith("sqlite:///"):
             _prepare_sqlite(wanted)
+        if wanted.get("type") == "rest":
+            wanted["py-catalog-impl"] = f"{AnsweringRestCatalog.__module__}.{AnsweringRestCatalog.__qualname__}"
+            del wanted["type"]
         name = wanted.pop("name", "lakeflow")
 
         def connect() -> Lake:
@@ -74,7 +77,7 @@ class Lake:
             return retrying(connect, OPEN_BACKOFF)
         except NotInstalledError as error:
             raise ConfigError(
-                f"[catalog] of type {wanted.get('type')!r} needs a driver that is not installed: {error}",
+                f"[catalog] of type {properties.get('type')!r} needs a driver that is not installed: {error}",
                 next_step='pip install "lakeflow[postgres,s3]"',
             ) from error
         except (ValueError, TypeError, ImportError) as error:

@@ -10,11 +10,13 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pyiceberg.catalog import Catalog, MetastoreCatalog
+from pyiceberg.catalog.rest import RestCatalog
 from pyiceberg.exceptions import BadRequestError, CommitFailedException
 from pyiceberg.expressions import AlwaysTrue
 from pyiceberg.io import FileIO
@@ -54,10 +56,23 @@ from pyiceberg.table.update import (
 from pyiceberg.table.update.snapshot import _ManifestMergeManager, _MergeAppendFiles, _OverwriteFiles, _SnapshotProducer
 from pyiceberg.table.update.spec import UpdateSpec
 from pyiceberg.typedef import EMPTY_DICT, Record
+from requests import Session
 
 from lakeflow.lake.manifests import LiveFile, manifest_bytes
 
 MAIN = "main"
+CONNECT_SECONDS = 10.0
+ANSWER_SECONDS = 60.0
+"""How long a REST catalog may take to answer. A commit that is not answered in time is looked up before it is sent again."""
+
+
+class AnsweringRestCatalog(RestCatalog):
+    """Iceberg's REST catalog; a request that is not answered in time fails, where PyIceberg waits for ever."""
+
+    def _create_session(self) -> Session:
+        session = super()._create_session()
+        session.request = partial(session.request, timeout=(CONNECT_SECONDS, ANSWER_SECONDS))  # type: ignore[method-assign]
+        return session
 
 
 class _StagingTransaction(Transaction):
