@@ -13,15 +13,17 @@ from typing import TYPE_CHECKING, Any
 from lakeflow.job import Job, Lookup, Mode, Output, Read, job
 
 if TYPE_CHECKING:
+    from lakeflow.models.evaluation.evaluate import ml_evaluate as ml_evaluate
     from lakeflow.models.predict import ml_embed as ml_embed
     from lakeflow.models.predict import ml_predict as ml_predict
     from lakeflow.runner.project import Project as Project
 
-__all__ = ["Job", "Lookup", "Mode", "Output", "Project", "Read", "job", "ml_embed", "ml_predict"]
+__all__ = ["Job", "Lookup", "Mode", "Output", "Project", "Read", "job", "ml_embed", "ml_evaluate", "ml_predict"]
 
 _LOADED_WHEN_ASKED_FOR = {
     "Project": "lakeflow.runner.project",
     "ml_embed": "lakeflow.models.predict",
+    "ml_evaluate": "lakeflow.models.evaluation.evaluate",
     "ml_predict": "lakeflow.models.predict",
 }
 

@@ -46,7 +46,7 @@ def ml_predict(
     Raises, before any row is read: UsageError outside of a run or where the number of columns differs from INPUT's,
     UnknownName for a model or a column that is not there, ModelError where the model or a column's type does not fit.
     """
-    opened = _opened(model, "ml_predict")
+    opened = opened_model(model, "ml_predict")
     return _with_answers(frame, opened, columns, dict(output or {}))
 
 
@@ -55,7 +55,7 @@ def ml_embed(frame: pl.LazyFrame, model: str, column: str, *, into: str = "embed
 
     A null text gives a null vector.
     """
-    opened = _opened(model, "ml_embed")
+    opened = opened_model(model, "ml_embed")
     if opened.spec.task is not Task.EMBEDDING:
         raise ModelError(
             f"{opened.spec.label} has the task '{opened.spec.task}'; ml_embed needs one with the task '{Task.EMBEDDING}'",
@@ -66,7 +66,7 @@ def ml_embed(frame: pl.LazyFrame, model: str, column: str, *, into: str = "embed
 
 def predict_batch(model: Model, rows: pa.RecordBatch, columns: Sequence[str]) -> pa.RecordBatch:
     """The OUTPUT columns alone for rows at hand, under the names that OUTPUT declares. Raises as `ml_predict` does."""
-    _check_columns(model, rows.schema, columns)
+    check_columns(model, rows.schema, columns)
     return model.predict(input_rows(model.spec, [rows.column(name) for name in columns]))
 
 
@@ -83,7 +83,8 @@ def unwrap(error: BaseException) -> LakeflowError | None:
     return None
 
 
-def _opened(model: str, function: str) -> Model:
+def opened_model(model: str, function: str) -> Model:
+    """The model of the run that is under way. Raises UsageError outside of one, naming the `function` that asks."""
     models = _models.get()
     if models is None:
         raise UsageError(
@@ -99,7 +100,7 @@ def _with_answers(frame: pl.LazyFrame, model: Model, columns: Sequence[str], ren
     for name in renamed:
         if name not in spec.output.names:
             raise UnknownName(f"OUTPUT column of {spec.label}", name, spec.output.names)
-    _check_columns(model, pl.DataFrame(schema=schema).to_arrow().schema, columns)
+    check_columns(model, pl.DataFrame(schema=schema).to_arrow().schema, columns)
     names = output_names(schema.names(), [renamed.get(name, name) for name in spec.output.names])
     answers = output_names([*schema.names(), *names], ["__answers"])[0]
     features = pl.struct(pl.col(name).alias(str(place)) for place, name in enumerate(columns))
@@ -108,7 +109,8 @@ def _with_answers(frame: pl.LazyFrame, model: Model, columns: Sequence[str], ren
     return frame.with_columns(asked.alias(answers)).with_columns(fields).drop(answers)
 
 
-def _check_columns(model: Model, given: pa.Schema, columns: Sequence[str]) -> None:
+def check_columns(model: Model, given: pa.Schema, columns: Sequence[str]) -> None:
+    """Raises what `ml_predict` raises where columns of the schema `given` cannot fill INPUT."""
     spec = model.spec
     if len(columns) != len(spec.input):
         raise UsageError(

@@ -7,12 +7,12 @@ from types import CodeType
 
 from lakeflow.job import Job
 
-CALLS = frozenset({"ml_predict", "ml_embed"})
+CALLS = frozenset({"ml_predict", "ml_embed", "ml_evaluate"})
 
 
 def models_named(job: Job, models: Iterable[str]) -> tuple[str, ...]:
     """Those of `models` that stand as texts in the job's function, or in a function of its file that it calls by name,
-    beside a call of ml_predict or ml_embed. A name that is put together as the job runs is not seen.
+    beside a call of ml_predict, ml_embed or ml_evaluate. A name that is put together as the job runs is not seen.
     """
     codes = list(_codes_of(job))
     if CALLS.isdisjoint(name for code in codes for name in code.co_names):
