@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from lakeflow.cli import evaluate
 from lakeflow.cli.common import Format, OutputOption, ProjectOption, TargetOption, open_project, verbs
 from lakeflow.cli.output import show_facts, show_json, show_rows
 from lakeflow.errors import ModelError, UnknownName
@@ -30,9 +31,10 @@ Example:
 
 
 def register(app: typer.Typer) -> None:
-    group = verbs("models", "List and show models.", listed=True)
+    group = verbs("models", "List, show and evaluate models.", listed=True)
     group.command("list", help=LIST_HELP)(list_verb)
     group.command("show", help=SHOW_HELP)(show_verb)
+    evaluate.register(group)
     app.add_typer(group)
 
 

@@ -41,7 +41,7 @@ def test_every_verb_is_there() -> None:
         *("deadletters list", "deadletters show", "deadletters replay"),
         *("tables list", "tables show", "tables drop", "tables infer"),
         *("jobs list", "jobs show", "jobs graph"),
-        *("models list", "models show"),
+        *("models list", "models show", "models evaluate", "models evaluations"),
     }
 
 
@@ -132,7 +132,9 @@ def test_without_a_project_each_verb_says_how_to_get_one(
         pytest.skip("works without a project")
     monkeypatch.chdir(tmp_path)
     needed = [parameter for parameter in VERBS[words].params if parameter.param_type_name == "argument" and parameter.required]
-    arguments = [*words, *("SELECT 1" for _ in needed), *(["SELECT 1"] if words == ("query",) else [])]
+    options = [part.opts[0] for part in VERBS[words].params if part.param_type_name == "option" and part.required]
+    given = [*("SELECT 1" for _ in needed), *(word for option in options for word in (option, "a"))]
+    arguments = [*words, *given, *(["SELECT 1"] if words == ("query",) else [])]
     assert main(arguments) == 2
     captured = capsys.readouterr()
     assert "no lakeflow.toml" in captured.out + captured.err
