@@ -105,6 +105,7 @@ def fire(
         striker.start()
     over.wait(plan.seconds)
     over.set()
+    tell(f"{plan.seconds:.0f} s are over: it gets calm")
     for sky in skies:
         sky.calm()
     for striker in strikers:
@@ -113,6 +114,7 @@ def fire(
     for striker in strikers:
         if striker.failure is not None:
             raise striker.failure
+    tell("nobody strikes or writes any more: the landings end")
     landings.end_all()
     return tally, producing.fates
 
@@ -123,6 +125,7 @@ def settled(
     """The rest is landed by one process, and nothing is left then. The committed records, and where the partitions end."""
     wait_for_replicas(servers.cluster)
     ends = wait_until_closed(servers.cluster.bootstrap, partitions)
+    tell("all brokers are back, and no transaction is open: the rest is landed")
     for arguments, code in (
         (("land",), 0),
         (("land", "--exit-on-empty", str(NOTHING_LEFT)), NOTHING_LEFT),
@@ -132,9 +135,14 @@ def settled(
         child = nursery.start(*arguments)
         child.wait()
         judge(child, code)
+    tell("everything is counted")
     records = committed_records(servers.cluster.bootstrap, partitions)
     check_fates(records, fates)
     return records, ends
+
+
+def tell(what: str) -> None:
+    print(f"{time.strftime('%H:%M:%S')} {what}", file=sys.stderr, flush=True)
 
 
 def main() -> int:
