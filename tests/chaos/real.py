@@ -93,25 +93,28 @@ def fire(
     """Everything at once, for the plan's seconds; then calm. Raises what any of the strikers raised."""
     over, tally = threading.Event(), Tally()
     landings = Landings(nursery, plan.seed, over, tally, plan.pace)
+    brokers = Brokers(servers.cluster, plan.seed, over, tally, plan.brokers)
     strikers: list[Striker] = [
         landings,
         Maintenance(nursery, plan.seed, over, tally),
-        Brokers(servers.cluster, plan.seed, over, tally, plan.brokers),
         Partitions(servers.cluster, partitions, over, tally, plan.moments),
     ]
     producing = Producing(servers.cluster.bootstrap, plan.seed, partitions)
     producing.start()
     for striker in strikers:
         striker.start()
-    over.wait(plan.seconds)
-    over.set()
+    end = threading.Timer(plan.seconds, over.set)
+    end.start()
+    brokers.run()
+    over.wait()
+    end.cancel()
     tell(f"{plan.seconds:.0f} s are over: it gets calm")
     for sky in skies:
         sky.calm()
     for striker in strikers:
         striker.join()
     producing.stop()
-    for striker in strikers:
+    for striker in (brokers, *strikers):
         if striker.failure is not None:
             raise striker.failure
     tell("nobody strikes or writes any more: the landings end")

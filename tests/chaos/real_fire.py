@@ -86,7 +86,7 @@ class Striker:
         self._roll = random.Random(f"{seed} {name}")
         self._over = over
         self._tally = tally
-        self._thread = threading.Thread(target=self._guarded, name=name, daemon=True)
+        self._thread = threading.Thread(target=self.run, name=name, daemon=True)
 
     def start(self) -> None:
         self._thread.start()
@@ -94,7 +94,8 @@ class Striker:
     def join(self) -> None:
         self._thread.join()
 
-    def _guarded(self) -> None:
+    def run(self) -> None:
+        """The body of the thread."""
         try:
             self._run()
         except BaseException as error:  # noqa: BLE001  # raised in the thread that waits for this one
@@ -207,7 +208,10 @@ class Maintenance(Striker):
 
 
 class Brokers(Striker):
-    """One broker at a time is killed, or stands still for a while; the next is touched when all replicas are in step again."""
+    """One broker at a time is killed, or stands still for a while; the next is touched when all replicas are in step again.
+
+    `run` it in a thread that outlives the brokers: the system kills them when the thread ends that has started them.
+    """
 
     def __init__(self, cluster: Kafka, seed: int, over: threading.Event, tally: Tally, between: tuple[float, float]) -> None:
         super().__init__("brokers", seed, over, tally)
