@@ -145,6 +145,8 @@ def evaluate_verb(
     else:
         for row in rows:
             _show(row)
+    for row in rows:
+        _note_positive(row, positive)
     record(rows, opened.lake, opened.commits)
     if plot is not None:
         note(f"{plot} is written")
@@ -195,6 +197,15 @@ def _show(row: Row) -> None:
     if row["confusion_matrix"] is not None:
         _show_confusion(json.loads(row["confusion_matrix"]))
     show_text("")
+
+
+def _note_positive(row: Row, positive: str | None) -> None:
+    """Metrics of a label that no row bears say nothing, and it may be misspelt."""
+    import json
+
+    found = json.loads(row["per_class"] or "{}")
+    if positive is not None and not found.get(positive, {}).get("rows"):
+        note(f"no row has the label {positive!r} that --positive names; found: {', '.join(found)}")
 
 
 def _fact(name: str, value: Any) -> Any:

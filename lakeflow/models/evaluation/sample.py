@@ -14,7 +14,7 @@ class Sample:
     """All rows up to `most`, an even sample of `most` rows beyond, the same one for the same rows and seed.
 
     Each row draws a number, and those with the `most` lowest stay (bottom-k sampling), so rows may come in any cutting. Up to
-    twice `most` rows are held.
+    a quarter more than `most` rows are held.
     """
 
     def __init__(self, most: int, seed: int) -> None:
@@ -31,7 +31,7 @@ class Sample:
         part = (drawn, *columns) if stays.all() else tuple(column[stays] for column in (drawn, *columns))
         self._parts.append(part)
         self._held += len(part[0])
-        if self._held > 2 * self._most:
+        if self._held > self._most + self._most // 4:
             self._cut()
 
     def columns(self) -> tuple[Column, ...]:
@@ -41,10 +41,14 @@ class Sample:
         return self._parts[0][1:] if self._parts else ()
 
     def _cut(self) -> None:
-        whole = tuple(np.concatenate(parts) for parts in zip(*self._parts, strict=True))
-        if len(whole[0]) > self._most:
-            lowest = np.sort(np.argpartition(whole[0], self._most - 1)[: self._most])
-            whole = tuple(column[lowest] for column in whole)
-            self._below = float(whole[0].max())
-        self._parts = [whole]
-        self._held = len(whole[0])
+        """Column by column, so that no more than one is there twice."""
+        drawn = np.concatenate([part[0] for part in self._parts])
+        if len(drawn) > self._most:
+            lowest = np.sort(np.argpartition(drawn, self._most - 1)[: self._most])
+            self._below = float(drawn[lowest].max())
+        else:
+            lowest = np.arange(len(drawn))
+        del drawn
+        columns = zip(*self._parts, strict=True)
+        self._parts = [tuple(np.concatenate(column)[lowest] for column in columns)]
+        self._held = len(lowest)

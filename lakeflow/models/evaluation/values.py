@@ -40,9 +40,10 @@ class Question:
 class Bounds:
     """How much is held, whatever the number of rows. Beyond it, an even sample with a fixed seed stands for all rows.
 
-    `scores`: probabilities, for the areas under curves; about 40 bytes each while they are sorted. `vectors`: numbers in
-    the features of a clustering, for Davies-Bouldin; 16 bytes each. `silhouette`: rows of them whose distances to each
-    other are computed. `points`: rows, or steps of a curve, that are drawn. `classes`: different labels and predictions.
+    `scores`: probabilities, for the areas under curves; 17 bytes each, up to 80 while they are put together and sorted.
+    `vectors`: numbers in the features of a clustering, for Davies-Bouldin; 16 bytes each, up to 80. `silhouette`: rows of
+    them whose distances to each other are computed. `points`: rows, or steps of a curve, that are drawn. `classes`: different
+    labels and predictions.
     """
 
     scores: int = 5_000_000

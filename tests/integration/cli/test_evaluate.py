@@ -22,6 +22,13 @@ FLIGHTS = REPOSITORY / "examples" / "flights"
 JOB = runpy.run_path(str(REPOSITORY / "jobs" / "score_flights.py"))
 FEATURES = ",".join(JOB["FEATURES"])
 TABLE = "gold.departures"
+QUALITY = f"""
+import lakeflow as lf
+
+@lf.job(target="gold.quality", mode="snapshot")
+def quality(departures=lf.Read("gold.departures")):
+    return lf.ml_evaluate(departures, "delay_classifier", "late", {JOB["FEATURES"]}).lazy()
+"""
 ASK = ("models", "evaluate", "delay_classifier", TABLE, "--label", "late", "--features", FEATURES)
 
 
@@ -45,6 +52,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, departures: pl.DataFrame) -
     text = (REPOSITORY / "tables" / "models.sql").read_text(encoding="utf-8")
     (folder / "tables" / "models.sql").write_text(text.replace("examples/flights", str(FLIGHTS)), encoding="utf-8")
     (folder / "tables" / "later.sql").write_text("CREATE TABLE bronze.later (late BOOLEAN);", encoding="utf-8")
+    (folder / "jobs" / "quality.py").write_text(QUALITY, encoding="utf-8")
     return folder
 
 
@@ -121,6 +129,7 @@ def test_words_as_labels_and_another_threshold(site: Shop) -> None:
     [same] = site.json(*ASK, "--limit", "3000", "--threshold", "0.3")
     assert row["metrics"] == same["metrics"]
     assert json.loads(row["confusion_matrix"])["classes"] == ["late", "not late"]
+    assert "no row has the label 'lat' that --positive names" in site(*ask, "--positive", "lat").err
     [half] = site.json(*ASK, "--limit", "3000")
     assert half["metrics"]["recall"] < row["metrics"]["recall"]
 
@@ -132,6 +141,15 @@ def test_people_are_shown_metrics_and_the_confusion_matrix(site: Shop) -> None:
     assert any(line.startswith("roc_auc ") for line in lines)
     assert any(line.startswith("left out") and "without label" in line for line in lines)
     assert "label \\ prediction  false" in shown.out
+
+
+def test_a_job_evaluates_as_the_command_does(site: Shop) -> None:
+    [row] = site.json(*ASK)
+    assert site("run", "quality").code == 0
+    asked = site("query", "FROM gold.quality", "--output", "json")
+    [made] = [json.loads(line) for line in asked.out.splitlines()]
+    assert {name: made[name] for name in row["metrics"]} == row["metrics"]
+    assert (made["rows"], made["left_out"], made["fingerprint"]) == (row["rows"], row["left_out"], row["fingerprint"])
 
 
 def test_a_plot_is_written(site: Shop) -> None:
