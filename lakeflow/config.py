@@ -20,6 +20,7 @@ __all__ = [
     "Environment",
     "IndexSettings",
     "MaintainSettings",
+    "ModelSettings",
     "Options",
     "ProjectSettings",
     "RunSettings",
@@ -49,6 +50,21 @@ class IndexSettings:
 
     uri: str
     storage: Options
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSettings:
+    """[models]. `cache` is an absolute path; `cache_days` of 0 is for ever; limits of None are none. `prices` hold
+    `NAME.input` and `NAME.output`, of a million tokens."""
+
+    cache: str
+    cache_days: float
+    cache_bytes: int
+    cache_journal: str
+    max_calls: int | None
+    max_tokens: int | None
+    max_cost: float | None
+    prices: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +118,7 @@ class Settings:
     kafka: Options
     registry: Options
     index: IndexSettings
+    models: ModelSettings
     run: RunSettings
     maintain: MaintainSettings
     environment: Environment
@@ -269,6 +286,7 @@ def _resolved(written: _Sections, root: Path, target: str | None, environment: E
         kafka=opened["kafka"],
         registry=opened["registry"],
         index=IndexSettings(**closed["index"], storage=opened["index.storage"]),
+        models=ModelSettings(**closed["models"], prices=opened["models.prices"]),
         run=RunSettings(**closed["run"]),
         maintain=MaintainSettings(**closed["maintain"]),
         environment=environment,

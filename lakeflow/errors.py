@@ -126,6 +126,18 @@ class ModelError(Terminal):
     """The model's file, names, types or answers do not fit its declaration."""
 
 
+class BudgetSpent(Terminal):
+    """A run's limit of model calls, tokens or cost is reached; what was paid for is kept."""
+
+
+class Interrupted(Terminal):
+    """A signal stopped a model that was being asked; the answers that came are kept."""
+
+
+class CacheBroken(Terminal):
+    """The file of kept answers cannot be read, or is of another version."""
+
+
 class IndexMismatch(Terminal):
     """The index was built with another model, width, metric or key."""
 

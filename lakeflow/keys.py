@@ -69,6 +69,17 @@ SECTIONS = (
     ),
     Section("index", "Where vector indexes are kept."),
     Section("index.storage", "Handed to LanceDB: options of the object store that holds the indexes.", open=True),
+    Section(
+        "models",
+        "Where the answers of remote models are kept, and what a run may take of them at the most: one that reaches a limit "
+        "stops before the next call, with exit code 1; the steps before it stay committed and its answers kept.",
+    ),
+    Section(
+        "models.prices",
+        "What a million tokens cost, by the service's own name of a model, in your own currency: "
+        '`"gpt-4.1-mini" = { input = 0.4, output = 1.6 }`.',
+        open=True,
+    ),
     Section("run", "How much landings and jobs take at once, and when they commit."),
     Section(
         "maintain",
@@ -101,6 +112,27 @@ KEYS = (
     Key("kafka", "bootstrap.servers", Kind.TEXT, None, "The brokers, `host:port` with commas between. Landing needs it."),
     Key("registry", "url", Kind.TEXT, None, "Its address, or several with commas between, tried in this order."),
     Key("index", "uri", Kind.LOCATION, ".lakeflow/index", "The folder or bucket; a relative path is seen from the project."),
+    Key(
+        "models",
+        "cache",
+        Kind.LOCATION,
+        ".lakeflow/answers.db",
+        "The SQLite file that keeps paid answers; a relative path is seen from the project. Processes may share it.",
+    ),
+    Key("models", "cache_days", Kind.NUMBER, 0.0, "How long an answer counts; 0 is for ever.", 0, 36_500),
+    Key("models", "cache_bytes", Kind.SIZE, 4 * 1024 * _MiB, "What the answers may take; the oldest go first.", _MiB),
+    Key(
+        "models",
+        "cache_journal",
+        Kind.TEXT,
+        "wal",
+        "SQLite's journal: wal on a local disk, delete where machines share the file over a network.",
+    ),
+    Key("models", "max_calls", Kind.INTEGER, None, "Requests that a run may send, retries among them.", 0),
+    Key("models", "max_tokens", Kind.INTEGER, None, "Tokens that a run may pay for, in and out.", 0),
+    Key(
+        "models", "max_cost", Kind.NUMBER, None, "What a run may cost, by the prices below; a model without one is refused.", 0
+    ),
     Key(
         "run",
         "threads",

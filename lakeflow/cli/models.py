@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lakeflow.cli import evaluate
+from lakeflow.cli import evaluate, model_cache
 from lakeflow.cli.common import Format, OutputOption, ProjectOption, TargetOption, open_project, verbs
 from lakeflow.cli.output import show_facts, show_json, show_rows
 from lakeflow.errors import ModelError, UnknownName
@@ -35,6 +35,7 @@ def register(app: typer.Typer) -> None:
     group.command("list", help=LIST_HELP)(list_verb)
     group.command("show", help=SHOW_HELP)(show_verb)
     evaluate.register(group)
+    model_cache.register(group)
     app.add_typer(group)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -27,7 +27,7 @@ from lakeflow.cli.output import aside, note, show_error, show_rows
 from lakeflow.cli.progress import Bar
 from lakeflow.cli.rounds import Patience, left_out
 from lakeflow.cli.signals import StopSignals
-from lakeflow.errors import LakeflowError, UsageError
+from lakeflow.errors import Interrupted, LakeflowError, UsageError
 from lakeflow.job import Job, Mode
 
 if TYPE_CHECKING:
@@ -207,10 +207,16 @@ def _run_job(project: Project, job: Job, request: Request, run: Run, signals: St
 
     plan = plan_job(job, request, project.lake, project.commits, project.runtime.caps)
     run.mode, run.start_position = str(plan.mode), plan.start
-    with Bar(f"running {job.name}", plan.rows) as bar:
-        for ran in run_job(plan, project.runtime, stop=signals.requested, on_rows=bar.advance):
-            run.read, run.written, run.filtered = ran.counts.read, ran.counts.written, ran.counts.filtered
-            run.end_position, run.snapshot_ids = ran.end, ran.snapshots
+    project.models.stop_when(signals.requested)
+    try:
+        with Bar(f"running {job.name}", plan.rows) as bar:
+            for ran in run_job(plan, project.runtime, stop=signals.requested, on_rows=bar.advance):
+                run.read, run.written, run.filtered = ran.counts.read, ran.counts.written, ran.counts.filtered
+                run.end_position, run.snapshot_ids = ran.end, ran.snapshots
+    except Interrupted as stopped:
+        note(str(stopped))
+    finally:
+        run.usage = project.models.usage.of_run()
     if len(run.snapshot_ids) < len(plan.steps):
         run.status = Status.STOPPED
 
@@ -228,6 +234,7 @@ def _result(run: Run) -> dict[str, Any]:
         "commits": len(run.snapshot_ids),
         "seconds": round(run.seconds, 2),
         "rows_per_second": round(run.read / run.seconds) if run.seconds else 0,
+        "models": {model: asdict(asked) for model, asked in run.usage.items()},
     }
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Collection, Iterable
 from enum import StrEnum
 from typing import TYPE_CHECKING, TypeVar
@@ -52,6 +54,38 @@ def whole_number(spec: ModelSpec, name: str, default: int, *, least: int = 1) ->
     if number < least:
         raise DeclarationError(f"{spec.label}: option '{name}' is {text!r}; valid: a whole number of at least {least}")
     return number
+
+
+def fraction(spec: ModelSpec, name: str, *, least: float | None = None, most: float | None = None) -> float | None:
+    """A finite number in that range, both ends in it; None where nothing is said."""
+    text = spec.options.get(name)
+    if text is None:
+        return None
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number) or (least is not None and number < least) or (most is not None and number > most):
+        bounds = "".join([f" from {least:g}" if least is not None else "", f" to {most:g}" if most is not None else ""])
+        raise DeclarationError(f"{spec.label}: option '{name}' is {text!r}; valid: a number{bounds}")
+    return number
+
+
+def seconds(spec: ModelSpec, name: str, default: float) -> float:
+    """A duration above zero with its unit, as '500 ms', '30s', '3 min', in seconds."""
+    text = spec.options.get(name)
+    if text is None:
+        return default
+    found = re.fullmatch(r"\s*(\d{1,9}(?:\.\d{1,9})?)\s*([a-z]+)\s*", text.lower())
+    if found is None or found[2] not in _UNITS or not float(found[1]):
+        raise DeclarationError(
+            f"{spec.label}: option '{name}' is {text!r}; valid: a duration with its unit, as '500 ms', '30 s', '3 min'"
+        )
+    return float(found[1]) * _UNITS[found[2]]
+
+
+_UNITS = {"ms": 0.001, "s": 1.0, "sec": 1.0, "second": 1.0, "seconds": 1.0, "min": 60.0, "minute": 60.0, "minutes": 60.0}
+_UNITS |= {"h": 3600.0, "hour": 3600.0, "hours": 3600.0}
 
 
 def truth(spec: ModelSpec, name: str) -> bool | None:

@@ -13,6 +13,7 @@ import pyarrow as pa
 from lakeflow.errors import DeclarationError, ModelError, UnknownName, UsageError
 from lakeflow.models.providers import provider_type
 from lakeflow.models.providers.base import Provider
+from lakeflow.models.remote.surroundings import Surrounded, Surroundings
 from lakeflow.models.spec import ModelSpec, fingerprint_of
 from lakeflow.models.usage import Usage
 
@@ -54,10 +55,17 @@ def new_provider(spec: ModelSpec) -> Provider:
 class ModelSet:
     """The models of a project. Thread-safe. `new_provider` is passed in where a fake is to answer.
 
+    `surroundings` is what remote models share: the cache, prices, limits; their counts are `usage`.
+
     Raises DeclarationError where two specs have one name.
     """
 
-    def __init__(self, specs: Iterable[ModelSpec], new_provider: Callable[[ModelSpec], Provider] = new_provider) -> None:
+    def __init__(
+        self,
+        specs: Iterable[ModelSpec],
+        new_provider: Callable[[ModelSpec], Provider] = new_provider,
+        surroundings: Surroundings | None = None,
+    ) -> None:
         self._specs: dict[str, ModelSpec] = {}
         for spec in specs:
             if spec.name in self._specs:
@@ -67,7 +75,8 @@ class ModelSet:
         self._opened: dict[str, Model] = {}
         self._lock = threading.Lock()
         self._closed = False
-        self.usage = Usage()
+        self._surroundings = surroundings or Surroundings()
+        self.usage = self._surroundings.usage
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -93,6 +102,8 @@ class ModelSet:
             raise UnknownName("model", name, self._specs)
         spec = self._specs[name]
         provider = self._new_provider(spec)
+        if isinstance(provider, Surrounded):
+            provider.surround(self._surroundings)
         try:
             provider.check()
         except BaseException:
@@ -106,6 +117,12 @@ class ModelSet:
             self._closed = True
             while self._opened:
                 self._opened.popitem()[1].provider.close()
+            if self._surroundings.answers is not None:
+                self._surroundings.answers.close()
+
+    def stop_when(self, stop: Callable[[], bool]) -> None:
+        """From here on, remote models whose answers are kept raise Interrupted within a second once `stop` is true."""
+        self._surroundings.stop = stop
 
     def __enter__(self) -> ModelSet:
         return self

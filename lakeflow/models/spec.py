@@ -12,8 +12,11 @@ import pyarrow as pa
 
 from lakeflow.declare import UNKNOWN, ModelDeclaration, Origin
 from lakeflow.errors import DeclarationError, ModelError, UnknownName
+from lakeflow.fill import Options
+from lakeflow.models.options import TRUTHS
 from lakeflow.models.providers import provider_type
 
+ERROR_COLUMNS = ("error_kind", "error_message")
 READ_SIZE = 1 << 20
 
 
@@ -32,7 +35,7 @@ class ModelSpec:
     """A declared model. `input` and `output` are the INPUT and OUTPUT columns, in their order.
 
     `options` are the WITH pairs but provider and task, names in lower case with underscores. Relative paths in them
-    start at `root`, the project's folder.
+    start at `root`, the project's folder. Secrets among them are not shown.
     """
 
     name: str
@@ -59,14 +62,14 @@ class ModelSpec:
                 raise DeclarationError(
                     f"{label}: option '{needed}' is missing", next_step=f"add '{needed}' = '..' to its WITH (..)"
                 )
-        provider, task = options.pop("provider"), options.pop("task").lower()
+        provider, task = options["provider"], options["task"].lower()
         if task not in list(Task):
             raise UnknownName(f"task of {label}", task, [str(known) for known in Task])
         for part, schema in (("INPUT", declaration.input), ("OUTPUT", declaration.output)):
             _check_columns(label, part, schema)
-        spec = cls(
-            declaration.name, provider, Task(task), declaration.input, declaration.output, options, root, 1, declaration.origin
-        )
+        output = _with_error_columns(declaration.output, options)
+        options = Options({name: value for name, value in options.items() if name not in ("provider", "task")})
+        spec = cls(declaration.name, provider, Task(task), declaration.input, output, options, root, 1, declaration.origin)
         provider_type(provider, label)(spec)
         return spec
 
@@ -123,14 +126,21 @@ def _label(name: str, origin: Origin) -> str:
     return f"{origin}: model {name!r}" if origin.path else f"model {name!r}"
 
 
-def _named_alike(options: Mapping[str, str], label: str) -> dict[str, str]:
+def _with_error_columns(output: pa.Schema, options: Mapping[str, str]) -> pa.Schema:
+    """OUTPUT with the columns that 'error_columns' = 'true' asks for, where it does not declare them itself."""
+    if not TRUTHS.get(options.get("error_columns", "").lower(), False):
+        return output
+    return pa.schema([*output, *(pa.field(name, pa.string()) for name in ERROR_COLUMNS if name not in output.names)])
+
+
+def _named_alike(options: Mapping[str, str], label: str) -> Options:
     alike: dict[str, str] = {}
     for written, value in options.items():
         name = written.lower().replace("-", "_")
         if name in alike:
             raise DeclarationError(f"{label}: option {name!r} is given twice")
         alike[name] = value
-    return alike
+    return Options(alike)
 
 
 def _check_columns(label: str, part: str, schema: pa.Schema) -> None:

@@ -1,10 +1,10 @@
-"""The system table lakeflow.runs: one row a run of a landing, a job or an index."""
+"""The system tables lakeflow.runs, one row a run of a landing, a job or an index, and lakeflow.usage, one a run and model."""
 
 from __future__ import annotations
 
 import logging
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -18,10 +18,12 @@ from lakeflow.errors import LakeflowError, Suspended
 from lakeflow.lake.catalog import SYSTEM_NAMESPACE, Lake
 from lakeflow.lake.commit import Change, CommitProtocol
 from lakeflow.lake.write import DataWriter
+from lakeflow.models.usage import Asked
 
 logger = logging.getLogger("lakeflow.observe")
 
 RUNS = f"{SYSTEM_NAMESPACE}.runs"
+USAGE = f"{SYSTEM_NAMESPACE}.usage"
 
 
 class Status(StrEnum):
@@ -39,7 +41,7 @@ class Run:
     """One execution, as it is recorded. Counts are rows: read = written + dead_lettered + skipped + filtered.
 
     `written` is more than `read` where a job makes several rows of one. `start_position` and `end_position` are the
-    progress before and after.
+    progress before and after. `usage` is what each model was asked.
     """
 
     kind: str
@@ -59,6 +61,12 @@ class Run:
     end_position: str | None = None
     snapshot_ids: tuple[int, ...] = ()
     error: str | None = None
+    usage: Mapping[str, Asked] = field(default_factory=dict)
+
+    @property
+    def asked(self) -> Asked:
+        """What all models together were asked."""
+        return sum(self.usage.values(), Asked())
 
     @property
     def seconds(self) -> float:
@@ -85,12 +93,34 @@ SCHEMA = pa.schema(
         pa.field("end_position", pa.string()),
         pa.field("snapshot_ids", pa.list_(pa.int64())),
         pa.field("error", pa.string()),
+        pa.field("model_calls", pa.int64()),
+        pa.field("model_tokens", pa.int64()),
+        pa.field("model_cost", pa.float64()),
+    ]
+)
+USAGE_SCHEMA = pa.schema(
+    [
+        pa.field("run_id", pa.string(), nullable=False),
+        pa.field("name", pa.string(), nullable=False),
+        pa.field("model", pa.string(), nullable=False),
+        pa.field("started_at", _TIME, nullable=False),
+        pa.field("rows", pa.int64()),
+        pa.field("calls", pa.int64()),
+        pa.field("cached", pa.int64()),
+        pa.field("failed", pa.int64()),
+        pa.field("input_tokens", pa.int64()),
+        pa.field("output_tokens", pa.int64()),
+        pa.field("cost", pa.float64()),
+        pa.field("seconds", pa.float64()),
     ]
 )
 
 
 class RunLog:
-    """Records runs in lakeflow.runs. That a run could not be recorded is logged, and changes nothing about the run."""
+    """Records runs in lakeflow.runs, and what their models were asked in lakeflow.usage.
+
+    That a run could not be recorded is logged, and changes nothing about the run.
+    """
 
     def __init__(self, lake: Lake, commits: CommitProtocol, settings: Settings) -> None:
         self._lake = lake
@@ -115,11 +145,28 @@ class RunLog:
                 self._record(run)
 
     def _record(self, run: Run) -> None:
+        asked = run.asked
+        totals = {
+            "model_calls": asked.requests,
+            "model_tokens": asked.input_tokens + asked.output_tokens,
+            "model_cost": asked.cost,
+        }
         try:
-            table = self._lake.ensure(TableSpec(RUNS, SCHEMA, comment="one row a run of a landing, a job or an index"))
-            writer = DataWriter(table)
-            writer.write(pa.Table.from_pylist([{**asdict(run), "status": str(run.status)}], schema=SCHEMA))
-            self._commits.commit(Change(RUNS, writer.finish()))
+            spec = TableSpec(RUNS, SCHEMA, comment="one row a run of a landing, a job or an index")
+            self._append(spec, [{**asdict(run), "status": str(run.status), **totals}])
+            if run.usage:
+                self._append(TableSpec(USAGE, USAGE_SCHEMA, comment="one row a run and model"), usage_rows(run))
         except LakeflowError as error:
             said = redact(error.message, self._settings)
             logger.warning("run %s of %s could not be recorded in %s: %s", run.run_id, run.name, RUNS, said)
+
+    def _append(self, spec: TableSpec, rows: Sequence[Mapping[str, object]]) -> None:
+        writer = DataWriter(self._lake.ensure(spec))
+        writer.write(pa.Table.from_pylist(rows, schema=spec.schema))
+        self._commits.commit(Change(spec.name, writer.finish()))
+
+
+def usage_rows(run: Run) -> list[dict[str, object]]:
+    """A row a model, of the schema of lakeflow.usage. `calls` are requests to a service; a local model has none."""
+    shared = {"run_id": run.run_id, "name": run.name, "started_at": run.started_at}
+    return [{**shared, **asdict(asked), "model": model, "calls": asked.requests} for model, asked in sorted(run.usage.items())]

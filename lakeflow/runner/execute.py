@@ -103,6 +103,7 @@ def run_job(
     Raises JobFailed for what the job's function raises, SchemaMismatch where its rows do not fit the target, Fenced
     where another process runs the same job. The steps before stay committed; nothing of the failing one is visible.
     """
+    runtime.models.usage.begin_run()
     progress = plan.start
     total = RunCounts()
     snapshots: list[int] = []

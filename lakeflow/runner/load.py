@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import sys
 import traceback
 from collections.abc import Iterator, Mapping
@@ -15,6 +16,7 @@ from typing import TypeVar, assert_never
 from lakeflow.config import Settings, fill
 from lakeflow.declare import SYSTEM_NAMESPACE, IndexSpec, ModelDeclaration, Origin, TableSpec
 from lakeflow.errors import DeclarationError, LakeflowError
+from lakeflow.fill import looks_secret
 from lakeflow.job import Job
 from lakeflow.sql.parse import parse_declarations
 from lakeflow.sql.statements import CreateModel, CreateTable, CreateVectorIndex
@@ -73,6 +75,19 @@ def filled(options: Mapping[str, str], origin: Origin, settings: Settings) -> Ma
     """WITH options with the environment and secrets filled in. Raises ConfigError naming what is missing, and where."""
     return fill(options, settings.environment, str(origin))
 
+
+def filled_by_reference(options: Mapping[str, str], origin: Origin, settings: Settings) -> Mapping[str, str]:
+    """The same for a model, whose secrets may stand there by reference alone. Raises DeclarationError for one in plain text."""
+    for name, text in options.items():
+        if looks_secret(name.replace("_", "-")) and not _REFERENCE.fullmatch(text.strip()):
+            raise DeclarationError(
+                f"{origin}: option '{name}' holds a secret in plain text",
+                next_step=f"write '{name}' = '{{{{ secret.NAME }}}}', and export LAKEFLOW_SECRET_NAME",
+            )
+    return filled(options, origin, settings)
+
+
+_REFERENCE = re.compile(r"\{\{\s*secret\.\w+\s*\}\}")
 
 Declared = TypeVar("Declared", TableSpec, ModelDeclaration, IndexSpec, Job)
 

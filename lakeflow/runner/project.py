@@ -13,10 +13,14 @@ from typing import TYPE_CHECKING
 from lakeflow.config import Settings, find_project, load_settings
 from lakeflow.errors import UnknownName
 from lakeflow.job import Caps, Mode
+from lakeflow.models.cache import SqliteAnswers
 from lakeflow.models.registry import ModelSet
+from lakeflow.models.remote.surroundings import Surroundings
 from lakeflow.models.spec import ModelSpec
+from lakeflow.models.usage import Usage
 from lakeflow.runner.graph import Node, chosen, nodes_of
-from lakeflow.runner.load import Declarations, filled, load_project, load_tables
+from lakeflow.runner.load import Declarations, filled_by_reference, load_project, load_tables
+from lakeflow.runner.remote import answers_of, budget_of, prices_of
 
 if TYPE_CHECKING:
     import polars as pl
@@ -81,11 +85,22 @@ class Project:
     def models(self) -> ModelSet:
         """The declared models; none is opened before it is used."""
         return ModelSet(
-            ModelSpec.from_declaration(
-                replace(declared, options=filled(declared.options, declared.origin, self.settings)), self.settings.root
-            )
-            for declared in self.declared_tables.models.values()
+            (
+                ModelSpec.from_declaration(
+                    replace(declared, options=filled_by_reference(declared.options, declared.origin, self.settings)),
+                    self.settings.root,
+                )
+                for declared in self.declared_tables.models.values()
+            ),
+            surroundings=Surroundings(
+                Usage(budget_of(self.settings.models)), self.answers, prices_of(self.settings.models, self.settings.root)
+            ),
         )
+
+    @cached_property
+    def answers(self) -> SqliteAnswers:
+        """The kept answers of remote models. Raises ConfigError; the file is not opened before it is used."""
+        return answers_of(self.settings.models, self.settings.root)
 
     @cached_property
     def runtime(self) -> Runtime:

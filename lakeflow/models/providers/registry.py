@@ -11,7 +11,10 @@ from lakeflow.errors import Terminal, UnknownName
 if TYPE_CHECKING:
     from lakeflow.models.providers.base import Provider
 
-PROVIDERS = (("onnx", "lakeflow.models.providers.onnx:OnnxProvider"),)
+PROVIDERS = (
+    ("onnx", "lakeflow.models.providers.onnx:OnnxProvider"),
+    ("openai", "lakeflow.models.providers.openai:OpenAIProvider"),
+)
 
 
 def registered(entries: Iterable[tuple[str, str]] = PROVIDERS) -> Mapping[str, str]:

@@ -13,7 +13,8 @@ from lakeflow.declare import TableSpec
 from lakeflow.errors import CatalogUnavailable, Fenced, Suspended
 from lakeflow.lake.catalog import Lake
 from lakeflow.lake.commit import Change, CommitProtocol, Committed, Committer
-from lakeflow.observe.runs import RUNS, SCHEMA, Run, RunLog, Status
+from lakeflow.models.usage import Asked
+from lakeflow.observe.runs import RUNS, SCHEMA, USAGE, Run, RunLog, Status
 from tests.lakes import open_lake
 
 SECRET = "hunter22-and-more"
@@ -72,6 +73,9 @@ def test_a_run_is_recorded_with_its_counts_and_positions(lake: Lake, settings: S
         "end_position": '{"t":{"0":10}}',
         "snapshot_ids": [1, 1 << 62],
         "error": None,
+        "model_calls": 0,
+        "model_tokens": 0,
+        "model_cost": None,
     }
 
 
@@ -171,4 +175,24 @@ def test_the_seconds_of_a_run_are_those_until_its_end() -> None:
 
 
 def test_the_schema_holds_every_fact_of_a_run() -> None:
-    assert set(SCHEMA.names) == set(Run.__slots__)
+    totals = {"model_calls", "model_tokens", "model_cost"}
+    assert set(SCHEMA.names) - totals == set(Run.__slots__) - {"usage"}
+
+
+def test_what_models_were_asked_is_recorded_a_row_a_model(lake: Lake, settings: Settings) -> None:
+    with log_of(lake, settings).recorded(Run("job", "score", "gold.t", "incremental")) as run:
+        run.usage = {
+            "b": Asked(rows=5, calls=1, requests=3, cached=2, failed=1, input_tokens=10, output_tokens=4, cost=0.5),
+            "a": Asked(rows=7, calls=2, seconds=1.5),
+        }
+    [row] = recorded(lake)
+    assert (row["model_calls"], row["model_tokens"], row["model_cost"]) == (3, 14, 0.5)
+    used = sorted(lake.table(USAGE).scan().to_arrow().to_pylist(), key=lambda one: one["model"])
+    assert [(one["run_id"], one["name"], one["model"], one["rows"], one["calls"]) for one in used] == [
+        (run.run_id, "score", "a", 7, 0),
+        (run.run_id, "score", "b", 5, 3),
+    ]
+    assert [(one["cached"], one["failed"], one["input_tokens"], one["output_tokens"], one["cost"]) for one in used] == [
+        (0, 0, 0, 0, None),
+        (2, 1, 10, 4, 0.5),
+    ]

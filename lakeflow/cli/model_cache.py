@@ -1,0 +1,79 @@
+"""`lakeflow models cache`: the kept answers of remote models."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from lakeflow.cli.common import Format, OutputOption, ProjectOption, TargetOption, open_project, verbs
+from lakeflow.cli.output import note, show_json, show_rows
+from lakeflow.errors import UnknownName, UsageError
+
+if TYPE_CHECKING:
+    from lakeflow.models.cache import Kept
+
+COLUMNS = ("model", "answers", "bytes", "tokens", "oldest", "newest")
+STATS_HELP = """What the cache of answers holds, a line a model. The file is named by cache in [models].
+
+Example:
+
+  lakeflow models cache stats
+"""
+CLEAR_HELP = """Forget kept answers: those of one model, or with --yes all. A run that needs them pays for them again.
+
+A file that cannot be read is deleted.
+
+Examples:
+
+  lakeflow models cache clear triage
+
+  lakeflow models cache clear --yes
+"""
+
+
+def register(group: typer.Typer) -> None:
+    cache = verbs("cache", "The kept answers of remote models.")
+    cache.command("stats", help=STATS_HELP)(stats)
+    cache.command("clear", help=CLEAR_HELP)(clear)
+    group.add_typer(cache)
+
+
+def stats(project: ProjectOption = None, target: TargetOption = None, output: OutputOption = Format.TEXT) -> None:
+    kept = open_project(project, target).answers.stats()
+    show_rows([_row(one) for one in kept], COLUMNS, as_json=output is Format.JSON)
+
+
+def clear(
+    model: Annotated[str | None, typer.Argument(help="The model; without it, all.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Forget the answers of all models.")] = False,
+    project: ProjectOption = None,
+    target: TargetOption = None,
+    output: OutputOption = Format.TEXT,
+) -> None:
+    opened = open_project(project, target)
+    if (model is None) is not yes:
+        raise UsageError(
+            "name one model, or say --yes for the answers of all models",
+            next_step="lakeflow models cache stats shows what there is",
+        )
+    declared = opened.declared_tables.models
+    if model is not None and model not in declared and model not in (known := [one.model for one in opened.answers.stats()]):
+        raise UnknownName("model", model, {*declared, *known}, next_step="lakeflow models cache stats")
+    gone = opened.answers.clear(model)
+    if output is Format.JSON:
+        show_json({"model": model, "forgotten": gone})
+    else:
+        note(f"{gone} answers are forgotten")
+
+
+def _row(kept: Kept) -> dict[str, Any]:
+    return {
+        "model": kept.model,
+        "answers": kept.answers,
+        "bytes": kept.bytes,
+        "tokens": kept.tokens,
+        "oldest": datetime.fromtimestamp(kept.oldest, UTC),
+        "newest": datetime.fromtimestamp(kept.newest, UTC),
+    }

@@ -1,0 +1,105 @@
+"""Chat completions as OpenAI speaks them: a row is a user's message, its answer the message that comes back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from lakeflow.errors import ModelError
+from lakeflow.models.providers.openai_errors import blame_of, broken, tokens_of
+from lakeflow.models.providers.openai_settings import ChatSettings, ResponseFormat
+from lakeflow.models.remote.dialect import Blame, ErrorKind, Reading, Request, Row
+from lakeflow.models.shapes import answer_of, check_answer, parsed
+from lakeflow.models.usage import Tokens
+
+BYTES_A_TOKEN = 4
+"""About; it only spaces requests out until their real tokens are known."""
+
+
+class OpenAIChat:
+    """See `Dialect`."""
+
+    rows_a_request = 1
+
+    def __init__(self, settings: ChatSettings) -> None:
+        self._settings = settings
+        self.columns = settings.prompt.columns
+        self.url = settings.place.url
+        self.service_model = settings.place.model
+        self.secrets = settings.place.secrets
+        self._body = self._fixed()
+        self._system = self._system_message()
+
+    def headers(self) -> Mapping[str, str]:
+        return self._settings.place.headers()
+
+    def identity(self) -> Mapping[str, str]:
+        settings = self._settings
+        return {
+            "url": self.url,
+            "body": json.dumps(self._body, sort_keys=True),
+            "system": json.dumps(self._system),
+            "prompt": json.dumps(settings.prompt.pieces),
+            "columns": json.dumps(self.columns),
+        }
+
+    def request(self, rows: Sequence[Row]) -> Request:
+        [row] = rows
+        messages = [*self._system, {"role": "user", "content": self._settings.prompt.of(row)}]
+        body = json.dumps({**self._body, "messages": messages}, ensure_ascii=False).encode("utf-8", "replace")
+        parameters = self._settings.parameters
+        longest = parameters.get("max_tokens") or parameters.get("max_completion_tokens") or 0
+        return Request(body, Tokens(len(body) // BYTES_A_TOKEN, longest))
+
+    def read(self, body: bytes, rows: int) -> Reading | Blame:
+        tokens = Tokens()
+        try:
+            answer = parsed(body)
+            tokens = tokens_of(answer)
+            return self._read(answer, tokens)
+        except ModelError as error:
+            return Blame(ErrorKind.BROKEN_ANSWER, error.message, tokens=tokens)
+
+    def blame(self, status: int, headers: Mapping[str, str], body: bytes) -> Blame:
+        return blame_of(status, headers, body, {*self._body} - {"messages"})
+
+    def _read(self, answer: object, tokens: Tokens) -> Reading | Blame:
+        settings = self._settings
+        match answer:
+            case {"choices": [{"message": {"refusal": str(refusal)}}, *_]} if refusal:
+                return Blame(ErrorKind.REFUSED, f"the model refused: {refusal}", tokens=tokens)
+            case {"choices": [{"finish_reason": "content_filter"}, *_]}:
+                return Blame(ErrorKind.REFUSED, "the service's content filter took the answer away", tokens=tokens)
+            case {"choices": [{"finish_reason": "length"}, *_]} if settings.response_format is not ResponseFormat.TEXT:
+                return Blame(ErrorKind.TRUNCATED, "the answer is longer than max_tokens allows", tokens=tokens)
+            case {"choices": [{"message": {"content": str(content)}}, *_]}:
+                pass
+            case _:
+                raise broken("choices[0].message.content", answer)
+        if settings.response_format is ResponseFormat.TEXT:
+            check_answer((content,), settings.columns)
+            return Reading(((content,),), tokens)
+        return Reading((answer_of(parsed(content), settings.columns, settings.labels),), tokens)
+
+    def _fixed(self) -> dict[str, Any]:
+        """What every request has but its messages."""
+        settings = self._settings
+        body: dict[str, Any] = {"model": settings.place.model, **settings.parameters}
+        match settings.response_format:
+            case ResponseFormat.TEXT:
+                pass
+            case ResponseFormat.JSON_OBJECT:
+                body["response_format"] = {"type": "json_object"}
+            case ResponseFormat.JSON_SCHEMA:
+                schema = {"name": "answer", "strict": True, "schema": settings.schema}
+                body["response_format"] = {"type": "json_schema", "json_schema": schema}
+        return body
+
+    def _system_message(self) -> list[dict[str, str]]:
+        """A service without JSON schemas is told the schema in words, which it also needs to be told "JSON" in."""
+        parts = [self._settings.system_prompt]
+        if self._settings.response_format is ResponseFormat.JSON_OBJECT:
+            parts.append(f"Answer with one object of JSON that fits this JSON schema: {json.dumps(self._settings.schema)}")
+        content = "\n\n".join(part for part in parts if part)
+        return [{"role": "system", "content": content}] if content else []

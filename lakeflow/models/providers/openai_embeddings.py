@@ -1,0 +1,83 @@
+"""Embeddings as OpenAI speaks them: several texts a request, a vector each."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from lakeflow.errors import ModelError
+from lakeflow.models.providers.openai_chat import BYTES_A_TOKEN
+from lakeflow.models.providers.openai_errors import blame_of, broken, tokens_of
+from lakeflow.models.providers.openai_settings import EmbeddingSettings
+from lakeflow.models.remote.dialect import Answer, Blame, ErrorKind, Reading, Request, Row
+from lakeflow.models.shapes import check_answer, parsed
+from lakeflow.models.usage import Tokens
+
+
+class OpenAIEmbeddings:
+    """See `Dialect`."""
+
+    def __init__(self, settings: EmbeddingSettings) -> None:
+        self._settings = settings
+        self.columns = settings.prompt.columns
+        self.url = settings.place.url
+        self.service_model = settings.place.model
+        self.secrets = settings.place.secrets
+        self.rows_a_request = settings.batch_size
+
+    def headers(self) -> Mapping[str, str]:
+        return self._settings.place.headers()
+
+    def identity(self) -> Mapping[str, str]:
+        settings = self._settings
+        return {
+            "url": self.url,
+            "model": self.service_model,
+            "dimensions": str(settings.dimensions),
+            "prompt": json.dumps(settings.prompt.pieces),
+            "columns": json.dumps(self.columns),
+        }
+
+    def request(self, rows: Sequence[Row]) -> Request:
+        fixed: dict[str, Any] = {"model": self.service_model, "encoding_format": "float"}
+        if self._settings.dimensions:
+            fixed["dimensions"] = self._settings.dimensions
+        texts = [self._settings.prompt.of(row) for row in rows]
+        body = json.dumps({**fixed, "input": texts}, ensure_ascii=False).encode("utf-8", "replace")
+        return Request(body, Tokens(len(body) // BYTES_A_TOKEN))
+
+    def read(self, body: bytes, rows: int) -> Reading | Blame:
+        tokens = Tokens()
+        try:
+            answer = parsed(body)
+            tokens = tokens_of(answer)
+            return Reading(self._vectors(answer, rows), tokens)
+        except ModelError as error:
+            return Blame(ErrorKind.BROKEN_ANSWER, error.message, tokens=tokens)
+
+    def blame(self, status: int, headers: Mapping[str, str], body: bytes) -> Blame:
+        return blame_of(status, headers, body, {"model", "dimensions", "encoding_format"})
+
+    def _vectors(self, answer: object, rows: int) -> tuple[Answer, ...]:
+        match answer:
+            case {"data": [*data]}:
+                pass
+            case _:
+                raise broken("data", answer)
+        vectors: dict[int, Answer] = {}
+        for one in data:
+            match one:
+                case {"index": int(index), "embedding": [*vector]}:
+                    vectors[index] = (vector,)
+                    check_answer((vector,), [self._settings.column])
+                    self._check_width(vector)
+                case _:
+                    raise broken("data[].embedding", one)
+        if len(data) != rows or sorted(vectors) != list(range(rows)):
+            raise ModelError(f"{rows} texts were asked, and vectors came for the places {sorted(vectors)[:10]}")
+        return tuple(vectors[place] for place in range(rows))
+
+    def _check_width(self, vector: Sequence[object]) -> None:
+        if self._settings.dimensions not in (None, len(vector)) or not vector:
+            raise ModelError(f"a vector has {len(vector)} values; asked for: {self._settings.dimensions or 'one at least'}")

@@ -1,0 +1,161 @@
+"""One operation: a request until it is answered, or until nothing more can be hoped for."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Protocol
+
+from lakeflow.models.remote.dialect import Blame, Dialect, ErrorKind, Reading, Request
+from lakeflow.models.remote.gate import Gate
+from lakeflow.models.remote.settings import RemoteSettings
+from lakeflow.models.usage import Price, Tokens, Usage
+from lakeflow.retry import Backoff
+
+if TYPE_CHECKING:
+    from lakeflow.models.remote.clients import Response
+
+BACKOFF = Backoff(base=0.5, cap=20.0)
+MOST_BROKEN = 2
+"""So often an answer of another shape is paid for again."""
+
+
+class Http(Protocol):
+    """What carries requests; `Clients` is the real one."""
+
+    async def post(self, url: str, body: bytes) -> Response:
+        """Raises httpx.HTTPError."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """What operations of one model share."""
+
+    model: str
+    dialect: Dialect
+    settings: RemoteSettings
+    clients: Http
+    gate: Gate
+    usage: Usage
+    price: Price | None
+
+
+async def operate(service: Service, request: Request, rows: int, sending: Callable[[bool], None]) -> Reading | Blame:
+    """Ask until there is an answer, retries or time are spent, or asking again is of no use.
+
+    `sending` is told when a request goes out and when waiting begins: what is out is paid for, and worth waiting for.
+    Raises BudgetSpent before a request that the run's limits do not allow.
+    """
+    settings = service.settings
+    deadline = _now() + settings.timeout
+    for attempt in range(settings.retries + 1):
+        if closed := await _past_breaker(service.gate, deadline):
+            return closed
+        deadline += await service.gate.pace(request.expected)
+        sending(True)
+        said = await _send(service, request, rows, deadline - _now())
+        if isinstance(said, Reading):
+            return said
+        sending(False)
+        wait = wait_before_next(said, attempt, settings)
+        if wait is None or _now() + wait > deadline:
+            return _given_up(said, attempt + 1, settings)
+        await asyncio.sleep(wait)
+    raise AssertionError("the last attempt returns")
+
+
+def wait_before_next(blame: Blame, attempt: int, settings: RemoteSettings) -> float | None:
+    """Seconds before attempt number `attempt` + 1, where the first was 0; None where there is none. What the service asks
+    for is kept to, up to a cap, with a tenth on top so that not all come back at once."""
+    broken = blame.kind is ErrorKind.BROKEN_ANSWER
+    if not blame.kind.retryable or attempt >= (min(MOST_BROKEN, settings.retries) if broken else settings.retries):
+        return None
+    if blame.retry_after is None:
+        return BACKOFF.wait(attempt)
+    asked_for = min(blame.retry_after, settings.retry_after_cap)
+    return asked_for + BACKOFF.wait(0) * min(1.0, asked_for) / 5
+
+
+def _given_up(blame: Blame, requests: int, settings: RemoteSettings) -> Blame:
+    if not blame.kind.retryable or requests == 1:
+        return blame
+    return replace(blame, message=f"{blame.message}; {requests} requests within {settings.timeout:g} s")
+
+
+async def _past_breaker(gate: Gate, deadline: float) -> Blame | None:
+    """Waits until the service may be asked; what to say where that is too late."""
+    while (wait := gate.breaker.wait(_now())) > 0:
+        if _now() + wait > deadline:
+            return Blame(
+                ErrorKind.UNAVAILABLE, f"the last {gate.breaker.in_a_row} requests failed, so the service is let alone"
+            )
+        await asyncio.sleep(wait)
+    return None
+
+
+async def _send(service: Service, request: Request, rows: int, seconds: float) -> Reading | Blame:
+    """One request, counted, and what the gate learns of it."""
+    service.usage.reserve(service.model, request.expected, service.price)
+    used = Tokens()
+    sent_at = _now()
+    try:
+        said, status = await _exchange(service, request, rows, max(0.001, min(service.settings.request_timeout, seconds)))
+        used = said.tokens
+    finally:
+        service.usage.settle(service.model, request.expected, used, service.price)
+        service.gate.correct(request.expected, used)
+    gate, now = service.gate, _now()
+    match status:
+        case 429:
+            gate.learned.refused(sent_at, now, gate.under_way)
+        case 503:
+            gate.concurrency.refused(sent_at, now)
+        case 200:
+            gate.learned.answered(now)
+            gate.concurrency.answered()
+        case _:
+            pass
+    if isinstance(said, Blame) and said.kind.of_the_service:
+        gate.breaker.failed(now)
+    else:
+        gate.breaker.answered()
+    return said
+
+
+async def _exchange(service: Service, request: Request, rows: int, seconds: float) -> tuple[Reading | Blame, int]:
+    """What came back, and its status; 0 where nothing did."""
+    import httpx
+
+    try:
+        async with asyncio.timeout(seconds):
+            answer = await service.clients.post(service.dialect.url, request.body)
+    except TimeoutError:
+        return Blame(ErrorKind.TIMEOUT, f"no answer within {seconds:.3g} s"), 0
+    except httpx.HTTPError as error:
+        said = str(error) or type(error).__name__
+        return Blame(ErrorKind.UNAVAILABLE, f"{service.dialect.url}: {_clean(said, service.dialect)}"), 0
+    said_back = _read(service.dialect, answer, rows)
+    if isinstance(said_back, Blame):
+        said_back = replace(said_back, message=_clean(said_back.message, service.dialect))
+    return said_back, answer.status
+
+
+def _read(dialect: Dialect, answer: Response, rows: int) -> Reading | Blame:
+    if answer.status == 200:
+        return dialect.read(answer.body, rows)
+    return dialect.blame(answer.status, answer.headers, answer.body)
+
+
+def _clean(text: str, dialect: Dialect) -> str:
+    """What the service said, without the secrets that it may have repeated."""
+    for secret in dialect.secrets:
+        text = text.replace(secret, "***")
+    return text
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

@@ -1,0 +1,58 @@
+"""What [models] of lakeflow.toml means for remote models."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+from lakeflow.config import CONFIG_FILE, ModelSettings
+from lakeflow.errors import ConfigError
+from lakeflow.models.cache import SqliteAnswers
+from lakeflow.models.usage import Budget, Price
+
+JOURNALS = ("wal", "delete")
+
+
+def budget_of(settings: ModelSettings) -> Budget:
+    """What a run may take at the most."""
+    return Budget(settings.max_calls, settings.max_tokens, settings.max_cost)
+
+
+def prices_of(settings: ModelSettings, root: Path) -> Mapping[str, Price]:
+    """Prices by model. Raises ConfigError for what is no price."""
+    found: dict[str, dict[str, float]] = {}
+    for key, text in settings.prices.items():
+        model, _, part = key.rpartition(".")
+        price = _number(text)
+        if not model or part not in ("input", "output") or price is None:
+            raise ConfigError(
+                f"{root / CONFIG_FILE}: {key} in [models.prices] is {text!r}; valid: NAME.input, NAME.output, numbers",
+                next_step='write "NAME" = { input = 0.4, output = 1.6 }, what a million tokens cost',
+            )
+        found.setdefault(model, {})[part] = price
+    return {model: Price(parts.get("input", 0.0), parts.get("output", 0.0)) for model, parts in found.items()}
+
+
+def answers_of(settings: ModelSettings, root: Path) -> SqliteAnswers:
+    """The cache of answers, not opened yet. Raises ConfigError for a place or a journal that cannot be meant."""
+    if "://" in settings.cache:
+        raise ConfigError(f"{root / CONFIG_FILE}: cache in [models] is {settings.cache!r}; valid: the path of a file")
+    if settings.cache_journal not in JOURNALS:
+        raise ConfigError(
+            f"{root / CONFIG_FILE}: cache_journal in [models] is {settings.cache_journal!r}; valid: {', '.join(JOURNALS)}"
+        )
+    return SqliteAnswers(
+        Path(settings.cache),
+        days=settings.cache_days or None,
+        most_bytes=settings.cache_bytes,
+        journal=settings.cache_journal,
+    )
+
+
+def _number(text: str) -> float | None:
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) and number >= 0 else None
