@@ -35,7 +35,6 @@ from lakeflow.errors import (
     CommitConflict,
     Fenced,
     LakeflowError,
-    SchemaMismatch,
     SourceChanged,
     StorageFull,
     Transient,
@@ -230,11 +229,11 @@ class Committer:
     def commit(self, change: Change) -> Committed:
         """See the protocol. The files of a change that cannot have landed are deleted; where that is not sure, they stay."""
         last: Transient | None = None
+        table: Table | None = None
         unanswered = False
         for attempt in range(self._backoff.attempts):
             if last is not None:
                 self._sleep(self._backoff.wait(attempt - 1))
-            table: Table | None = None
             try:
                 table = self._lake.table(change.table)
                 if (landed := find_commit(table.metadata, change.commit_id)) is not None:
@@ -250,6 +249,9 @@ class Committer:
                 logger.info("commit to %s, attempt %d: %s", change.table, attempt + 1, error.message)
                 last = error
         assert last is not None
+        if table is not None and not unanswered:
+            _delete_unused(table, change)
+            raise _outrun(change, self._backoff.attempts, last) from last
         raise _gave_up(change, self._backoff.attempts, last) from last
 
     def _check(self, table: Table, change: Change) -> Mapping[str, str]:
@@ -334,10 +336,10 @@ def _require_same_layout(table: Table, change: Change) -> None:
             next_step="run the same command again; it starts from what the new table holds",
         )
     if stale := [data_file for data_file in change.add if data_file.spec_id != table.metadata.default_spec_id]:
-        raise SchemaMismatch(
+        raise _Moved(
             f"the partitioning of table {change.table} changed while rows for it were written: {len(stale)} data files are "
             f"of spec {stale[0].spec_id}, the table is now of spec {table.metadata.default_spec_id}",
-            left_behind=f"{len(change.add)} data files that belong to no snapshot",
+            left_behind="nothing of this change is in the table",
             next_step="run the same command again",
         )
 
@@ -368,6 +370,14 @@ def _delete_unused(table: Table, change: Change) -> None:
 def _properties(metadata: TableMetadata, progress: Mapping[str, str]) -> dict[str, str]:
     sequence = str(metadata.next_sequence_number())
     return {**progress, **{SEQUENCE + key.removeprefix(PROGRESS): sequence for key in progress}}
+
+
+def _outrun(change: Change, attempts: int, last: LakeflowError) -> CommitConflict:
+    return CommitConflict(
+        f"a commit to {change.table} came second {attempts} times: {last.message}",
+        left_behind="nothing of this change is in the table",
+        next_step="run the same command again; it goes on from what the table holds",
+    )
 
 
 def _gave_up(change: Change, attempts: int, last: LakeflowError) -> CatalogUnavailable:

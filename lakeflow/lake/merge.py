@@ -80,8 +80,9 @@ class KeyedMerge:
         self._schema = arrow_schema(table)
         self._key = list(key)
         require_columns(self._key, self._schema, self._name)
-        self._spool = tempfile.NamedTemporaryFile(prefix="lakeflow-merge-", suffix=".arrow", dir=spool_dir)  # noqa: SIM115
-        self._sink = pa.ipc.new_stream(self._spool, self._schema, options=pa.ipc.IpcWriteOptions(compression="zstd"))
+        with lake_errors("the spool of a merge"):
+            self._spool = tempfile.NamedTemporaryFile(prefix="lakeflow-merge-", suffix=".arrow", dir=spool_dir)  # noqa: SIM115
+            self._sink = pa.ipc.new_stream(self._spool, self._schema, options=pa.ipc.IpcWriteOptions(compression="zstd"))
         self._keys: list[pl.DataFrame] = []
         self._rows = 0
         self._changes = 0
@@ -130,8 +131,9 @@ class KeyedMerge:
     def merge(self, writer: DataWriter) -> Merged:
         """Write the files of the merge against the table's current head, as `self` was given it or refreshed since."""
         if not self._spooled:
-            self._sink.close()
-            self._spool.flush()
+            with lake_errors("the spool of a merge"):
+                self._sink.close()
+                self._spool.flush()
             self._spooled = True
         head = snapshot_at(self._table)
         base = head.snapshot_id if head else None

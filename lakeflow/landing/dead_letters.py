@@ -26,7 +26,7 @@ from lakeflow.lake.commit import Change, CommitProtocol, Progress
 from lakeflow.lake.read import position_at, read, splits_at
 from lakeflow.lake.write import DataWriter
 from lakeflow.landing.discard import discarded_on_error
-from lakeflow.landing.rows import TIMESTAMP_TYPES, headers_column
+from lakeflow.landing.rows import TIMESTAMP_TYPES, headers_column, microseconds
 from lakeflow.landing.spec import METADATA_COLUMNS
 from lakeflow.progress import KafkaOffsets
 from lakeflow.topics.formats.format import Reject
@@ -248,7 +248,7 @@ class DeadLetters:
 
     def _rows(self, letters: Sequence[DeadLetter]) -> pa.Table:
         now = datetime.now(UTC)
-        stamps = [letter.timestamp * 1000 if letter.timestamp >= 0 else None for letter in letters]
+        stamps = [microseconds(letter.timestamp) for letter in letters]
         columns = {
             "table": [self._table] * len(letters),
             "topic": [letter.topic for letter in letters],

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 
 from lakeflow.errors import SchemaMismatch
 from lakeflow.lake.evolution import Evolved, evolve
+from lakeflow.lake.reshape import is_list
 from lakeflow.lake.schema import fit
 from lakeflow.topics.formats.format import Decoded, Part, Reject, RejectKind
 
@@ -116,9 +117,9 @@ def _without_nulls(part: Part, required: Collection[str], wrong: list[Reject]) -
     """`part` without rows that hold null in a column that is `required`; their rejects go to `wrong`."""
     for name in required:
         index = part.rows.schema.get_field_index(name)
-        if index < 0 or not part.rows.column(index).null_count:
+        is_null = pa.repeat(True, part.rows.num_rows) if index < 0 else part.rows.column(index).is_null()
+        if not pc.any(is_null).as_py():
             continue
-        is_null = part.rows.column(index).is_null()
         places = places_of(part)
         gone = places[is_null.to_numpy(zero_copy_only=False)]
         wrong += [
@@ -150,7 +151,7 @@ def _projected_field(brought: pa.Field, wanted: pa.Field) -> pa.Field:
         known = [want.field(place).name for place in range(want.num_fields)]
         kept = [have.field(place) for place in range(have.num_fields) if have.field(place).name in known]
         return brought.with_type(pa.struct([_projected_field(field, want.field(field.name)) for field in kept]))
-    if pa.types.is_list(have) and pa.types.is_list(want):
+    if is_list(have) and is_list(want):
         return brought.with_type(pa.list_(_projected_field(have.value_field, want.value_field)))
     if pa.types.is_map(have) and pa.types.is_map(want):
         return brought.with_type(pa.map_(have.key_field, _projected_field(have.item_field, want.item_field)))

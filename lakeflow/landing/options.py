@@ -39,7 +39,7 @@ def choice(options: Options, name: str, valid: Iterable[str], default: str, wher
 
 
 def listed(options: Options, name: str, separator: str = ";") -> tuple[str, ...]:
-    """The texts between separators, each once."""
+    """The texts between separators, each once; empty ones are left out."""
     return tuple(dict.fromkeys(part.strip() for part in options.get(name, "").split(separator) if part.strip()))
 
 
@@ -55,7 +55,7 @@ def count(options: Options, name: str, default: int, where: str) -> int:
 
 def size(options: Options, name: str, default: int, where: str) -> int:
     """Bytes, as a number or with a unit that is a power of 1024, as Flink has them: '64 mb'."""
-    return int(_quantity(options, name, _BYTES, default, f"{where}: %s; valid: a size above 0, such as '64 mb'"))
+    return int(_quantity(options, name, _BYTES, default, f"{where}: %s; valid: a size above 0, such as '64 mb'", least=1))
 
 
 def seconds(options: Options, name: str, default: float, where: str) -> float:
@@ -63,12 +63,14 @@ def seconds(options: Options, name: str, default: float, where: str) -> float:
     return _quantity(options, name, _SECONDS, default, f"{where}: %s; valid: a duration above 0, such as '10 s', '1 min'")
 
 
-def _quantity(options: Options, name: str, units: Mapping[str, float], default: float, message: str) -> float:
+def _quantity(
+    options: Options, name: str, units: Mapping[str, float], default: float, message: str, *, least: float = 0.001
+) -> float:
     text = options.get(name)
     if text is None:
         return default
     found = _QUANTITY.fullmatch(text.strip())
     value = float(found[1]) * units[found[2].lower()] if found and found[2].lower() in units else 0.0
-    if not value > 0:
+    if value < least:
         raise DeclarationError(message % f"{name!r} is {text!r}")
     return value

@@ -7,16 +7,17 @@ from dataclasses import dataclass
 
 from lakeflow.config import Settings, fill
 from lakeflow.declare import TableSpec
-from lakeflow.errors import ConfigError, SourceUnavailable, Terminal
+from lakeflow.errors import ConfigError, DeclarationError, SourceUnavailable, Terminal
 from lakeflow.lake.catalog import Lake
 from lakeflow.lake.commit import CommitProtocol
 from lakeflow.landing.cut import Limits
 from lakeflow.landing.ledger import WRITER
+from lakeflow.landing.reading import Topical, begin_offsets
 from lakeflow.landing.spec import LandingSpec, landing_spec, topics_declared
 from lakeflow.progress import KafkaOffsets
 from lakeflow.topics.kafka import KafkaSource
 from lakeflow.topics.names import includes
-from lakeflow.topics.source import AtTimestamp, start_of, start_offsets
+from lakeflow.topics.source import start_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +56,23 @@ class LandingPlan:
         return None if self.problem else sum(part.waiting for part in self.parts)
 
 
+ORPHAN_MARGIN = 4
+"""A batch in hand, whose files no snapshot names yet, is to be this much younger than what counts as an orphan."""
+
+
 def declared_landing(table: TableSpec, settings: Settings) -> LandingSpec:
     """The landing of a table with connector kafka. Raises DeclarationError, ConfigError for a missing secret."""
     run = settings.run
     options = fill(table.options, settings.environment, str(table.origin))
-    return landing_spec(table, options, Limits(run.commit_rows, run.commit_bytes, run.commit_seconds))
+    spec = landing_spec(table, options, Limits(run.commit_rows, run.commit_bytes, run.commit_seconds))
+    oldest = settings.maintain.orphan_hours * 3600
+    if spec.limits.seconds * ORPHAN_MARGIN > oldest:
+        raise DeclarationError(
+            f"{table.origin}: table {table.name}: 'commit.interval' is {spec.limits.seconds:g} s, and maintenance takes files "
+            f"that no snapshot names for orphans after {oldest:g} s (orphan_hours under [maintain]); valid: up to "
+            f"{oldest / ORPHAN_MARGIN:g} s"
+        )
+    return spec
 
 
 def group_name(table: TableSpec, settings: Settings) -> str:
@@ -120,10 +133,9 @@ def _parts(
     committed = committed_offsets(spec, commits)
     try:
         with KafkaSource(options, spec.topics, group_name(spec.declared, settings), request_timeout=timeout) as source:
-            bounds, topic_ids = source.bounds(), source.topic_ids()
-            at = source.offsets_at(start.milliseconds) if isinstance(start, AtTimestamp) and not committed.offsets else None
+            found = Topical(spec.topics, source.bounds(), source.topic_ids())
+            begin = begin_offsets(found, start, committed, source.offsets_at)
     except SourceUnavailable as error:
         away[servers] = error
         raise
-    begin = start_offsets(start, bounds, committed, at, topic_ids=topic_ids)
-    return tuple(Part(*place, begin[place], bound.end) for place, bound in sorted(bounds.items()))
+    return tuple(Part(*place, begin[place], bound.end) for place, bound in sorted(found.bounds.items()))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
 from typing import Protocol
 
 from lakeflow.errors import SourceChanged, SourceUnavailable, UnknownName
@@ -29,6 +30,8 @@ from lakeflow.topics.source import (
 
 logger = logging.getLogger("lakeflow.landing")
 
+STALLED_SECONDS = 60.0
+"""Without a record or an end of partitions that are behind, until it is asked whether their brokers are there."""
 LOOK_SECONDS = 30.0
 """Between two looks for new partitions, while following."""
 SHARED_LOOK_SECONDS = 1.0
@@ -81,6 +84,47 @@ class Reading(Protocol):
         ...
 
 
+class Stall:
+    """Tells how long partitions have stood where they are."""
+
+    def __init__(self, reached: Mapping[TopicPartition, int], now: float) -> None:
+        self._reached = dict(reached)
+        self._moved = now
+
+    def since(
+        self, behind: Collection[TopicPartition], reached: Mapping[TopicPartition, int], now: float, seconds: float
+    ) -> bool:
+        """Whether none of `behind` moved for so long, and there are some."""
+        if not behind or any(reached.get(place) != self._reached.get(place) for place in behind):
+            self._reached, self._moved = dict(reached), now
+        return bool(behind) and now - self._moved >= seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Topical:
+    """The topics of a landing as of one look: which are meant, the bounds of their partitions, their ids."""
+
+    topics: Topics
+    bounds: Mapping[TopicPartition, Bounds]
+    topic_ids: Mapping[str, str | None]
+
+
+def begin_offsets(
+    found: Topical, start: Start, progress: KafkaOffsets, offsets_at: Callable[[int], Offsets] | None
+) -> dict[TopicPartition, int]:
+    """Where each partition is read from, by a table's `progress` in these topics: it may have had others.
+
+    `offsets_at` is asked where topics without progress start at a time. Raises as `start_offsets` does.
+    """
+    own = progress.only(lambda topic: includes(found.topics, topic))
+    later = isinstance(found.topics, TopicPattern) and bool(own.offsets)
+    at = None
+    if isinstance(start, AtTimestamp) and offsets_at is not None and not later:
+        is_new = {topic for topic, _ in found.bounds} - {topic for topic, _ in own.offsets}
+        at = offsets_at(start.milliseconds) if is_new else None
+    return start_offsets(start, found.bounds, own, at, topic_ids=found.topic_ids, later=later)
+
+
 class _Topics:
     """What both readings know of the topics."""
 
@@ -106,6 +150,7 @@ class _Topics:
         self._bounds: Mapping[TopicPartition, Bounds] = {}
         self.reached: dict[TopicPartition, int] = {}
         self.topic_ids: Mapping[str, str | None] = {}
+        self._stalled = Stall({}, self._looked)
 
     def poll(self, limit: int, timeout: float) -> Records:
         return self._source.poll(limit, timeout)
@@ -132,24 +177,48 @@ class _Topics:
         known = ((self.reached.get(place), bound.end) for place, bound in self._bounds.items())
         return sum(max(0, end - reached) for reached, end in known if reached is not None)
 
+    def _looked_again(self, commit: Act) -> bool:
+        """Refresh what is known of the topics; False where no broker answers. Where one is gone, what is in hand lands."""
+        try:
+            self._refreshed()
+        except SourceUnavailable as error:
+            self._looked = self._clock()
+            logger.warning("no look for new partitions: %s", error.message)
+            return False
+        except (SourceChanged, UnknownName):
+            commit()
+            raise
+        return True
+
+    def _require_motion(self, behind: Collection[TopicPartition]) -> None:
+        """Where partitions that are behind have stood still for long, their bounds are asked for.
+
+        A client says nothing of a partition whose broker is away while others answer; the bounds do. Raises as
+        `Source.bounds` does.
+        """
+        if not self._stalled.since(behind, self.reached, self._clock(), STALLED_SECONDS):
+            return
+        self._source.bounds()
+        self._stalled = Stall(self.reached, self._clock())
+        logger.warning("nothing came of partitions %s for %g s, though they hold records", sorted(behind), STALLED_SECONDS)
+
     def _refreshed(self) -> None:
         self._looked = self._clock()
         self._bounds = self._source.bounds()
         self.topic_ids = {} if self._identity is None else self._identity.topic_ids()
 
     def _begin_at(self, progress: KafkaOffsets) -> dict[TopicPartition, int]:
-        """The start of every partition of the last look, by `progress` in these topics: a table may have had others."""
-        own = progress.only(lambda topic: includes(self._topics, topic))
-        at = None
-        if isinstance(self._start, AtTimestamp) and self._group is not None:
-            is_new = {topic for topic, _ in self._bounds} - {topic for topic, _ in own.offsets}
-            at = self._group.offsets_at(self._start.milliseconds) if is_new else None
-        later = isinstance(self._topics, TopicPattern) and bool(own.offsets)
-        return start_offsets(self._start, self._bounds, own, at, topic_ids=self.topic_ids, later=later)
+        """The start of every partition of the last look, by `progress`."""
+        found = Topical(self._topics, self._bounds, self.topic_ids)
+        return begin_offsets(found, self._start, progress, None if self._group is None else self._group.offsets_at)
 
-    def _is_first_start(self, progress: KafkaOffsets) -> bool:
+    def _chosen_starts(self, progress: KafkaOffsets) -> dict[TopicPartition, int]:
+        """The starts of topics without progress, where these are to be on record before anything is read."""
         own = progress.only(lambda topic: includes(self._topics, topic))
-        return not own.offsets and not isinstance(self._start, Earliest)
+        if isinstance(self._start, Earliest) or (isinstance(self._topics, TopicPattern) and own.offsets):
+            return {}
+        begun = {topic for topic, _ in own.offsets}
+        return {place: offset for place, offset in self._begin_at(progress).items() if place[0] not in begun}
 
 
 class OwnReading(_Topics):
@@ -161,8 +230,9 @@ class OwnReading(_Topics):
     def open(self, ledger: Ledger, *, commit: Act, drop: Act) -> None:
         self._commit = commit
         self._refreshed()
-        self._chose = self._is_first_start(ledger.progress)
+        self._chose = bool(self._chosen_starts(ledger.progress))
         self.reached = self._begin_at(ledger.progress)
+        self._stalled = Stall(self.reached, self._clock())
 
     def chose_start(self) -> bool:
         return self._chose
@@ -174,7 +244,9 @@ class OwnReading(_Topics):
         self.reached.update(offsets)
 
     def has_caught_up(self) -> bool:
-        return all(self.reached[place] >= bound.end for place, bound in self._bounds.items())
+        behind = [place for place, bound in self._bounds.items() if self.reached[place] < bound.end]
+        self._require_motion(behind)
+        return not behind
 
     def look(self) -> None:
         """Where partitions came, commits what is in hand, and goes on with the new ones too, from their beginning.
@@ -185,11 +257,7 @@ class OwnReading(_Topics):
         if self._clock() - self._looked < LOOK_SECONDS:
             return
         read = KafkaOffsets(self.reached).identified(self.topic_ids)
-        try:
-            self._refreshed()
-        except SourceUnavailable as error:
-            self._looked = self._clock()
-            logger.info("no look for new partitions: %s", error.message)
+        if not self._looked_again(self._commit):
             return
         added = self._bounds.keys() - self.reached.keys()
         try:
@@ -223,12 +291,10 @@ class SharedReading(_Topics):
         self._commit = commit
         self._drop = drop
         self._refreshed()
-        self._chose = self._is_first_start(ledger.progress)
-        if self._chose:
-            self.reached = self._begin_at(ledger.progress)
+        self.reached = self._chosen_starts(ledger.progress)
 
     def chose_start(self) -> bool:
-        return self._chose
+        return bool(self.reached)
 
     def begin(self) -> None:
         self.reached = {}
@@ -264,7 +330,9 @@ class SharedReading(_Topics):
 
     def has_caught_up(self) -> bool:
         """The partitions of others are looked at in the table."""
-        if any(offset < self._bounds[place].end for place, offset in self.reached.items()):
+        behind = [place for place, offset in self.reached.items() if offset < self._bounds[place].end]
+        self._require_motion(behind)
+        if behind:
             return False
         others = [place for place in self._bounds if place not in self.reached]
         if not others:
@@ -276,4 +344,9 @@ class SharedReading(_Topics):
         return all(shown.get(place, self._bounds[place].begin) >= self._bounds[place].end for place in others)
 
     def look(self) -> None:
-        """The group looks for partitions by itself."""
+        """The group finds partitions by itself; topics that a pattern means are found by asking for the bounds."""
+        if self._clock() - self._looked < LOOK_SECONDS:
+            return
+        held = dict(self._bounds)
+        if self._looked_again(self._commit) and (added := self._bounds.keys() - held.keys()):
+            logger.info("there are new partitions %s", sorted(added))

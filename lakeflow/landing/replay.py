@@ -196,6 +196,7 @@ class Replay:
         counts = replace(attempt.counts, read=len(attempt.settled), dead_lettered=0)
         snapshot = target.commit(Progress(WRITER, self._text, landed.dumps()), counts)
         self._moved(landed)
+        target.renew()
         self.done = replace(self.done, snapshots=(*self.done.snapshots, snapshot), end=self._text)
 
     def _claim(self) -> int:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import assert_never
 
 from lakeflow.errors import DeclarationError
-from lakeflow.landing.options import Options, listed
+from lakeflow.landing.options import Options
 from lakeflow.topics.formats.json_field import field_reader
 from lakeflow.topics.source import Headers, Records
 
@@ -58,7 +58,7 @@ class Route:
 
 def route_of(options: Options, value_format: str, where: str) -> Route | None:
     """The route that WITH options name. Raises DeclarationError where they are not those of one."""
-    by, values = options.get(BY), listed(options, VALUES)
+    by, values = options.get(BY), frozenset(part.strip() for part in options.get(VALUES, "").split(";"))
     if by is None:
         if VALUES in options:
             raise DeclarationError(f"{where}: {VALUES!r} goes with {BY!r}; valid: {VALID}")
@@ -71,13 +71,13 @@ def route_of(options: Options, value_format: str, where: str) -> Route | None:
             f"{where}: {BY!r} goes with {VALUES!r}, the values of this table's records, as in 'order;refund'"
         )
     if kind == "header":
-        return Route(ByHeader(name), frozenset(values or ("",)))
+        return Route(ByHeader(name), values)
     if value_format not in JSON_FORMATS:
         raise DeclarationError(
             f"{where}: {BY!r} is {by!r}, and a field is looked at in values of {' and '.join(JSON_FORMATS)}, not "
             f"{value_format!r}; valid there: 'header:NAME'"
         )
-    return Route(ByField(tuple(name.split("."))), frozenset(values or ("",)))
+    return Route(ByField(tuple(name.split("."))), values)
 
 
 JSON_FORMATS = ("json", "debezium-json")

@@ -26,6 +26,8 @@ _COLUMN_OF = {
 _UNKNOWN_TIME = -1
 TIMESTAMP_TYPES = {1: "CreateTime", 2: "LogAppendTime"}
 _US_PER_MS = 1000
+_MOST_MS = 253_402_300_799_999
+"""The last millisecond of the year 9999."""
 
 
 def with_metadata(rows: pa.RecordBatch, records: Records, kept: pa.Array | None, names: Sequence[str]) -> pa.RecordBatch:
@@ -46,7 +48,7 @@ def _metadata_column(name: str, values: Sequence[Any] | None, kind: pa.DataType)
     assert values is not None, f"the source was asked for {name}"
     match name:
         case "timestamp":
-            values = [None if stamp == _UNKNOWN_TIME else stamp * _US_PER_MS for stamp in values]
+            values = [microseconds(stamp) for stamp in values]
         case "timestamp_type":
             values = [TIMESTAMP_TYPES.get(kind) for kind in values]
         case "headers":
@@ -54,6 +56,14 @@ def _metadata_column(name: str, values: Sequence[Any] | None, kind: pa.DataType)
         case _:
             pass
     return pa.array(values, kind)
+
+
+def microseconds(stamp: int) -> int | None:
+    """A record's timestamp (ms since the epoch, -1 unknown) for a column; None where it is unknown or beyond all calendars.
+
+    Producers write what they like there, nanoseconds too.
+    """
+    return stamp * _US_PER_MS if stamp != _UNKNOWN_TIME and abs(stamp) <= _MOST_MS else None
 
 
 def headers_column(headers: Sequence[Headers | None]) -> pa.Array:

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from lakeflow.errors import CommitConflict, LakeflowError
+from lakeflow.errors import CommitConflict
 from lakeflow.lake.catalog import Table
 from lakeflow.lake.commit import Change, CommitProtocol, Committed
 from lakeflow.lake.failures import lake_errors
@@ -115,7 +115,8 @@ class UpsertSink:
             try:
                 done = self._commits.commit(_with(change, merged))
             except CommitConflict:
-                if attempt == MERGE_ATTEMPTS - 1:
+                # What was planned of other columns holds for the table as it was: the landing is opened anew.
+                if attempt == MERGE_ATTEMPTS - 1 or change.schema is not None:
                     raise
                 with lake_errors(f"table {change.table}"):
                     self._table.refresh()
@@ -133,7 +134,7 @@ class UpsertSink:
         writer = _writer(self._table, self._sizes)
         try:
             return merge.merge(writer)
-        except LakeflowError:
+        except BaseException:
             writer.abort()
             raise
 

@@ -14,6 +14,7 @@ from lakeflow.landing.cut import Limits
 from lakeflow.landing.options import choice, count, listed, seconds, size
 from lakeflow.landing.route import Route, route_of
 from lakeflow.topics.formats.debezium_options import extra_columns
+from lakeflow.topics.formats.registry import OPTIONS as FORMAT_OPTIONS
 from lakeflow.topics.names import PATTERN, TOPIC, Topics, topics_of
 
 KAFKA = "kafka"
@@ -70,17 +71,7 @@ _OWN_OPTIONS = (
     "commit.interval",
     "target-file-size",
 )
-_PASSED_ON = (
-    "scan.startup.",
-    "properties.",
-    "json.",
-    "raw.",
-    "avro-registry.",
-    "json-registry.",
-    "proto-registry.",
-    "debezium.",
-    "key.",
-)
+_PASSED_ON = ("scan.startup.", "properties.")
 DEBEZIUM_AS = "debezium.as"
 
 
@@ -185,10 +176,8 @@ def landing_spec(table: TableSpec, options: Mapping[str, str], defaults: Limits)
     Raises DeclarationError, naming file, table, option and valid values.
     """
     where = f"{table.origin}: table {table.name}"
-    for name in options:
-        if name not in _OWN_OPTIONS and not name.startswith(_PASSED_ON):
-            raise UnknownName(f"option of {where}", name, [*_OWN_OPTIONS, *(f"{prefix}*" for prefix in _PASSED_ON)])
     value_format = options.get("value.format", "json")
+    _refuse_unknown(options, value_format, where)
     key = _key_of(table, options, where)
     mode = _mode_of(table, options, value_format, where)
     on_error = OnError(choice(options, "on_error", OnError, OnError.SUSPEND, where))
@@ -230,6 +219,18 @@ def topics_declared(table: TableSpec) -> str | None:
 def is_change_log(value_format: str) -> bool:
     """Whether the values of a format are Debezium's envelopes."""
     return "debezium" in value_format
+
+
+def _refuse_unknown(options: Mapping[str, str], value_format: str, where: str) -> None:
+    """Raises UnknownName for an option that neither the landing nor one of its formats reads, and for an unknown format."""
+    passed_on = [*_PASSED_ON]
+    for side, name in (("", value_format), ("key.", options.get("key.format"))):
+        if name is not None and name not in FORMAT_OPTIONS:
+            raise UnknownName(f"format of {where}", name, FORMAT_OPTIONS)
+        passed_on += [side + prefix for prefix in FORMAT_OPTIONS.get(name or "", ())]
+    for option in options:
+        if option not in _OWN_OPTIONS and not option.startswith(tuple(passed_on)):
+            raise UnknownName(f"option of {where}", option, [*_OWN_OPTIONS, *(f"{prefix}*" for prefix in passed_on)])
 
 
 def _topics_of(options: Mapping[str, str], where: str) -> Topics:

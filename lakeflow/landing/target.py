@@ -6,6 +6,7 @@ import logging
 
 import pyarrow as pa
 
+from lakeflow.errors import CommitConflict
 from lakeflow.lake.catalog import Lake, Table, arrow_schema
 from lakeflow.lake.commit import Advance, Change, CommitProtocol
 from lakeflow.lake.evolution import Evolved
@@ -41,11 +42,21 @@ class Target:
         """Fits rows to the table as it will be after the next commit."""
         return self._fitting
 
+    def renew(self) -> None:
+        """To be called once a commit has been accounted for: where it brought columns, the table is loaded with them."""
+        if self._planned is not None:
+            self._use(self._lake.table(self._spec.table))
+
     def evolve(self, evolved: Evolved) -> None:
         """Give the table these columns with the next commit. Nothing may wait for one.
 
-        Raises SchemaMismatch where the table's keys or partitions do not allow it.
+        Raises SchemaMismatch where the table's keys or partitions do not allow it, CommitConflict where another writer gave the
+        table other columns since `evolved` was found.
         """
+        if not arrow_schema(self._table).equals(arrow_schema(self._lake.table(self._spec.table)), check_metadata=True):
+            raise CommitConflict(
+                f"another writer gave table {self._spec.table} other columns meanwhile", next_step="run the same command again"
+            )
         planned = plan_schema(self._table, evolved.schema)
         logger.info("table %s evolves with its next commit: %s", self._spec.table, "; ".join(evolved.changes))
         self._use(planned.table, planned.change)
@@ -72,10 +83,7 @@ class Target:
             table_uuid=self.table_uuid,
             schema=self._planned,
         )
-        done = self._sink.commit(change)
-        if self._planned is not None:
-            self._use(self._lake.table(self._spec.table))
-        return done.snapshot_id
+        return self._sink.commit(change).snapshot_id
 
     def abort(self) -> None:
         """Delete what was written and forget what was taken."""

@@ -32,6 +32,8 @@ from lakeflow.topics.source import size_of
 logger = logging.getLogger("lakeflow.landing")
 
 POLL_RECORDS = 16_384
+ENDS_SECONDS = 600.0
+"""Without a commit, until offsets that hold no record are put on record."""
 
 
 @dataclass(slots=True)
@@ -81,6 +83,7 @@ class Landing:
             shared=reading.is_shared,
         )
         self._batch = _Batch()
+        self._landed_at = clock()
         self._snapshots: list[int] = []
         self._seen = Counts()
         self._counts = Counts()
@@ -108,7 +111,10 @@ class Landing:
                     self._commit()
                 if follow and not suspended:
                     self._reading.look()
+                    if self._batch.counts.read == 0 and self._clock() - self._landed_at >= ENDS_SECONDS:
+                        self._land_ends()
             self._commit()
+            self._land_ends()
         if suspended:
             raise suspended
         return self.landed
@@ -166,11 +172,23 @@ class Landing:
         self._land(batch.counts)
         self._batch = _Batch()
 
+    def _land_ends(self) -> None:
+        """Offsets that hold no record were passed too (markers of transactions): else, once retention has passed them, records
+        would seem to be gone that never were.
+        """
+        shown = self._ledger.progress.offsets
+        moved = any(offset > shown.get(place, 0) for place, offset in self._reading.reached.items() if place in shown)
+        if moved:
+            self._reading.verify()
+            self._land(Counts())
+
     def _land(self, counts: Counts) -> None:
         reached, topic_ids = dict(self._reading.reached), self._reading.topic_ids
         self._snapshots.append(self._target.commit(self._ledger.advance(reached, topic_ids), counts))
         self._ledger.moved(reached, topic_ids)
+        self._landed_at = self._clock()
         self._counts += counts
+        self._target.renew()
         self._on_commit(self.landed)
         self._reading.acknowledge(self._ledger.progress)
 

@@ -122,6 +122,9 @@ class _Absent(Exception):
         self.code = code
 
 
+LARGEST_ID = 2**31 - 1
+
+
 class HttpRegistry:
     """The Registry. One may be used by several threads."""
 
@@ -151,6 +154,8 @@ class HttpRegistry:
         """See the protocol. That a schema is not there is believed for 30 seconds, that it is for ever."""
         if (known := self._known.get(schema_id)) is not None:
             return known
+        if schema_id > LARGEST_ID:  # garbage behind a zero byte: registries answer such a path as if it were none of theirs
+            return None
         now = self._clock()
         if self._absent.get(schema_id, now) > now:
             return None

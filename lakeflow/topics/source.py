@@ -223,8 +223,13 @@ def start_of(options: Mapping[str, str]) -> Start:
             raise DeclarationError(f"option {MODE!r} is {mode!r}{did_you_mean(mode, MODES)}")
 
 
+LATEST_MOMENT = 253_402_300_799_999
+"""The last millisecond of the year 9999."""
+LARGEST_OFFSET = 2**63 - 1
+
+
 def _milliseconds(text: str) -> int:
-    if not (text.isascii() and text.isdigit()):
+    if not (text.isascii() and text.isdigit()) or int(text) > LATEST_MOMENT:
         raise DeclarationError(
             f"option {TIMESTAMP!r} is {text!r}; valid: milliseconds since 1970 in UTC, such as 1356998400000"
         )
@@ -238,6 +243,8 @@ def _specific(text: str) -> dict[int, int]:
         if not found:
             raise DeclarationError(f"option {SPECIFIC!r} holds {entry!r}; valid: {SPECIFIC_EXAMPLE}")
         partition, offset = map(int, found.groups())
+        if partition >= 2**31 or offset > LARGEST_OFFSET:
+            raise DeclarationError(f"option {SPECIFIC!r} holds {entry!r}, which is beyond all partitions and offsets")
         if partition in offsets:
             raise DeclarationError(f"option {SPECIFIC!r} gives partition {partition} twice: {text!r}")
         offsets[partition] = offset

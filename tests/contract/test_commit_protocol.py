@@ -405,7 +405,7 @@ class TestRealCatalogs:
         change = Change(NAME, (real.file(1),))
         with real.table().update_spec() as update:
             update.add_identity("id")
-        with pytest.raises(SchemaMismatch, match=r"partitioning of table bronze\.flights changed"):
+        with pytest.raises(CommitConflict, match=r"partitioning of table bronze\.flights changed"):
             real.commits().commit(change)
 
     def test_fewer_than_two_snapshots_cannot_be_kept(self, real: RealSystem) -> None:

@@ -39,6 +39,20 @@ FORMATS: Mapping[str, Factory] = {
 }
 
 
+OPTIONS: Mapping[str, tuple[str, ...]] = {
+    "json": ("json.",),
+    "proto-registry": ("proto-registry.",),
+    "avro-registry": ("avro-registry.",),
+    "json-registry": ("json-registry.", "json."),
+    "raw": ("raw.",),
+    "debezium-json": ("debezium.", "json."),
+    "json-debezium-registry": ("debezium.", "json."),
+    "avro-debezium-registry": ("debezium.", "avro-registry."),
+    "proto-debezium-registry": ("debezium.", "proto-registry."),
+}
+"""What the names of each format's options begin with."""
+
+
 def open_format(name: str, opening: Opening) -> Format:
     """The format `name`.
 

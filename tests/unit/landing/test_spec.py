@@ -45,7 +45,7 @@ def test_without_options_the_defaults_hold() -> None:
 def test_every_option_is_read() -> None:
     spec = spec_of(
         {
-            "value.format": "avro",
+            "value.format": "json-registry",
             "on_error": "dead_letter",
             "commit.max-rows": "7",
             "commit.max-bytes": "1 kb",
@@ -55,7 +55,7 @@ def test_every_option_is_read() -> None:
             "scan.startup.mode": "latest-offset",
         }
     )
-    assert (spec.value_format, spec.on_error) == ("avro", OnError.DEAD_LETTER)
+    assert (spec.value_format, spec.on_error) == ("json-registry", OnError.DEAD_LETTER)
     assert spec.limits == Limits(7, 1024, 0.5)
     assert dict(spec.properties) == {"fetch.min.bytes": "1"}
     assert spec.options["json.unknown-fields"] == "refuse"
