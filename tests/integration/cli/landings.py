@@ -9,7 +9,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import fastavro
@@ -35,6 +35,7 @@ class Site:
     shop: Shop
     broker: EmbeddedBroker
     registry: SchemaRegistry
+    registered: dict[tuple[str, str], int] = field(default_factory=dict)
 
     def configure(self, more: str = "", registry: str | None = None, connect_seconds: float = 5.0) -> None:
         """`more` goes to [run], behind what the servers need; `registry` is in the place of its url."""
@@ -103,7 +104,11 @@ class Site:
         return framed(self.register(subject, schema), avro_body(schema, row))
 
     def register(self, subject: str, schema: Any, kind: SchemaKind = SchemaKind.AVRO) -> int:
-        return self.registry.store.register(subject, kind, schema if isinstance(schema, str) else json.dumps(schema))
+        """The schema's id; a registry compiles what it is given anew each time, so it is given each once."""
+        text = schema if isinstance(schema, str) else json.dumps(schema)
+        if (subject, text) not in self.registered:
+            self.registered[subject, text] = self.registry.store.register(subject, kind, text)
+        return self.registered[subject, text]
 
     def proto(self, subject: str, schema: str, **fields: Any) -> bytes:
         """A record of the schema's first message."""
