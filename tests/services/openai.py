@@ -234,7 +234,7 @@ def _value(schema: Mapping[str, Any], draw: random.Random) -> Any:
         case "integer":
             return draw.randrange(100)
         case "number":
-            return round(draw.random(), 6)
+            return round(draw.random(), 2)
         case "boolean":
             return draw.random() < 0.5
         case _:
