@@ -188,15 +188,23 @@ def _show(row: Row) -> None:
     left_out = f"{row['left_out']:,}" + (f" ({', '.join(why)})" if why else "")
     show_facts({name: _fact(name, row[name]) for name in FACTS} | {"left out": left_out})
     show_text("")
-    show_facts(dict(row["metrics"]))
+    show_facts(_counted(row["metrics"]))
     per_class: Mapping[str, Mapping[str, Any]] = json.loads(row["per_class"] or "{}")
     if 0 < len(per_class) <= MOST_CLASSES:
         show_text("")
         names = list(dict.fromkeys(name for values in per_class.values() for name in values))
-        show_table([{"class": name, **values} for name, values in per_class.items()], ["class", *names])
+        show_table([{"class": name, **_counted(values)} for name, values in per_class.items()], ["class", *names])
     if row["confusion_matrix"] is not None:
         _show_confusion(json.loads(row["confusion_matrix"]))
     show_text("")
+
+
+def _counted(metrics: Mapping[str, float | None]) -> Mapping[str, float | int | None]:
+    """Metrics with those that count something as whole numbers."""
+    return {
+        name: int(value) if value is not None and (name.endswith("rows") or name == "clusters") else value
+        for name, value in metrics.items()
+    }
 
 
 def _note_positive(row: Row, positive: str | None) -> None:

@@ -139,6 +139,7 @@ def test_people_are_shown_metrics_and_the_confusion_matrix(site: Shop) -> None:
     assert shown.code == 0
     lines = shown.out.splitlines()
     assert any(line.startswith("roc_auc ") for line in lines)
+    assert [line.split() for line in lines if line.startswith("score_rows")] == [["score_rows", "2,978"]]
     assert any(line.startswith("left out") and "without label" in line for line in lines)
     assert "label \\ prediction  false" in shown.out
 
