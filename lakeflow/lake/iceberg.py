@@ -58,6 +58,7 @@ from pyiceberg.table.update.spec import UpdateSpec
 from pyiceberg.typedef import EMPTY_DICT, Record
 from requests import Session
 
+from lakeflow.lake.encoding import worth_a_dictionary
 from lakeflow.lake.manifests import LiveFile, manifest_bytes
 
 MAIN = "main"
@@ -285,7 +286,8 @@ class ParquetFile:
     """One Parquet data file being written, in the table's own Arrow schema with field ids.
 
     `write` takes tables of exactly that schema and makes a row group of each; `close` gives the DataFile with the
-    statistics of the footer. `abort` closes and deletes what is there. The file's name begins with `place`.
+    statistics of the footer. `abort` closes and deletes what is there. The file's name begins with `place`. The rows of the
+    first table say which columns a dictionary pays for.
     """
 
     def __init__(self, table: Table, schema: pa.Schema, place: str, key: PartitionKey | None = None) -> None:
@@ -295,13 +297,23 @@ class ParquetFile:
         self.path = provider.new_data_location(f"{place}-{uuid.uuid4()}.parquet", key)
         self._output = table.io.new_output(self.path)
         self._stream = self._output.create(overwrite=True)
-        options = _get_parquet_writer_kwargs(table.properties)
-        options.setdefault("use_dictionary", True)
-        self._writer = pq.ParquetWriter(self._stream, schema, store_decimal_as_integer=True, **options)
+        self._schema = schema
+        self._opened: pq.ParquetWriter | None = None
         self.rows = 0
 
+    def _writer_for(self, rows: pa.Table) -> pq.ParquetWriter:
+        if self._opened is None:
+            options = _get_parquet_writer_kwargs(self._table.properties)
+            options.setdefault("use_dictionary", worth_a_dictionary(rows))
+            self._opened = pq.ParquetWriter(self._stream, self._schema, store_decimal_as_integer=True, **options)
+        return self._opened
+
+    @property
+    def _writer(self) -> pq.ParquetWriter:
+        return self._writer_for(self._schema.empty_table())
+
     def write(self, rows: pa.Table) -> None:
-        self._writer.write_table(rows, row_group_size=max(1, rows.num_rows))
+        self._writer_for(rows).write_table(rows, row_group_size=max(1, rows.num_rows))
         self.rows += rows.num_rows
 
     def written_bytes(self) -> int:

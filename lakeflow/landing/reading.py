@@ -32,6 +32,7 @@ logger = logging.getLogger("lakeflow.landing")
 
 STALLED_SECONDS = 60.0
 """Without a record or an end of partitions that are behind, until it is asked whether their brokers are there."""
+GIVEN_UP_SECONDS = 300.0
 LOOK_SECONDS = 30.0
 """Between two looks for new partitions, while following."""
 SHARED_LOOK_SECONDS = 1.0
@@ -91,13 +92,11 @@ class Stall:
         self._reached = dict(reached)
         self._moved = now
 
-    def since(
-        self, behind: Collection[TopicPartition], reached: Mapping[TopicPartition, int], now: float, seconds: float
-    ) -> bool:
-        """Whether none of `behind` moved for so long, and there are some."""
+    def seconds(self, behind: Collection[TopicPartition], reached: Mapping[TopicPartition, int], now: float) -> float:
+        """For how long none of `behind` has moved; 0 where none is behind."""
         if not behind or any(reached.get(place) != self._reached.get(place) for place in behind):
             self._reached, self._moved = dict(reached), now
-        return bool(behind) and now - self._moved >= seconds
+        return now - self._moved
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +150,7 @@ class _Topics:
         self.reached: dict[TopicPartition, int] = {}
         self.topic_ids: Mapping[str, str | None] = {}
         self._stalled = Stall({}, self._looked)
+        self._asked = self._looked
 
     def poll(self, limit: int, timeout: float) -> Records:
         return self._source.poll(limit, timeout)
@@ -191,16 +191,22 @@ class _Topics:
         return True
 
     def _require_motion(self, behind: Collection[TopicPartition]) -> None:
-        """Where partitions that are behind have stood still for long, their bounds are asked for.
+        """Where partitions that are behind have stood still for long, their bounds are asked for, and at last it is the end.
 
         A client says nothing of a partition whose broker is away while others answer; the bounds do. Raises as
-        `Source.bounds` does.
+        `Source.bounds` does, and SourceUnavailable where nothing comes for GIVEN_UP_SECONDS all the same.
         """
-        if not self._stalled.since(behind, self.reached, self._clock(), STALLED_SECONDS):
-            return
-        self._source.bounds()
-        self._stalled = Stall(self.reached, self._clock())
-        logger.warning("nothing came of partitions %s for %g s, though they hold records", sorted(behind), STALLED_SECONDS)
+        now = self._clock()
+        still = self._stalled.seconds(behind, self.reached, now)
+        if still >= GIVEN_UP_SECONDS:
+            raise SourceUnavailable(
+                f"nothing came of partitions {sorted(behind)} for {still:.0f} s, though they hold records behind what was read",
+                next_step="lakeflow doctor; then run the same command again",
+            )
+        if still >= STALLED_SECONDS and now - self._asked >= STALLED_SECONDS:
+            self._asked = now
+            logger.warning("nothing came of partitions %s for %.0f s, though they hold records", sorted(behind), still)
+            self._source.bounds()
 
     def _refreshed(self) -> None:
         self._looked = self._clock()

@@ -136,8 +136,11 @@ class Landing:
         taken = take(records, self._spec, self._decoder, self._target.fitting)
         if taken.evolved is not None:
             # What is in hand has the columns of before; it lands with those, and the new ones with the first row that has them.
+            # By what the table is then, the records are taken once more: another writer may have given it columns too.
             self._commit()
-            self._target.evolve(taken.evolved)
+            taken = take(records, self._spec, self._decoder, self._target.fitting)
+            if taken.evolved is not None:
+                self._target.evolve(taken.evolved)
         self._account(taken, self._target.write(taken))
         return taken.suspended
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import pyarrow as pa
 import pytest
 
+from lakeflow.declare import TableSpec
 from lakeflow.errors import SchemaMismatch
+from lakeflow.lake.catalog import Lake, arrow_schema
 from lakeflow.lake.evolution import Evolved
 from lakeflow.landing.fitting import Fitting, Unfit
 from lakeflow.topics.formats import Decoded, Part, Reject, RejectKind
@@ -105,3 +107,23 @@ def test_a_schema_that_no_row_is_left_of_asks_nothing_of_the_table() -> None:
     checked = fits.checked(Decoded((nulls,)))
     assert (checked.parts, [reject.index for reject in checked.rejects]) == ((), [3])
     assert fits.evolution(checked.parts) is None
+
+
+def test_rows_of_a_writer_that_knows_nothing_of_the_key_are_rejected() -> None:
+    strangers = part([{"v": "a"}, {"v": "b"}], pa.schema([("v", pa.string())]), [4, 7])
+    checked = fitting(evolves=True).checked(Decoded((strangers, NARROW)))
+    assert [part.rows.to_pylist() for part in checked.parts] == [[{"id": 1}]]
+    assert [(reject.index, reject.kind) for reject in checked.rejects] == [(4, RejectKind.MISFIT), (7, RejectKind.MISFIT)]
+
+
+def test_undeclared_fields_are_left_out_within_lists_and_maps_of_a_table(lake: Lake) -> None:
+    inner, more = pa.struct([("a", pa.int64())]), pa.struct([("a", pa.int64()), ("b", pa.string())])
+    made = lake.ensure(TableSpec("b.t", pa.schema([("l", pa.list_(inner)), ("m", pa.map_(pa.string(), inner))])))
+    fits = Fitting("b.t", arrow_schema(made), evolves=False, required=())
+    for name, kind, value in (
+        ("l", pa.list_(more), [{"a": 1, "b": "x"}]),
+        ("m", pa.map_(pa.string(), more), [("k", {"a": 1})]),
+    ):
+        brought = part([{name: value}], pa.schema([(name, kind)]))
+        assert fits.evolution([brought]) is None
+        assert fits.rows(brought).num_rows == 1

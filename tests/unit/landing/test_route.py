@@ -66,3 +66,8 @@ def test_a_nested_field_routes_and_anything_else_on_its_way_is_no_field() -> Non
 def test_a_broken_record_is_met_by_every_route(broken: bytes | None) -> None:
     for values in ("order", "refund", ""):
         assert route("field:kind", values).places(records(broken)) == [True]
+
+
+def test_the_empty_value_may_stand_beside_others() -> None:
+    headers: list[Headers | None] = [[("kind", b"order")], None, [("kind", b"refund")]]
+    assert route("header:kind", "order;").places(records(*[b"{}"] * 3, headers=headers)) == [True, True, False]

@@ -10,6 +10,7 @@ from lakeflow.declare import Origin, TableSpec
 from lakeflow.errors import DeclarationError, UnknownName
 from lakeflow.landing.cut import Limits
 from lakeflow.landing.spec import METADATA_COLUMNS, ChangelogMode, KeySpec, LandingSpec, OnError, is_landed, landing_spec
+from lakeflow.topics.formats.registry import FORMATS, OPTIONS
 from lakeflow.topics.names import NamedTopics, TopicPattern
 
 DEFAULTS = Limits(rows=100, bytes=2000, seconds=30.0)
@@ -234,3 +235,20 @@ def test_a_table_is_landed_by_its_connector(options: dict[str, str], landed: boo
 def test_an_unknown_connector_is_refused_with_the_nearest() -> None:
     with pytest.raises(DeclarationError, match=r"tables/flights.sql:3.*'connector' is 'kafak'; did you mean 'kafka'"):
         is_landed(declared({"connector": "kafak"}))
+
+
+@pytest.mark.parametrize(
+    ("options", "unknown"),
+    [
+        ({"avro-registry.nanoseconds": "floor"}, "avro-registry.nanoseconds"),
+        ({"value.format": "raw", "json.unknown-fields": "refuse"}, "json.unknown-fields"),
+        ({"key.json.unknown-fields": "refuse"}, "key.json.unknown-fields"),
+        ({"key.feilds": "id", "key.format": "json", "key.fields": "id"}, "key.feilds"),
+    ],
+)
+def test_options_of_a_format_that_is_not_used_are_refused(options: dict[str, str], unknown: str) -> None:
+    assert f"{unknown!r}" in refusal(options)
+
+
+def test_every_format_says_what_its_options_begin_with() -> None:
+    assert OPTIONS.keys() == FORMATS.keys()

@@ -16,6 +16,7 @@ from lakeflow.declare import Origin, PartitionField, TableSpec
 from lakeflow.errors import Suspended
 from lakeflow.lake.catalog import Lake
 from lakeflow.lake.commit import Change, CommitProtocol, Committed, Committer
+from lakeflow.lake.merge import KeyedMerge
 from lakeflow.lake.write import DataWriter
 from lakeflow.landing.counts import Landed, Sizes
 from lakeflow.landing.cut import Limits
@@ -25,7 +26,7 @@ from lakeflow.landing.spec import landing_spec
 from lakeflow.landing.writer import Landing
 from lakeflow.testing.source import ListSource, Row
 from lakeflow.topics.source import Earliest, TopicPartition
-from tests.lakes import live_paths, open_lake, query
+from tests.lakes import live_paths, open_lake, query, stored_files
 
 TABLE, TOPIC = "bronze.accounts", "accounts"
 SCHEMA = pa.schema([pa.field("id", pa.int64(), nullable=False), ("v", pa.string())])
@@ -47,6 +48,7 @@ class Topic:
     rows: int = 1000
     options: Mapping[str, str] = field(default_factory=dict)
     partitioning: tuple[PartitionField, ...] = ()
+    sizes: Sizes = field(default_factory=lambda: Sizes(poll_seconds=0.0))
 
     def add(self, *rows: Row, partition: int = 0) -> None:
         self.partitions.setdefault((TOPIC, partition), []).extend(rows)
@@ -57,7 +59,7 @@ class Topic:
         spec = landing_spec(declared, options, Limits(self.rows, 1 << 20, 60.0))
         reading = OwnReading(spec.topics, Sipping(self.partitions, self.rows), Earliest())
         decoder = open_decoder(spec, None)
-        return Landing(spec, reading, decoder, self.lake, commits or Committer(self.lake), sizes=Sizes(poll_seconds=0.0)).run()
+        return Landing(spec, reading, decoder, self.lake, commits or Committer(self.lake), sizes=self.sizes).run()
 
     def table(self) -> dict[int, str | None]:
         found = query(self.lake.table(TABLE), "SELECT id, v FROM rows")
@@ -184,3 +186,24 @@ def test_any_cutting_ends_in_the_last_change_of_each_key(
             expected[number] = value
         topic.land()
     assert topic.table() == {number: value for number, value in expected.items() if value is not None}
+
+
+class Interrupted(KeyboardInterrupt):
+    pass
+
+
+def test_an_interrupted_merge_leaves_no_file(topic: Topic, monkeypatch: pytest.MonkeyPatch) -> None:
+    topic.add(change(1, "a"), change(2, "b"))
+    topic.land()
+    before = stored_files(topic.lake.table(TABLE))
+    topic.add(change(1, "c"))
+
+    def interrupted(self: KeyedMerge, keys: object) -> None:
+        assert len(stored_files(topic.lake.table(TABLE))) > len(before), "the rows that stay are written already"
+        raise Interrupted
+
+    topic.sizes = Sizes(buffer_bytes=1, poll_seconds=0.0)
+    monkeypatch.setattr(KeyedMerge, "_last_rows", interrupted)
+    with pytest.raises(Interrupted):
+        topic.land()
+    assert stored_files(topic.lake.table(TABLE)) == before
