@@ -31,6 +31,7 @@ PASSING = re.compile(
 """What a landing may end with, where what should pass has not passed for long."""
 FORGIVEN = re.compile(r"^WARNING pyiceberg.*?(?=^[A-Z]+ \S+: |\Z)", re.MULTILINE | re.DOTALL)
 """What PyIceberg logs, with a stack, where it cannot delete what it has not committed."""
+READS = "was given partitions"
 REOPENED = re.compile(r"the landing of \S+ is opened again in")
 CAUSE = re.compile(r"^(?:error: |.*is opened again in \S+ s: )(.*)$", re.MULTILINE)
 
@@ -56,9 +57,14 @@ class Tally:
         with self.lock:
             self.done["landings opened again"] += len(REOPENED.findall(said))
             self.done["times fenced"] += said.count("another process moved the progress")
-            self.done["rebalances seen"] += said.count("was given partitions")
+            self.done["rebalances seen"] += said.count(READS)
             self.done["partitions lost in a session"] += said.count("this process did not answer its group in time")
             self.causes.update(kind_of(cause) for cause in CAUSE.findall(said))
+
+    def start(self, nursery: Nursery, *arguments: str) -> Child:
+        """One at a time, so that each has a log of its own."""
+        with self.lock:
+            return nursery.start(*arguments)
 
     def judge(self, child: Child, *allowed: int) -> None:
         """What is wrong is kept for the end, so that everything is counted first."""
@@ -128,8 +134,15 @@ class Landings(Striker):
         if not self._rest(0.5 * self._pace, 4.0 * self._pace):
             return
         child = self._roll.choice(self.children)
+        if self._roll.random() < 0.8:
+            self._wait_until_it_reads(child)
         [episode] = self._roll.choices((self._kill, self._pause, self._end, self._kill_all), (5, 3, 2, 0.5))
         episode(child)
+
+    def _wait_until_it_reads(self, child: Child) -> None:
+        """So that most are hit at work, however long their imports take."""
+        while child.is_live() and READS not in child.said() and not self._over.wait(0.1):
+            pass
 
     def fill_up(self) -> None:
         for child in list(self.children):
@@ -137,7 +150,7 @@ class Landings(Striker):
                 self._judge(child, FAILED)
                 self._tally.count("landings ended by themselves")
         while len(self.children) < LANDINGS:
-            self.children.append(self._nursery.start(*LAND))
+            self.children.append(self._tally.start(self._nursery, *LAND))
             self._tally.count("landings started")
 
     def end_all(self) -> None:
@@ -193,7 +206,7 @@ class Maintenance(Striker):
         self._nursery = nursery
 
     def _strike(self) -> None:
-        child = self._nursery.start(*MAINTAIN)
+        child = self._tally.start(self._nursery, *MAINTAIN)
         self._tally.count("maintenance started")
         try:
             kills = self._rest(15, 60)
