@@ -7,7 +7,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, wait
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import TypeVar
 
@@ -20,23 +20,44 @@ Result = TypeVar("Result")
 
 
 class StopSignals:
-    """While the block runs, `requested` tells whether a signal came. `exit_code` is 0 where none did."""
+    """While the block runs, `requested` tells whether a signal came, on any thread. `exit_code` is 0 where none did.
+
+    The handler waits until the main thread runs Python again, which within a library's call may be long; that a signal came
+    is written to a pipe at once, where other threads see it.
+    """
 
     def __init__(self) -> None:
         self._received: int | None = None
+        self._noticed = False
+        self._pipe = (-1, -1)
+        self._woken = -1
         self._previous: dict[int, signal._HANDLER] = {}
 
     def __enter__(self) -> StopSignals:
         for number in (signal.SIGTERM, signal.SIGINT):
             self._previous[number] = signal.signal(number, self._handle)
+        self._pipe = os.pipe()
+        for end in self._pipe:
+            os.set_blocking(end, False)
+        self._woken = signal.set_wakeup_fd(self._pipe[1], warn_on_full_buffer=False)
         return self
 
     def __exit__(self, *_: object) -> None:
+        signal.set_wakeup_fd(self._woken)
         for number, handler in self._previous.items():
             signal.signal(number, handler)
+        self._noticed = self.requested()
+        read_end, write_end = self._pipe
+        self._pipe = (-1, -1)
+        os.close(read_end)
+        os.close(write_end)
 
     def requested(self) -> bool:
-        return self._received is not None
+        if self._received is None and not self._noticed and self._pipe[0] >= 0:
+            with suppress(BlockingIOError):
+                came = os.read(self._pipe[0], 64)
+                self._noticed = any(number in self._previous for number in came)
+        return self._noticed or self._received is not None
 
     @property
     def exit_code(self) -> int:
