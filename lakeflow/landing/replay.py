@@ -25,7 +25,6 @@ from lakeflow.landing.ledger import WRITER as LANDING
 from lakeflow.landing.letters_ordered import OrderedLetters
 from lakeflow.landing.letters_read import Wanted, first_letter_after
 from lakeflow.landing.replays import WRITER, Claims, Replays, mark, next_number
-from lakeflow.landing.rows import chosen
 from lakeflow.landing.spec import METADATA_PREFIX, ChangelogMode, LandingSpec
 from lakeflow.landing.taking import Taken
 from lakeflow.landing.target import Target, fitting_of
@@ -99,7 +98,7 @@ def attempted(records: Records, decoder: RecordDecoder, fitting: Fitting) -> Att
             break
         left += [_left(records, Reject(place, RejectKind.MISFIT, evolved.message)) for place in evolved.places]
         unfit = set(evolved.places)
-        records = chosen(records, [place not in unfit for place in range(len(records))])
+        records = records.chosen([place not in unfit for place in range(len(records))])
     rejects = [*decoded.rejects, *(Reject(place, RejectKind.MISFIT, TRUNCATES) for place in decoded.truncates)]
     gone = {reject.index for reject in rejects}
     settled = tuple(_place(records, place) for place in range(len(records)) if place not in gone)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from itertools import accumulate, compress
+from itertools import accumulate
 from typing import Any
 
 import pyarrow as pa
@@ -102,19 +101,4 @@ def before(records: Records, first: Mapping[TopicPartition, int]) -> Records:
         for topic, part, offset in zip(records.topics, records.partitions, records.offsets, strict=True)
     ]
     ends = {place: end for place, end in records.ends.items() if place not in first}
-    return replace(chosen(records, keep), ends=ends)
-
-
-def chosen(records: Records, keep: Sequence[bool]) -> Records:
-    """The records of which `keep` is true, without the ends."""
-    return Records(
-        topics=list(compress(records.topics, keep)),
-        partitions=list(compress(records.partitions, keep)),
-        offsets=list(compress(records.offsets, keep)),
-        timestamps=list(compress(records.timestamps, keep)),
-        timestamp_types=list(compress(records.timestamp_types, keep)),
-        keys=list(compress(records.keys, keep)),
-        values=list(compress(records.values, keep)),
-        headers=None if records.headers is None else list(compress(records.headers, keep)),
-        leader_epochs=None if records.leader_epochs is None else list(compress(records.leader_epochs, keep)),
-    )
+    return records.chosen(keep, ends)

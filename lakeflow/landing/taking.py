@@ -9,7 +9,7 @@ from lakeflow.errors import Suspended
 from lakeflow.lake.evolution import Evolved
 from lakeflow.landing.decode import RecordDecoder
 from lakeflow.landing.fitting import Fitting, Unfit
-from lakeflow.landing.rows import before, chosen
+from lakeflow.landing.rows import before
 from lakeflow.landing.spec import ChangelogMode, LandingSpec, OnError
 from lakeflow.topics.formats.format import Decoded, Reject, RejectKind
 from lakeflow.topics.source import Records, TopicPartition
@@ -37,7 +37,7 @@ def take(records: Records, spec: LandingSpec, decoder: RecordDecoder, fitting: F
     """What `records` come to. Raises SourceUnavailable where a schema registry is away."""
     suspended: Suspended | None = None
     while True:
-        mine = records if spec.route is None else chosen(records, spec.route.places(records))
+        mine = records if spec.route is None else records.chosen(spec.route.places(records))
         decoded = _for_mode(fitting.checked(decoder.decode(mine)), spec)
         evolved = fitting.evolution(decoded.parts, decoded.deletes)
         stops, reason, remedy = _stops(decoded, evolved, spec)

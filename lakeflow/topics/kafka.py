@@ -16,7 +16,7 @@ from lakeflow.progress import KafkaOffsets
 from lakeflow.topics.kafka_client import KafkaClient
 from lakeflow.topics.kafka_read import Reading
 from lakeflow.topics.kafka_settings import consumer_settings
-from lakeflow.topics.names import NamedTopics, TopicPattern, Topics
+from lakeflow.topics.names import NamedTopics, TopicPattern, Topics, only_topic
 from lakeflow.topics.source import Bounds, Offsets, Records, TopicPartition
 
 
@@ -43,7 +43,9 @@ class KafkaSource:
     ) -> None:
         self._topics = topics if isinstance(topics, NamedTopics | TopicPattern) else NamedTopics(tuple(topics))
         self._client = KafkaClient(consumer_settings(settings, group), settings, request_timeout, patience, needs_group=False)
-        self._reading = Reading(self._client, poll_bytes, headers=headers, leader_epochs=leader_epochs)
+        self._reading = Reading(
+            self._client, poll_bytes, headers=headers, leader_epochs=leader_epochs, only_topic=only_topic(self._topics)
+        )
 
     def __enter__(self) -> KafkaSource:
         return self

@@ -6,8 +6,7 @@ import gc
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
-from itertools import compress
+from itertools import repeat
 
 from confluent_kafka import KafkaError, Message
 
@@ -27,6 +26,8 @@ SLICE = 0.1
 class Reading:
     """What is read by `client`, `poll_bytes` at once; `headers` and `leader_epochs` say whether records come with theirs.
 
+    `only_topic` is the topic, where there is no other: its name need not be made anew for each record.
+
     `check` is called as soon as librdkafka gives messages, and may raise; `after` once they are taken and before any is
     given out: it may leave some out, by `drop`.
     """
@@ -38,6 +39,7 @@ class Reading:
         *,
         headers: bool,
         leader_epochs: bool,
+        only_topic: str | None = None,
         check: Callable[[], None] = lambda: None,
         after: Callable[[], None] = lambda: None,
     ) -> None:
@@ -45,6 +47,7 @@ class Reading:
         self._poll_bytes = poll_bytes
         self._headers = headers
         self._leader_epochs = leader_epochs
+        self._only_topic = only_topic
         self._check = check
         self._after = after
         self._record_bytes = LARGE_RECORD
@@ -80,21 +83,7 @@ class Reading:
         records = self._records
         keep = [place not in places for place in zip(records.topics, records.partitions, strict=True)]
         self._ends = {place: end for place, end in self._ends.items() if place not in places}
-        if all(keep):
-            self._records = replace(records, ends=self._ends)
-            return
-        self._records = Records(
-            topics=list(compress(records.topics, keep)),
-            partitions=list(compress(records.partitions, keep)),
-            offsets=list(compress(records.offsets, keep)),
-            timestamps=list(compress(records.timestamps, keep)),
-            timestamp_types=list(compress(records.timestamp_types, keep)),
-            keys=list(compress(records.keys, keep)),
-            values=list(compress(records.values, keep)),
-            headers=None if records.headers is None else list(compress(records.headers, keep)),
-            leader_epochs=None if records.leader_epochs is None else list(compress(records.leader_epochs, keep)),
-            ends=self._ends,
-        )
+        self._records = records.chosen(keep, self._ends)
 
     def _empty(self) -> Records:
         self._ends = {}
@@ -123,7 +112,8 @@ class Reading:
         if any(map(Message.error, messages)):
             messages = [message for message in messages if not self._is_event(message)]
         # Unbound methods under map: the interpreter makes no frame and looks up no name for each message.
-        records.topics.extend(map(Message.topic, messages))  # type: ignore[arg-type]
+        topics = map(Message.topic, messages) if self._only_topic is None else repeat(self._only_topic, len(messages))
+        records.topics.extend(topics)  # type: ignore[arg-type]
         records.partitions.extend(map(Message.partition, messages))  # type: ignore[arg-type]
         records.offsets.extend(map(Message.offset, messages))  # type: ignore[arg-type]
         records.keys.extend(map(Message.key, messages))

@@ -18,7 +18,7 @@ from lakeflow.progress import KafkaOffsets
 from lakeflow.topics.kafka_client import LOG, KafkaClient
 from lakeflow.topics.kafka_read import Reading
 from lakeflow.topics.kafka_settings import consumer_settings, is_cooperative
-from lakeflow.topics.names import NamedTopics, TopicPattern, Topics
+from lakeflow.topics.names import NamedTopics, TopicPattern, Topics, only_topic
 from lakeflow.topics.source import Bounds, Handover, Offsets, Records, TopicPartition
 
 SETTLING = 5.0
@@ -53,6 +53,7 @@ class SharedKafkaSource:
             poll_bytes,
             headers=headers,
             leader_epochs=leader_epochs,
+            only_topic=only_topic(self._topics),
             check=self._check,
             after=self._settle,
         )

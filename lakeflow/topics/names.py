@@ -56,6 +56,11 @@ def topics_of(options: Mapping[str, str]) -> Topics:
     raise DeclarationError(f"no topic is named; add {TOPIC!r} = '..' or {PATTERN!r} = '..' to the WITH options")
 
 
+def only_topic(topics: Topics) -> str | None:
+    """The name, where there is only one."""
+    return topics.names[0] if isinstance(topics, NamedTopics) and len(topics.names) == 1 else None
+
+
 def includes(topics: Topics, name: str) -> bool:
     """Whether `topics` are meant to hold the topic `name`."""
     match topics:

@@ -10,7 +10,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import replace
 from typing import Protocol, TypeVar
 
 from lakeflow.progress import KafkaOffsets
@@ -117,23 +116,7 @@ def cut(records: Records, limit: int) -> tuple[Records, Records]:
     """The first `limit` records, and those behind them, with which the ends go where there are any. Pure."""
     if len(records) <= limit:
         return records, Records()
-    return _between(records, 0, limit, {}), _between(records, limit, len(records), records.ends)
-
-
-def _between(records: Records, begin: int, end: int, ends: Offsets) -> Records:
-    return replace(
-        records,
-        topics=records.topics[begin:end],
-        partitions=records.partitions[begin:end],
-        offsets=records.offsets[begin:end],
-        timestamps=records.timestamps[begin:end],
-        timestamp_types=records.timestamp_types[begin:end],
-        keys=records.keys[begin:end],
-        values=records.values[begin:end],
-        headers=None if records.headers is None else records.headers[begin:end],
-        leader_epochs=None if records.leader_epochs is None else records.leader_epochs[begin:end],
-        ends=ends,
-    )
+    return records.between(0, limit), records.between(limit, len(records), records.ends)
 
 
 def _is_empty(records: Records) -> bool:

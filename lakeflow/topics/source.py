@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, assert_never
+from itertools import compress
+from typing import Any, Protocol, assert_never
 
 from lakeflow.errors import DeclarationError, SourceChanged, UnknownName, did_you_mean
 from lakeflow.progress import KafkaOffsets
@@ -39,6 +40,28 @@ class Records:
 
     def __len__(self) -> int:
         return len(self.offsets)
+
+    def chosen(self, keep: Sequence[bool], ends: Offsets | None = None) -> Records:
+        """The records of which `keep` is true, with `ends`."""
+        return self._each(lambda column: list(compress(column, keep)), ends or {})
+
+    def between(self, begin: int, end: int, ends: Offsets | None = None) -> Records:
+        """The records from place `begin` to before `end`, with `ends`."""
+        return self._each(lambda column: column[begin:end], ends or {})
+
+    def _each(self, part: Callable[[list[Any]], list[Any]], ends: Offsets) -> Records:
+        return Records(
+            topics=part(self.topics),
+            partitions=part(self.partitions),
+            offsets=part(self.offsets),
+            timestamps=part(self.timestamps),
+            timestamp_types=part(self.timestamp_types),
+            keys=part(self.keys),
+            values=part(self.values),
+            headers=None if self.headers is None else part(self.headers),
+            leader_epochs=None if self.leader_epochs is None else part(self.leader_epochs),
+            ends=ends,
+        )
 
 
 def size_of(records: Records, begin: int = 0) -> int:

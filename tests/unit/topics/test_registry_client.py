@@ -152,19 +152,22 @@ def test_the_latest_is_asked_for_each_time() -> None:
         registry.close()
 
 
+LEAF, MIDDLE, TOP = '{"type":"integer"}', '{"$ref":"leaf"}', '{"$ref":"middle"}'
+
+
 def test_references_of_references_come_first() -> None:
     with SchemaRegistry() as server:
         leaf, middle = Reference("leaf", "leaves", 1), Reference("middle", "middles", 1)
-        server.store.register("leaves", SchemaKind.PROTOBUF, "leaf text")
-        server.store.register("middles", SchemaKind.PROTOBUF, "middle text", [leaf])
-        server.store.register("tops", SchemaKind.PROTOBUF, "top text", [middle, leaf])
+        server.store.register("leaves", SchemaKind.JSON, LEAF)
+        server.store.register("middles", SchemaKind.JSON, MIDDLE, [leaf])
+        server.store.register("tops", SchemaKind.JSON, TOP, [middle, leaf])
         registry = HttpRegistry({"url": server.url})
         top = registry.latest("tops")
         assert top.references == (middle, leaf)
-        assert top.kind is SchemaKind.PROTOBUF
+        assert top.kind is SchemaKind.JSON
         assert [(name, one.text) for name, one in registry.referenced(top).items()] == [
-            ("leaf", "leaf text"),
-            ("middle", "middle text"),
+            ("leaf", LEAF),
+            ("middle", MIDDLE),
         ]
         asked = len(server.asked)
         registry.referenced(top)
