@@ -42,6 +42,7 @@ class Clients:
             for _ in range(-(-connections // CONNECTIONS_A_POOL))
         ]
         self._busy = [0] * len(self._pools)
+        self._address = ("", httpx.URL(""))
 
     async def post(self, url: str, body: bytes) -> Response:
         """Raises httpx.HTTPError; without a time limit of its own."""
@@ -49,13 +50,21 @@ class Clients:
         self._busy[place] += 1
         try:
             pool = self._pools[place]
-            answer = await pool.send(pool.build_request("POST", url, content=body), stream=True)
+            answer = await pool.send(pool.build_request("POST", self._parsed(url), content=body), stream=True)
             try:
                 return Response(answer.status_code, {k.lower(): v for k, v in answer.headers.items()}, await _body(answer))
             finally:
                 await answer.aclose()
         finally:
             self._busy[place] -= 1
+
+    def _parsed(self, url: str) -> httpx.URL:
+        """The address, which is always the same, and costs a tenth of a request to parse."""
+        import httpx
+
+        if self._address[0] != url:
+            self._address = (url, httpx.URL(url))
+        return self._address[1]
 
     async def close(self) -> None:
         for pool in self._pools:

@@ -72,7 +72,7 @@ class Gate:
         waits = [pace.take(amount, came) for pace, amount in ((self.requests, 1), (self.tokens, expected.total)) if pace]
         await asyncio.sleep(max(waits, default=0.0))
         async with self._turn:
-            while (wait := self.learned.wait(clock())) > 0:
+            while (wait := self.learned.wait(clock())) > 1e-6:
                 await asyncio.sleep(min(wait, LOOKS_EVERY))
             self.learned.sent(clock())
         return clock() - came

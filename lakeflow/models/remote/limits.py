@@ -10,6 +10,7 @@ CUT = 0.85
 BELOW = 0.95
 """The share of the rate that a service was found to answer at which it is asked from then on."""
 LEAST_BETWEEN_CUTS = 0.5
+CATCH_UP = 0.05
 
 
 @dataclass(slots=True)
@@ -49,7 +50,7 @@ class LearnedRate:
     start: float = 0.0
     cut_at: float = float("-inf")
     searching: bool = True
-    _sent_at: float = float("-inf")
+    _due: float = float("-inf")
     _answered: deque[float] = field(default_factory=lambda: deque(maxlen=50))
 
     def rate(self, now: float) -> float | None:
@@ -62,11 +63,13 @@ class LearnedRate:
 
     def wait(self, now: float) -> float:
         """Seconds before the next request may go, if the rate stays as it is."""
-        rate = self.rate(now)
-        return 0.0 if rate is None else max(0.0, self._sent_at + 1.0 / rate - now)
+        return 0.0 if self.rate(now) is None else max(0.0, self._due - now)
 
     def sent(self, now: float) -> None:
-        self._sent_at = now
+        """What comes late, since the machine is busy, is caught up with for `CATCH_UP` seconds."""
+        rate = self.rate(now)
+        if rate is not None:
+            self._due = max(self._due, now - CATCH_UP) + 1.0 / rate
 
     def answered(self, now: float) -> None:
         self._answered.append(now)

@@ -140,9 +140,11 @@ def test_a_budget_of_cost_counts_what_is_under_way() -> None:
 
 def test_what_was_sent_when_a_row_failed_is_waited_for_and_nothing_more_is_sent() -> None:
     slow = OpenAI(latency=5.0, scripted=[error(400, "no", "invalid_request_error")])
+    carried = Carried(slow)
     with pytest.raises(ModelError, match="refused: HTTP 400: no"):
-        seconds_for(Carried(slow), 100)
+        seconds_for(carried, 100)
     assert sum(slow.answered.values()) == 9, "the nine beside it"
+    assert len(carried.answered_at) == 9
 
 
 def test_failures_are_ignored_where_that_is_said_and_named() -> None:
