@@ -17,6 +17,9 @@
         ├── SourceChanged         an incremental read met a snapshot that is no append, or lost its place
         ├── SchemaMismatch        the rows or the declaration do not fit the table
         ├── ModelError            the model's file, names, types or answers do not fit its declaration
+        ├── BudgetSpent           a run's limit of model calls, tokens or cost is reached
+        ├── Interrupted           a signal stopped a model that was being asked; its answers so far are kept
+        ├── CacheBroken           the file of kept answers cannot be read
         ├── IndexMismatch         the index was built with another model, width, metric or key
         ├── StorageFull           no room, or no right to write
         └── JobFailed             the user's own code raised

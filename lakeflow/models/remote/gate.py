@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -104,8 +105,8 @@ _gates: dict[bytes, Gate] = {}
 
 
 def gate_of(dialect: Dialect, settings: RemoteSettings) -> Gate:
-    """The gate of a service's model, as long as the process lives."""
-    account = "\n".join([dialect.url, dialect.service_model, *dialect.secrets])
+    """The gate of a service's model, as long as the process lives; a forked child has a loop, and so gates, of its own."""
+    account = "\n".join([str(os.getpid()), dialect.url, dialect.service_model, *dialect.secrets])
     key = hashlib.sha256(account.encode()).digest()
     if key not in _gates:
         _gates[key] = Gate(Concurrency(settings.concurrency), Breaker(settings.breaker_failures, settings.breaker_pause))

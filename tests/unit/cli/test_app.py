@@ -42,6 +42,7 @@ def test_every_verb_is_there() -> None:
         *("tables list", "tables show", "tables drop", "tables infer"),
         *("jobs list", "jobs show", "jobs graph"),
         *("models list", "models show", "models evaluate", "models evaluations"),
+        *("models cache stats", "models cache clear"),
     }
 
 
