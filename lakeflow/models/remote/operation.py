@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from lakeflow.models.remote.clients import Response
 
 BACKOFF = Backoff(base=0.5, cap=20.0)
-MOST_BROKEN = 2
+MOST_BROKEN = 3
 """So often an answer of another shape is paid for again."""
 
 
@@ -52,6 +52,7 @@ async def operate(service: Service, request: Request, rows: int, sending: Callab
     """
     settings = service.settings
     deadline = _now() + settings.timeout
+    broken = 0
     for attempt in range(settings.retries + 1):
         if closed := await _past_breaker(service.gate, deadline):
             return closed
@@ -61,7 +62,8 @@ async def operate(service: Service, request: Request, rows: int, sending: Callab
         if isinstance(said, Reading):
             return said
         sending(False)
-        wait = wait_before_next(said, attempt, settings)
+        broken += said.kind is ErrorKind.BROKEN_ANSWER
+        wait = None if broken > MOST_BROKEN else wait_before_next(said, attempt, settings)
         if wait is None or _now() + wait > deadline:
             return _given_up(said, attempt + 1, settings)
         await asyncio.sleep(wait)
@@ -71,8 +73,7 @@ async def operate(service: Service, request: Request, rows: int, sending: Callab
 def wait_before_next(blame: Blame, attempt: int, settings: RemoteSettings) -> float | None:
     """Seconds before attempt number `attempt` + 1, where the first was 0; None where there is none. What the service asks
     for is kept to, up to a cap, with a tenth on top so that not all come back at once."""
-    broken = blame.kind is ErrorKind.BROKEN_ANSWER
-    if not blame.kind.retryable or attempt >= (min(MOST_BROKEN, settings.retries) if broken else settings.retries):
+    if not blame.kind.retryable or attempt >= settings.retries:
         return None
     if blame.retry_after is None:
         return BACKOFF.wait(attempt)

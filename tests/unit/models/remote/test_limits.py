@@ -98,6 +98,15 @@ def test_sporadic_failures_of_every_kind_leave_no_row_out() -> None:
     virtual.run(ask())
 
 
+def test_broken_answers_are_counted_by_themselves() -> None:
+    down, broken = error(500, "down", "server_error"), Reply(200, b"{")
+    service = OpenAI(scripted=[down, broken, down, broken, down, broken])
+    assert seconds_for(Carried(service), 1) > 0
+    assert service.answered == {"row 0": 1}
+    with pytest.raises(ModelError, match=r"broken_answer: .*; 6 requests within"):
+        seconds_for(Carried(OpenAI(scripted=[down, broken, down, broken, broken, broken])), 1)
+
+
 def test_an_outage_opens_the_breaker_so_that_a_dead_service_is_hardly_asked() -> None:
     service = OpenAI(scripted=[error(500, "down", "server_error")] * 1_000)
     options = {"on_error": "ignore", "circuit_breaker_failures": "20", "circuit_breaker_pause": "10 s"}
