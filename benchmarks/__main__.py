@@ -19,6 +19,7 @@ BENCHMARKS = (
     "landing_speed",
     "landing_memory",
     "predict_speed",
+    "remote_speed",
     "job_memory",
     "flights_year",
 )
