@@ -17,7 +17,7 @@ from pyiceberg.manifest import DataFile
 from pyiceberg.table import CommitTableResponse
 from pyiceberg.types import StringType
 
-from lakeflow.errors import CatalogUnavailable, CommitConflict, Fenced, LakeflowError, SchemaMismatch, SourceChanged, UsageError
+from lakeflow.errors import CatalogUnavailable, CommitConflict, Fenced, LakeflowError, SourceChanged, UsageError
 from lakeflow.lake.catalog import Lake
 from lakeflow.lake.commit import Change, Committer, Progress, ProgressFence, SnapshotFence, fence_for, fenced
 from lakeflow.lake.history import ancestors

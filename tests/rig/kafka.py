@@ -77,7 +77,14 @@ class Kafka:
 
     def _format(self, cluster: str, properties: Path) -> None:
         """KRaft starts on formatted storage only."""
-        tool = [*java(128, self._class_path), "kafka.tools.StorageTool", "format", f"--cluster-id={cluster}", "-c", str(properties)]
+        tool = [
+            *java(128, self._class_path),
+            "kafka.tools.StorageTool",
+            "format",
+            f"--cluster-id={cluster}",
+            "-c",
+            str(properties),
+        ]
         command = [*tool, *self._format_options]
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
         if done.returncode:
