@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import random
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,24 +16,34 @@ import pytest
 from tests.chaos.real import Plan, Servers, play
 from tests.chaos.real_proxy import Climate
 from tests.chaos.real_report import report
+from tests.integration.test_real_catalog import empty
 from tests.rig.catalog import RestCatalog
 from tests.rig.duck import DuckDB
 from tests.rig.kafka import Kafka
+from tests.rig.storage import Storage
 
 SECONDS = 35.0
 CLIMATES = (Climate(0.02, 0.25, 15.0, 3.0, 3.0), Climate(0.01, 0.01, 20.0, 3.0, 5.0))
+
+
+@pytest.fixture
+def catalog(rest_catalog: RestCatalog, storage: Storage) -> Iterator[RestCatalog]:
+    """Of an empty lake."""
+    empty(rest_catalog.options(), storage)
+    yield rest_catalog
+    empty(rest_catalog.options(), storage)
 
 
 @pytest.mark.chaos
 @pytest.mark.timeout(600)
 @pytest.mark.skipif(sys.platform != "linux", reason="watches processes by /proc")
 def test_every_committed_record_is_there_once_whatever_befalls_landings_brokers_catalog_and_store(
-    three_kafkas: Kafka, rest_catalog: RestCatalog, duckdb_iceberg: DuckDB, tmp_path: Path
+    three_kafkas: Kafka, catalog: RestCatalog, duckdb_iceberg: DuckDB, tmp_path: Path
 ) -> None:
     seed = int(os.environ.get("LAKEFLOW_CHAOS_SEED") or random.randrange(1_000_000))
     print(f"LAKEFLOW_CHAOS_SEED={seed}")
     outcome = play(
-        Servers(three_kafkas, rest_catalog, duckdb_iceberg),
+        Servers(three_kafkas, catalog, duckdb_iceberg),
         tmp_path,
         Plan(SECONDS, seed, brokers=(4.0, 10.0), pace=0.8, climates=CLIMATES),
     )
