@@ -87,7 +87,7 @@ def options(
 ) -> None:
     level = {0: logging.WARNING, 1: logging.INFO}.get(verbose, logging.DEBUG)
     lines = logging.StreamHandler(sys.stderr)
-    lines.setFormatter(WithoutSecrets("%(levelname)s %(name)s: %(message)s"))
+    lines.setFormatter(WithoutSecrets("%(levelname)s %(name)s: %(message)s", traces=verbose > 1))
     logging.basicConfig(level=logging.WARNING, handlers=[lines])
     logging.getLogger("lakeflow").setLevel(level)
     logging.getLogger("lakeflow.topics.librdkafka").setLevel(level if verbose else logging.CRITICAL)

@@ -35,7 +35,17 @@ def _redacted(text: str) -> str:
 
 
 class WithoutSecrets(logging.Formatter):
-    """Log lines of lakeflow and of every library, with secrets taken out."""
+    """Log lines of lakeflow and of every library, with secrets taken out, and stack traces unless `traces`.
+
+    Libraries log a trace with what they then go on from; its last line says as much.
+    """
+
+    def __init__(self, text: str, *, traces: bool = False) -> None:
+        super().__init__(text)
+        self._traces = traces
+
+    def formatException(self, ei: Any) -> str:
+        return super().formatException(ei) if self._traces else f"{ei[0].__name__}: {ei[1]}"
 
     def format(self, record: logging.LogRecord) -> str:
         return _redacted(super().format(record))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -105,3 +106,15 @@ def test_the_log_lines_of_libraries_hold_no_secret(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(output, "_redacted", lambda text: text.replace("hunter2", "***"))
     record = logging.LogRecord("pyiceberg.io", logging.WARNING, __file__, 1, "no region for %s", ("hunter2",), None)
     assert output.WithoutSecrets("%(name)s: %(message)s").format(record) == "pyiceberg.io: no region for ***"
+
+
+@pytest.mark.parametrize("traces", [True, False])
+def test_a_library_s_trace_is_shown_on_request_only(traces: bool) -> None:
+    try:
+        raise FileNotFoundError("no manifest")
+    except FileNotFoundError:
+        record = logging.LogRecord("pyiceberg.table", logging.WARNING, "", 0, "not deleted", (), sys.exc_info())
+    said = output.WithoutSecrets("%(message)s", traces=traces).format(record)
+    assert said.splitlines()[0] == "not deleted"
+    assert said.splitlines()[-1] == "FileNotFoundError: no manifest"
+    assert ("Traceback" in said) is traces
