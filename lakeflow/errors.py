@@ -2,7 +2,8 @@
 
     LakeflowError
     ├── Transient                 the same call may succeed later; retry.py retries these and nothing else
-    │   ├── SourceUnavailable     a broker or a schema registry did not answer
+    │   ├── SourceUnavailable     no broker answered
+    │   │   └── RegistryUnavailable   the schema registry did not answer
     │   ├── CatalogUnavailable    the catalog did not answer
     │   ├── StorageUnavailable    the warehouse or the index folder did not answer
     │   ├── ProviderUnavailable   a model provider did not answer, or asked to slow down
@@ -57,7 +58,11 @@ class Transient(LakeflowError):
 
 
 class SourceUnavailable(Transient):
-    """A broker or a schema registry did not answer."""
+    """No broker answered."""
+
+
+class RegistryUnavailable(SourceUnavailable):
+    """The schema registry did not answer."""
 
 
 class CatalogUnavailable(Transient):

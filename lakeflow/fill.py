@@ -34,7 +34,7 @@ _SECRET_WORDS = {"password", "passwd", "passphrase", "secret", "token", "credent
 _SECRET_WORDS |= {"authorization"}
 _SECRET_PAIRS = {(first, "key") for first in ("api", "access", "private", "account", "secret", "ssl", "shared")}
 _SECRET_PAIRS |= {("user", "info"), ("connection", "string"), ("key", "pem")}
-_PUBLIC_WORDS = {"mechanism", "mechanisms"}
+_PUBLIC_WORDS = {"mechanism", "mechanisms", "username"}
 
 
 def looks_secret(key: str) -> bool:

@@ -16,7 +16,7 @@ from lakeflow.cli.common import Format, OutputOption, ProjectOption, TargetOptio
 from lakeflow.cli.output import note, show_error, show_rows
 from lakeflow.cli.progress import Bar
 from lakeflow.cli.signals import StopSignals
-from lakeflow.errors import LakeflowError, SourceUnavailable, Suspended, UnknownName, UsageError
+from lakeflow.errors import LakeflowError, RegistryUnavailable, SourceUnavailable, Suspended, UnknownName, UsageError
 
 if TYPE_CHECKING:
     from lakeflow.declare import TableSpec
@@ -205,7 +205,8 @@ def _land_one(project: Project, table: TableSpec, how: How, ending: Ending) -> d
             if error not in ending.errors:  # the landing was not come to
                 ending.show(error)
                 run.status = Status.FAILED
-            status = UNREACHABLE if isinstance(error, SourceUnavailable) and run.read == 0 else str(run.status)
+            no_broker = isinstance(error, SourceUnavailable) and not isinstance(error, RegistryUnavailable)
+            status = UNREACHABLE if no_broker and run.read == 0 else str(run.status)
             return {**_result(run), "status": status, "error": str(error)}
     return _result(run)
 

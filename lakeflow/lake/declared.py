@@ -48,6 +48,10 @@ def alteration(spec: TableSpec, wanted: pa.Schema, table: Table, *, wider: bool)
     Raises SchemaMismatch for what no evolution leads to, both sides shown.
     """
     present = schema_to_pyarrow(table.schema())
+    if any(column.name not in present.names and not column.nullable for column in wanted):
+        _refuse_columns(
+            spec, f"{difference(wanted, present)}\nan added column is nullable: the rows that are there have no value of it"
+        )
     evolved = _evolved(spec, wanted, present)
     if not wider and (shown := left_over(wanted, present if evolved is None else evolved.schema)):
         _refuse_columns(spec, shown)

@@ -22,6 +22,7 @@ class RecordDecoder:
         self._keys = keys
         self._key = spec.key
         self._metadata = spec.metadata
+        self._lacks_keys = spec.mode is ChangelogMode.UPSERT and keys is None
         self._deletes_by_key = spec.mode is ChangelogMode.UPSERT and keys is not None
 
     def columns(self) -> pa.Schema:
@@ -39,6 +40,8 @@ class RecordDecoder:
     def decode(self, records: Records) -> Decoded:
         """What the records came to: rows with their metadata columns, deletes by the columns of their key."""
         decoded = self._values.decode(records.values)
+        if self._lacks_keys:
+            decoded = replace(decoded, rejects=tuple(map(_needing_a_key, decoded.rejects)))
         if self._keys is not None and self._key is not None:
             if not self._key.in_value:
                 decoded = _with_keys(decoded, self._keyed(records.keys))
@@ -70,6 +73,13 @@ class RecordDecoder:
         rejects = [replace(reject, kind=_kind(reject), reason=f"its key: {_reason(reject)}") for reject in decoded.rejects]
         parts = (Part(_named_rows(part.rows, self._key), part.kept) for part in decoded.parts if part.rows.num_rows)
         return Decoded(tuple(parts), tuple(rejects))
+
+
+def _needing_a_key(reject: Reject) -> Reject:
+    """Of a table by key: what would make a delete of a tombstone."""
+    if reject.kind is not RejectKind.TOMBSTONE:
+        return reject
+    return replace(reject, reason=f"{reject.reason}; with 'key.format' in the declaration it takes the row of its key away")
 
 
 def _kind(reject: Reject) -> RejectKind:

@@ -208,6 +208,7 @@ def landing_spec(table: TableSpec, options: Mapping[str, str], defaults: Limits)
     )
     if spec.columns is not None:
         spec.stored(spec.columns)
+    _refuse_idle_evolution(spec, where)
     return spec
 
 
@@ -233,6 +234,19 @@ def _refuse_unknown(options: Mapping[str, str], value_format: str, where: str) -
             raise UnknownName(f"option of {where}", option, [*_OWN_OPTIONS, *(f"{prefix}*" for prefix in passed_on)])
 
 
+KNOW_NO_MORE = ("json", "raw")
+"""Formats that read the declared columns and know of no others."""
+
+
+def _refuse_idle_evolution(spec: LandingSpec, where: str) -> None:
+    if spec.evolves and spec.columns is not None and spec.value_format in KNOW_NO_MORE:
+        raise DeclarationError(
+            f"{where}: 'schema.evolution' = 'on' has no effect with 'value.format' = {spec.value_format!r}, which reads the "
+            "declared columns alone",
+            next_step=f"declare the columns (lakeflow tables infer {spec.table}), or write the topic with a schema registry",
+        )
+
+
 def _topics_of(options: Mapping[str, str], where: str) -> Topics:
     try:
         return topics_of(options)
@@ -244,6 +258,11 @@ def _mode_of(table: TableSpec, options: Mapping[str, str], value_format: str, wh
     """Upsert where it is said, and for a change log with a primary key."""
     is_keyed_log = is_change_log(value_format) and bool(table.primary_key)
     default = ChangelogMode.UPSERT if is_keyed_log else ChangelogMode.APPEND
+    if is_change_log(value_format) and not table.primary_key and "changelog.mode" not in options:
+        raise DeclarationError(
+            f"{where}: 'value.format' = {value_format!r} is a change log, and the table has no PRIMARY KEY; declare one, or "
+            "say 'changelog.mode' = 'append' to keep every change as a row"
+        )
     mode = ChangelogMode(choice(options, "changelog.mode", ChangelogMode, default, where))
     if mode is ChangelogMode.UPSERT and not table.primary_key:
         raise DeclarationError(f"{where}: 'changelog.mode' = 'upsert' needs a key; add PRIMARY KEY (column, ..) NOT ENFORCED")

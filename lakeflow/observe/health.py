@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from lakeflow.declare import TableSpec
-from lakeflow.errors import CatalogUnavailable, LakeflowError, StorageUnavailable
+from lakeflow.errors import CatalogUnavailable, ConfigError, LakeflowError, StorageUnavailable
 from lakeflow.landing.plan import declared_landing
 from lakeflow.landing.spec import is_landed
 from lakeflow.models.registry import ModelSet
@@ -40,7 +40,7 @@ class Check:
 
 
 def checks(project: Project, *, timeout: float) -> Iterator[Check]:
-    """Declarations, catalog, warehouse, brokers, topics, models, index folder, in this order, as they end.
+    """Declarations, catalog, warehouse, registry, brokers, topics, models, index folder, in this order, as they end.
 
     What a server may hold up gets `timeout` seconds for an answer.
     """
@@ -52,6 +52,8 @@ def checks(project: Project, *, timeout: float) -> Iterator[Check]:
         yield attempt("warehouse", lambda: _within(timeout, lambda: _warehouse(project)))
     else:
         yield Check("warehouse", State.NOT_CHECKED, "the catalog is not open")
+    if project.settings.registry or _registry_readers(project):
+        yield attempt("registry", lambda: _within(timeout, lambda: _registry(project)))
     yield from _topics(project, timeout, _landed(project))
     yield from _models(project)
     yield attempt("index folder", lambda: _within(timeout, lambda: _index_folder(project)))
@@ -63,6 +65,7 @@ Outcome = tuple[State, str]
 ADVICE = {
     "catalog": "start the catalog, or correct [catalog] in lakeflow.toml",
     "warehouse": "grant the right to write, or correct warehouse under [catalog] in lakeflow.toml",
+    "registry": "start the schema registry, or correct url under [registry] in lakeflow.toml",
     "brokers": "start the brokers, or correct bootstrap.servers under [kafka] in lakeflow.toml",
 }
 """What to do where an error of this check says no more than to run the doctor."""
@@ -153,6 +156,25 @@ def _topics(project: Project, timeout: float, landed: Sequence[TableSpec]) -> It
             yield attempt(name, partial(_topic, project, table, timeout))
         else:
             yield Check(name, State.NOT_CHECKED, "no broker answers")
+
+
+def _registry_readers(project: Project) -> list[str]:
+    """The landed tables whose formats need a schema registry."""
+    formats = ((table.name, table.options.get(f"{side}.format", "")) for table in _landed(project) for side in ("value", "key"))
+    return sorted({name for name, chosen in formats if chosen.endswith("-registry")})
+
+
+def _registry(project: Project) -> str:
+    if not project.settings.registry:
+        readers = ", ".join(_registry_readers(project))
+        raise ConfigError(f"{readers} need a schema registry, and [registry] names none", next_step="set url under [registry]")
+    from lakeflow.topics.registry_client import HttpRegistry
+
+    registry = HttpRegistry(project.settings.registry)
+    try:
+        return f"{project.settings.registry.shown.get('url', '')} answers, for {registry.check()}"
+    finally:
+        registry.close()
 
 
 def _brokers_step(tables: Sequence[TableSpec]) -> str | None:

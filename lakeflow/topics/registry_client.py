@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
-from lakeflow.errors import ConfigError, SchemaMismatch, SourceUnavailable, UnknownName
+from lakeflow.errors import ConfigError, RegistryUnavailable, SchemaMismatch, UnknownName
 from lakeflow.retry import Backoff, retrying
 from lakeflow.topics.registered import Reference, RegisteredSchema, SchemaKind
 
@@ -167,6 +167,11 @@ class HttpRegistry:
         self._known[schema_id] = found
         return found
 
+    def check(self) -> str:
+        """Ask for what every registry answers: the languages that it knows. Raises as the look-ups do."""
+        languages = self._get("/schemas/types")
+        return ", ".join(sorted(map(str, languages))) if isinstance(languages, list) else "its languages are not told"
+
     def _note_absent(self, schema_id: int, now: float) -> None:
         if len(self._absent) >= MOST_ABSENT:
             self._absent = {other: until for other, until in self._absent.items() if until > now}
@@ -185,7 +190,7 @@ class HttpRegistry:
     def _subjects(self) -> list[str]:
         subjects = self._get("/subjects")
         if not isinstance(subjects, list):
-            raise SourceUnavailable("the schema registry's list of subjects is no list")
+            raise RegistryUnavailable("the schema registry's list of subjects is no list")
         return [str(subject) for subject in subjects]
 
     def referenced(self, schema: RegisteredSchema) -> Mapping[str, RegisteredSchema]:
@@ -229,14 +234,14 @@ class HttpRegistry:
             return None
         text = answer.get("schema") if isinstance(answer, dict) else None
         if not isinstance(text, str):
-            raise SourceUnavailable(f"the schema registry's answer for schema {schema_id} has no schema")
+            raise RegistryUnavailable(f"the schema registry's answer for schema {schema_id} has no schema")
         try:
             return base64.b64decode(text, validate=True)
         except (binascii.Error, ValueError):
             return None  # a registry that does not know this format gives the text
 
     def _get(self, path: str) -> Any:
-        """The answer's JSON. Raises _Absent, SourceUnavailable after the last retry, ConfigError."""
+        """The answer's JSON. Raises _Absent, RegistryUnavailable after the last retry, ConfigError."""
         return retrying(lambda: self._ask_each(path), self._backoff, sleep=self._sleep)
 
     def _ask_each(self, path: str) -> Any:
@@ -244,11 +249,11 @@ class HttpRegistry:
         for url in self._access.urls:
             try:
                 return self._ask(url, path)
-            except SourceUnavailable as failure:
+            except RegistryUnavailable as failure:
                 failures.append(failure)
         if len(failures) == 1:
             raise failures[0]
-        raise SourceUnavailable("; ".join(failure.message for failure in failures)) from failures[-1]
+        raise RegistryUnavailable("; ".join(failure.message for failure in failures)) from failures[-1]
 
     def _ask(self, url: str, path: str) -> Any:
         import httpx
@@ -258,9 +263,9 @@ class HttpRegistry:
         except httpx.TooManyRedirects as error:
             raise ConfigError(f"the schema registry at {url} redirects more than {MOST_REDIRECTS} times") from error
         except httpx.TimeoutException as error:
-            raise SourceUnavailable(f"the schema registry at {url} did not answer in {self._access.seconds:g} s") from error
+            raise RegistryUnavailable(f"the schema registry at {url} did not answer in {self._access.seconds:g} s") from error
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise SourceUnavailable(
+            raise RegistryUnavailable(
                 f"the schema registry at {url} is not reachable: {type(error).__name__}: {error}"
             ) from error
         return _understood(url, status, body)
@@ -272,9 +277,9 @@ class HttpRegistry:
             for part in answer.iter_bytes():
                 body += part
                 if len(body) > MOST_BYTES:
-                    raise SourceUnavailable(f"the schema registry at {url} answers with more than {MOST_BYTES} bytes")
+                    raise RegistryUnavailable(f"the schema registry at {url} answers with more than {MOST_BYTES} bytes")
                 if self._clock() > until:
-                    raise SourceUnavailable(
+                    raise RegistryUnavailable(
                         f"the schema registry at {url} did not end its answer in {self._access.seconds:g} s"
                     )
             return answer.status_code, bytes(body)
@@ -327,19 +332,19 @@ def _understood(url: str, status: int, body: bytes) -> Any:
     if status == 404 and code in (NO_SUBJECT, NO_VERSION, NO_SCHEMA):
         raise _Absent(code)
     if status >= 500 or status in BUSY:
-        raise SourceUnavailable(f"the schema registry at {url} answers with status {status}")
+        raise RegistryUnavailable(f"the schema registry at {url} answers with status {status}")
     if status != 200:
         raise ConfigError(
             f"{url} answers with status {status}, as no schema registry does",
             next_step="check url under [registry] in lakeflow.toml",
         )
     if answer is None:
-        raise SourceUnavailable(f"the schema registry at {url} answers with what is no JSON")
+        raise RegistryUnavailable(f"the schema registry at {url} answers with what is no JSON")
     return answer
 
 
 def _schema(answer: Any, schema_id: int | None = None) -> RegisteredSchema:
-    """A schema from the registry's JSON. Raises SourceUnavailable where it is none, SchemaMismatch for an unknown kind."""
+    """A schema from the registry's JSON. Raises RegistryUnavailable where it is none, SchemaMismatch for an unknown kind."""
     try:
         number = int(answer["id"]) if schema_id is None else schema_id
         text, kind = answer["schema"], answer.get("schemaType") or SchemaKind.AVRO
@@ -349,7 +354,7 @@ def _schema(answer: Any, schema_id: int | None = None) -> RegisteredSchema:
         if not isinstance(text, str):
             raise TypeError("schema is no text")
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise SourceUnavailable(f"the schema registry's answer is no schema: {type(error).__name__}: {error}") from error
+        raise RegistryUnavailable(f"the schema registry's answer is no schema: {type(error).__name__}: {error}") from error
     try:
         return RegisteredSchema(number, SchemaKind(kind), text, references)
     except ValueError:

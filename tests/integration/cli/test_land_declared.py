@@ -46,9 +46,8 @@ class TestRegistryBesideADeclaration:
             ("id STRING", ("id", "string", "int32")),
             ("id INT, place ROW<zip STRING>", ("place.zip", "string", "int32")),
             ("id INT, place STRING", ("place", "string", "struct")),
-            ("id INT, later STRING NOT NULL", ("later", "required")),
         ],
-        ids=["narrower", "another type", "nested another type", "no struct", "one that is missing and required"],
+        ids=["narrower", "another type", "nested another type", "no struct"],
     )
     @pytest.mark.parametrize("on_error", ["suspend", "skip"])
     def test_what_they_do_not_hold_suspends_with_both_sides(
@@ -61,6 +60,14 @@ class TestRegistryBesideADeclaration:
             assert side in ran.err
         assert "on_error" not in ran.err, "which would not help"
         assert site.rows(TABLE) == []
+
+    def test_a_record_without_a_required_column_is_rejected_by_itself(self, site: Site) -> None:
+        columns = "id INT, later STRING NOT NULL"
+        self.land(site, columns, "")
+        assert "column 'later' is NOT NULL and the record has none" in site.refused().err
+        self.land(site, columns, ", 'on_error' = 'skip'")
+        (landed,) = site.shop.json("land", "bronze.items")
+        assert (landed["written"], landed["skipped"]) == (0, 2)
 
     def test_a_table_that_follows_its_topic_keeps_its_declared_columns_and_more(self, site: Site) -> None:
         options = ", 'schema.evolution' = 'on'"

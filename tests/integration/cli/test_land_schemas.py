@@ -137,3 +137,25 @@ def test_a_registry_that_is_away_is_told_and_nothing_lands(connected: Shop, purc
     assert ran.code == 1
     assert "registry" in ran.err
     assert rows(connected) == [(1, 1.5, 0)]
+
+
+def test_the_doctor_asks_the_registry(connected: Shop, purchases: Purchases) -> None:
+    connected.declare("tables/purchases.sql", DECLARED.format(more=""))
+    purchases.send(FIRST, {"id": 1, "price": 1.5})
+    checks = {one["name"]: one for one in connected("doctor", "--output", "json").json["checks"]}
+    assert (checks["registry"]["state"], "AVRO" in checks["registry"]["detail"]) == ("ok", True)
+    purchases.registry.__exit__(None, None, None)
+    ran = connected("doctor", "--output", "json")
+    checks = {one["name"]: one for one in ran.json["checks"]}
+    assert (ran.code, checks["registry"]["state"], checks["brokers"]["state"]) == (1, "failed", "ok")
+    assert "schema registry" in checks["registry"]["detail"]
+
+
+def test_a_registry_that_is_away_keeps_no_other_table_from_its_topic(connected: Shop, purchases: Purchases) -> None:
+    connected.declare("tables/purchases.sql", DECLARED.format(more=""))
+    purchases.send(FIRST, {"id": 1, "price": 1.5})
+    purchases._broker.produce("orders", [(None, b'{"order_id": "a", "customer": "b", "amount": 1.0}')])
+    purchases.registry.__exit__(None, None, None)
+    ran = connected("land", "bronze.purchases", "bronze.orders", "--output", "json")
+    landed = {one["table"]: one for one in ran.json}
+    assert (ran.code, landed["bronze.orders"]["written"]) == (1, 1)

@@ -87,7 +87,7 @@ LEFT_OVER = [
     ([("id", LONG), ("gone", TEXT)], [("id", LONG)], "gone: declared nothing, in the table string"),
     ([("id", LONG)], [("id", pa.int32())], "id: declared int32, in the table int64"),
     ([("id", LONG)], [pa.field("id", LONG, nullable=False)], "id: declared int64 NOT NULL, in the table int64"),
-    ([("id", LONG)], [("id", LONG), pa.field("n", LONG, nullable=False)], "n: declared int64 NOT NULL, in the table int64"),
+    ([("id", LONG)], [("id", LONG), pa.field("n", LONG, nullable=False)], "n: declared int64 NOT NULL, in the table nothing"),
     (
         [("s", pa.struct([("x", LONG), ("y", LONG)]))],
         [("s", pa.struct([("x", LONG)]))],

@@ -184,7 +184,8 @@ def test_options_that_do_not_go_together_are_refused(options: dict[str, str], me
 def test_a_table_without_declared_columns_follows_its_topic() -> None:
     spec = spec_of({"value.format": "avro-registry"}, pa.schema([]))
     assert (spec.columns, spec.evolves) == (None, True)
-    assert spec_of({"schema.evolution": "on"}).evolves
+    assert spec_of({"schema.evolution": "on", "value.format": "avro-registry"}).evolves
+    assert "has no effect with 'value.format' = 'json'" in refusal({"schema.evolution": "on"})
 
 
 def test_the_columns_of_the_primary_key_are_stored_as_not_null() -> None:
