@@ -151,7 +151,7 @@ CASES = [
     Protobuf("protobuf", "", ", 'value.format' = 'proto-registry'"),
     JsonSchema("json schema", "", ", 'value.format' = 'json-registry'"),
     Raw("raw", "id BIGINT", ", 'value.format' = 'raw'"),
-    Debezium("debezium", "id BIGINT NOT NULL", ", 'value.format' = 'debezium-json'"),
+    Debezium("debezium", "id BIGINT NOT NULL", ", 'value.format' = 'debezium-json', 'changelog.mode' = 'append'"),
 ]
 
 

@@ -150,7 +150,8 @@ def test_a_table_that_grows_keeps_every_change_with_what_the_envelope_says(site:
     columns = f"({COLUMNS}) " if log.needs_columns else ""
     site.declare(
         f"CREATE TABLE {TABLE} {columns}WITH ('connector' = 'kafka', 'topic' = '{TOPIC}', {log.options}, "
-        "'debezium.columns' = 'op, ts, source.lsn, transaction.id', 'metadata.columns' = 'offset');"
+        "'debezium.columns' = 'op, ts, source.lsn, transaction.id', 'metadata.columns' = 'offset', "
+        "'changelog.mode' = 'append');"
     )
     site.send(TOPIC, *written(log, site, [*read(ANN), *updated(person(1, "Anne"), ANN), *deleted(person(1, "Anne"))]))
     result = site.landed()
@@ -171,7 +172,7 @@ def test_a_truncate_has_no_place_in_a_table_that_grows(site: Site) -> None:
     log = PlainJson()
     site.declare(
         f"CREATE TABLE {TABLE} ({COLUMNS}) WITH ('connector' = 'kafka', 'topic' = '{TOPIC}', {log.options}, "
-        "'on_error' = 'dead_letter');"
+        "'on_error' = 'dead_letter', 'changelog.mode' = 'append');"
     )
     site.send(TOPIC, *written(log, site, [*read(ANN), *truncated(), *read(BOB)]))
     assert site.landed()["written"] == 2
@@ -193,3 +194,11 @@ def test_a_column_that_the_source_adds_or_widens_comes_while_rows_change(site: S
         (3, "Cyn again", None, None),
         (1 << 40, "Eve", None, None),
     ]
+
+
+def test_a_change_log_says_by_what_it_is_kept(site: Site) -> None:
+    log = PlainJson()
+    site.declare(f"CREATE TABLE {TABLE} ({COLUMNS}) WITH ('connector' = 'kafka', 'topic' = '{TOPIC}', {log.options});")
+    ran = site.shop("land", TABLE)
+    assert ran.code == 2
+    assert "is a change log, and the table has no PRIMARY KEY" in ran.err
