@@ -54,7 +54,7 @@ class Size:
     records: int
 
 
-SIZES = (Size("200 B", 0, 600_000), Size("1 KB", LARGER, 100_000))
+SIZES = (Size("200 B", 0, 2_000_000), Size("1 KB", LARGER, 300_000))
 
 
 @dataclass(frozen=True, slots=True)
