@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future
 from typing import Any, NoReturn, TypeVar
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicCollection
@@ -26,6 +27,8 @@ CLIENT_LOG = logging.getLogger("lakeflow.topics.librdkafka")
 
 FIRST_WAIT = 1.0
 """Seconds that the first request may take before it is looked whether the brokers refuse us."""
+CONTROLLER_WAIT = 3.0
+"""Seconds for an answer that only the controller gives; a client goes on asking for one that is gone."""
 AGAIN = 0.1
 """Seconds before a request that failed at once is sent again."""
 BEGINNING, END = -2, -1
@@ -106,13 +109,8 @@ class KafkaClient:
         names = list(self._names(topics, metadata.topics))
         if not names or metadata.controller_id not in metadata.brokers:  # the embedded broker has none, and would not answer
             return dict.fromkeys(names)
-        if self._admin is None:
-            self._admin = AdminClient({**asking_settings(self._settings)}, logger=CLIENT_LOG)
-        asked = self._admin.describe_topics(
-            TopicCollection(names), request_timeout=_left(deadline), include_authorized_operations=True
-        )
         ids: dict[str, str | None] = {}
-        for name, answer in asked.items():
+        for name, answer in self._described(names, deadline).items():
             try:
                 described = answer.result()
             except KafkaException as error:
@@ -126,6 +124,22 @@ class KafkaClient:
             number = str(described.topic_id)
             ids[name] = None if number == NO_ID else number
         return ids
+
+    def _described(self, names: Sequence[str], deadline: float) -> Mapping[str, Future[Any]]:
+        """What is told of the topics; by a new client where the one at hand waits for a controller that went away."""
+        while True:
+            self._admin = self._admin or AdminClient({**asking_settings(self._settings)}, logger=CLIENT_LOG)
+            wait = min(CONTROLLER_WAIT, _left(deadline))
+            asked: Mapping[str, Future[Any]] = self._admin.describe_topics(
+                TopicCollection(list(names)), request_timeout=wait, include_authorized_operations=True
+            )
+            failures = [answer.exception() for answer in asked.values()]
+            late = any(
+                isinstance(error, KafkaException) and error.args[0].code() == KafkaError._TIMED_OUT for error in failures
+            )
+            if not late or time.monotonic() >= deadline:
+                return asked
+            self._admin = None
 
     def acknowledge(self, offsets: Offsets) -> None:
         places = [Place(topic, partition, offset) for (topic, partition), offset in offsets.items()]
@@ -297,6 +311,10 @@ class KafkaClient:
 
 def _is_missing(error: Any) -> bool:
     return error is not None and error.code() in UNKNOWN
+
+
+def _timed_out(error: BaseException | None) -> bool:
+    return isinstance(error, KafkaException) and error.args[0].code() == KafkaError._TIMED_OUT
 
 
 def _left(deadline: float) -> float:
