@@ -237,7 +237,7 @@ class TestSilentStop:
         assert "error: " in ended.err
         assert "landing of bronze.events is suspended at topic 'events', partition 0" in ended.err
         (shown,) = [row for row in flow.done("status") if row["name"] == TABLE]
-        assert (shown["last_run"], shown["behind"]) == ("suspended", 1)
+        assert (shown["last_run"], shown["behind"] >= 1) == ("suspended", True)
         assert "is suspended at topic 'events', partition 0" in shown["reason"]
 
     def test_a_catalog_that_is_away_ends_it_and_nothing_is_lost(self, flow: Flow) -> None:

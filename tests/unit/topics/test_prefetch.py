@@ -193,7 +193,7 @@ with EmbeddedBroker(partitions=1) as broker, ended_by_sigterm():
     source = Prefetching(KafkaSource({{"bootstrap.servers": broker.bootstrap}}, ["flights"], "group"))
     source.assign({{("flights", 0): 0}})
     source.poll(10, 5.0)
-    signal.setitimer(signal.ITIMER_REAL, 0.05)
+    signal.setitimer(signal.ITIMER_REAL, 0.05, 5.0)  # again: what raises within a callback of the interpreter is lost
     signal.signal(signal.SIGALRM, lambda number, frame: os.kill(os.getpid(), signal.{signal}))
     source.poll(10, 60.0)
 """
