@@ -26,6 +26,7 @@ Done = TypeVar("Done")
 
 VERSION = 1
 KEYS_A_QUERY = 500
+OPEN_AGAIN = 0.02
 BUSY_SECONDS = 30.0
 EVICT_EVERY_BYTES = 16 << 20
 KEPT_SHARE = 0.9
@@ -136,6 +137,18 @@ class SqliteAnswers:
                 found.update(rows)
         return found
 
+    def _set_journal(self, connection: sqlite3.Connection) -> None:
+        """SQLite waits for no lock here: of two that open a new file at once, the second is refused."""
+        deadline = time.monotonic() + BUSY_SECONDS
+        while True:
+            try:
+                connection.execute(f"PRAGMA journal_mode = {self._journal}")
+                return
+            except sqlite3.OperationalError as error:
+                if "locked" not in str(error) or time.monotonic() >= deadline:
+                    raise
+                time.sleep(OPEN_AGAIN)
+
     def put(self, answers: Sequence[Stored]) -> None:
         now = self._clock()
         rows = [(one.key, one.model, now, one.tokens, len(one.answer.encode()), one.answer) for one in answers]
@@ -223,7 +236,7 @@ class SqliteAnswers:
                     f"the cache of answers {self._path} is of version {version}; this lakeflow reads {VERSION}",
                     next_step="name another file as cache in [models], or run the lakeflow that wrote it",
                 )
-            connection.execute(f"PRAGMA journal_mode = {self._journal}")
+            self._set_journal(connection)
             connection.execute("PRAGMA synchronous = NORMAL" if self._journal == "wal" else "PRAGMA synchronous = FULL")
             connection.executescript(_TABLE)
             connection.execute(f"PRAGMA user_version = {VERSION}")
