@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from lakeflow.errors import Terminal
 from lakeflow.lake.commit import Advance, CommitProtocol, Progress, fenced
 from lakeflow.progress import KafkaOffsets
 from lakeflow.topics.source import TopicPartition
@@ -58,7 +59,8 @@ class Ledger:
         return KafkaOffsets.loads(self._commits.progress(self._table, WRITER))
 
     def advance(self, reached: Mapping[TopicPartition, int], topic_ids: Mapping[str, str | None]) -> Advance:
-        """The move to `reached`, from what was last looked at or moved to."""
+        """The move to `reached`, from what was last looked at or moved to. Raises Terminal where that would be a move back."""
+        self._require_forward(reached)
         if self._shared:
             start = {place: self.progress.offsets.get(place) for place in reached}
             return OwnPartitions(start, KafkaOffsets(dict(reached)).identified(topic_ids))
@@ -68,6 +70,18 @@ class Ledger:
         """The move landed."""
         self.progress = self._moved(reached, topic_ids)
         self._text = self.progress.dumps()
+
+    def _require_forward(self, reached: Mapping[TopicPartition, int]) -> None:
+        """No topic and no user moves a landing back: rows would be there twice, so a fault of the reading ends here."""
+        for (topic, partition), offset in reached.items():
+            shown = self.progress.next_offset(topic, partition)
+            if shown is not None and offset < shown:
+                raise Terminal(
+                    f"a landing of {self._table} read topic {topic!r} partition {partition} up to offset {offset}, and the "
+                    f"table shows {shown} already: this is a fault of lakeflow",
+                    left_behind="nothing of this process's batch is in the table",
+                    next_step="run the same command again; it goes on from where the table stands; please report this",
+                )
 
     def _moved(self, reached: Mapping[TopicPartition, int], topic_ids: Mapping[str, str | None]) -> KafkaOffsets:
         return self.progress.moved_to(reached).identified(topic_ids)

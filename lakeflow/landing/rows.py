@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from lakeflow.landing.spec import METADATA_COLUMNS, METADATA_PREFIX
-from lakeflow.topics.source import Headers, Records, TopicPartition
+from lakeflow.topics.source import Headers, Records, TopicPartition, last_offsets
 
 _COLUMN_OF = {
     "topic": "topics",
@@ -78,20 +78,8 @@ def headers_column(headers: Sequence[Headers | None]) -> pa.Array:
 
 
 def next_offsets(records: Records) -> dict[TopicPartition, int]:
-    """For each partition that `records` tell of, the offset to read next.
-
-    A poll may see a partition end, and then records that came behind that end: the greater offset holds.
-    """
-    after = {place: offset + 1 for place, offset in _last_offsets(records.topics, records.partitions, records.offsets).items()}
-    return after | {place: max(end, after.get(place, 0)) for place, end in records.ends.items()}
-
-
-def _last_offsets(topics: list[str], partitions: list[int], offsets: list[int]) -> dict[TopicPartition, int]:
-    """For each partition the last of its offsets. Those of a single topic are told apart by number, for a third of the cost."""
-    if topics and topics.count(topics[0]) == len(topics):
-        last = dict(zip(partitions, offsets, strict=True))
-        return {(topics[0], partition): offset for partition, offset in last.items()}
-    return dict(zip(zip(topics, partitions, strict=True), offsets, strict=True))
+    """For each partition that `records` tell of, the offset to read next."""
+    return {place: offset + 1 for place, offset in last_offsets(records).items()} | dict(records.ends)
 
 
 def before(records: Records, first: Mapping[TopicPartition, int]) -> Records:

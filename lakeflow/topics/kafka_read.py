@@ -13,7 +13,7 @@ from confluent_kafka import KafkaError, Message
 from lakeflow.errors import SourceChanged
 from lakeflow.topics.kafka_client import LOG, KafkaClient
 from lakeflow.topics.kafka_errors import AWAY, LOST_PLACE
-from lakeflow.topics.source import Records, TopicPartition, size_of
+from lakeflow.topics.source import Records, TopicPartition, size_of, without_passed_ends
 
 CONSUME_AT_ONCE = 1000
 """Messages a call to librdkafka: more of them alive at once are slower to collect than they save in calls."""
@@ -72,7 +72,7 @@ class Reading:
             size += self._take(most, min(SLICE, max(0.001, deadline - time.monotonic()))) or 0
         if not self._records.offsets:
             self._client.check()
-        return self._records
+        return without_passed_ends(self._records)
 
     def places(self) -> set[TopicPartition]:
         """The partitions of what was taken and not given out yet."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import compress
 from typing import Any, Protocol, assert_never
 
@@ -24,7 +24,8 @@ class Records:
     2 by the broker. `headers` is None where they were not asked for, and holds None for a record without any.
     `leader_epochs` is None where they were not asked for, and holds None where the broker did not say (before Kafka 0.11).
     `ends` has for each partition whose end this poll reached the offset that is read next. It can lie beyond the last
-    record's successor: transaction markers and compacted records take offsets and are never handed out.
+    record's successor: transaction markers and compacted records take offsets and are never handed out. It never lies
+    before a record of the same poll: an end that records came behind is none (`without_passed_ends`).
     """
 
     topics: list[str] = field(default_factory=list)
@@ -62,6 +63,23 @@ class Records:
             leader_epochs=None if self.leader_epochs is None else part(self.leader_epochs),
             ends=ends,
         )
+
+
+def last_offsets(records: Records) -> dict[TopicPartition, int]:
+    """For each partition the last of its offsets. Those of a single topic are told apart by number, for a third of the cost."""
+    topics, partitions, offsets = records.topics, records.partitions, records.offsets
+    if topics and topics.count(topics[0]) == len(topics):
+        last = dict(zip(partitions, offsets, strict=True))
+        return {(topics[0], partition): offset for partition, offset in last.items()}
+    return dict(zip(zip(topics, partitions, strict=True), offsets, strict=True))
+
+
+def without_passed_ends(records: Records) -> Records:
+    """`records` without the ends that records of the same poll came behind: they were written while it went on."""
+    if not records.ends:
+        return records
+    last = last_offsets(records)
+    return replace(records, ends={place: end for place, end in records.ends.items() if end > last.get(place, -1)})
 
 
 def size_of(records: Records, begin: int = 0) -> int:

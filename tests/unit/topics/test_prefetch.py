@@ -11,9 +11,10 @@ from threading import Event
 import pytest
 
 from lakeflow.errors import SourceUnavailable
+from lakeflow.landing.rows import next_offsets
 from lakeflow.testing.source import Crash, ListSource, Row
 from lakeflow.topics.prefetch import Prefetching, cut
-from lakeflow.topics.source import Records
+from lakeflow.topics.source import Records, TopicPartition, without_passed_ends
 
 PLACE = ("flights", 0)
 PATIENCE = 10.0
@@ -81,6 +82,22 @@ def test_every_column_is_cut() -> None:
     assert (len(first.topics), len(first.partitions), len(first.timestamp_types)) == (3, 3, 3)
     assert (len(rest), rest.offsets[0], dict(rest.ends)) == (7, 3, {("t", 0): 10})
     assert cut(records, 10) == (records, Records())
+
+
+@pytest.mark.parametrize("limit", range(1, 7))
+def test_pieces_move_no_partition_back(limit: int) -> None:
+    """Whoever goes through the pieces gets where the whole leads to, and never past it and back."""
+    places = [(0, 4), (1, 7), (1, 8), (0, 5), (0, 6), (1, 9)]
+    partitions, offsets = map(list, zip(*places, strict=True))
+    records = Records(topics=["t"] * 6, partitions=partitions, offsets=offsets, ends={("t", 0): 5, ("t", 1): 12, ("t", 2): 3})
+    piece, rest = cut(without_passed_ends(records), limit)
+    reached: dict[TopicPartition, int] = {}
+    while len(piece) or piece.ends:
+        after = next_offsets(piece)
+        assert all(offset >= reached.get(place, 0) for place, offset in after.items())
+        reached |= after
+        piece, rest = cut(rest, limit)
+    assert reached == {("t", 0): 7, ("t", 1): 12, ("t", 2): 3}
 
 
 def test_no_more_is_polled_than_may_wait() -> None:
