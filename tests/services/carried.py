@@ -11,7 +11,7 @@ import pyarrow as pa
 from lakeflow.models.providers.openai_chat import OpenAIChat
 from lakeflow.models.providers.openai_settings import ChatSettings, read_openai
 from lakeflow.models.remote.asking import Asker
-from lakeflow.models.remote.clients import Response
+from lakeflow.models.remote.clients import NO_HEADERS, Response
 from lakeflow.models.remote.gate import Gate
 from lakeflow.models.remote.limits import Breaker, Concurrency
 from lakeflow.models.remote.operation import Service
@@ -30,9 +30,9 @@ class Carried:
         self.refused_at: list[float] = []
         self.answered_at: list[float] = []
 
-    async def post(self, url: str, body: bytes) -> Response:
+    async def post(self, url: str, body: bytes, headers: Mapping[str, str] = NO_HEADERS) -> Response:
         path = "/" + url.split("/", 3)[3]
-        reply = await self._service(Asked(path, {"authorization": f"Bearer {KEY}"}, body))
+        reply = await self._service(Asked(path, {"authorization": f"Bearer {KEY}", **headers}, body))
         await asyncio.sleep(reply.seconds)
         if reply.status is None:
             raise httpx.RemoteProtocolError("Server disconnected without sending a response.")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from lakeflow.models.usage import Tokens
 
@@ -60,10 +60,11 @@ class ErrorKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A body of JSON, and the tokens that it is expected to cost."""
+    """A body of JSON, and the tokens that it is expected to cost. `url` takes the place of the dialect's for this one."""
 
     body: bytes = field(repr=False)
     expected: Tokens = NONE
+    url: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,4 +113,15 @@ class Dialect(Protocol):
 
     def blame(self, status: int, headers: Mapping[str, str], body: bytes) -> Blame:
         """What any other status means; header names are in lower case."""
+        ...
+
+
+@runtime_checkable
+class Signing(Protocol):
+    """A dialect whose requests prove anew each time who asks: by a signature, or by a token that runs out."""
+
+    async def sign(self, url: str, body: bytes) -> Mapping[str, str] | Blame:
+        """The headers to add to this attempt, or why there are none. Runs on the loop: what waits is awaited, and what
+        computes or reads for long goes to a thread. What it makes for the request joins `secrets` for as long as it is valid.
+        """
         ...

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
-from lakeflow.models.remote.dialect import Blame, Dialect, ErrorKind, Reading, Request
+from lakeflow.models.remote.dialect import Blame, Dialect, ErrorKind, Reading, Request, Signing
 from lakeflow.models.remote.gate import Gate
 from lakeflow.models.remote.settings import RemoteSettings
 from lakeflow.models.usage import Price, Tokens, Usage
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from lakeflow.models.remote.clients import Response
 
 BACKOFF = Backoff(base=0.5, cap=20.0)
+OVERLOADED = (503, 529)
+"""529 is Anthropic's word for it."""
 MOST_BROKEN = 3
 """So often an answer of another shape is paid for again."""
 
@@ -24,7 +26,7 @@ MOST_BROKEN = 3
 class Http(Protocol):
     """What carries requests; `Clients` is the real one."""
 
-    async def post(self, url: str, body: bytes) -> Response:
+    async def post(self, url: str, body: bytes, headers: Mapping[str, str] = ...) -> Response:
         """Raises httpx.HTTPError."""
         ...
 
@@ -110,12 +112,12 @@ async def _send(service: Service, request: Request, rows: int, seconds: float) -
         service.usage.settle(service.model, request.expected, used, service.price)
         service.gate.correct(request.expected, used)
     gate, now = service.gate, _now()
-    match status:
-        case 429:
+    match said, status:
+        case Blame(kind=ErrorKind.RATE_LIMITED), _:
             gate.learned.refused(sent_at, now, gate.under_way)
-        case 503:
+        case Blame(), status if status in OVERLOADED:
             gate.concurrency.refused(sent_at, now)
-        case 200:
+        case _, 200:
             gate.learned.answered(now)
             gate.concurrency.answered()
         case _:
@@ -131,17 +133,21 @@ async def _exchange(service: Service, request: Request, rows: int, seconds: floa
     """What came back, and its status; 0 where nothing did."""
     import httpx
 
+    dialect, url = service.dialect, request.url or service.dialect.url
     try:
         async with asyncio.timeout(seconds):
-            answer = await service.clients.post(service.dialect.url, request.body)
+            signed = await dialect.sign(url, request.body) if isinstance(dialect, Signing) else {}
+            if isinstance(signed, Blame):
+                return replace(signed, message=_clean(signed.message, dialect)), 0
+            answer = await service.clients.post(url, request.body, signed)
     except TimeoutError:
         return Blame(ErrorKind.TIMEOUT, f"no answer within {seconds:.3g} s"), 0
     except httpx.HTTPError as error:
         said = str(error) or type(error).__name__
-        return Blame(ErrorKind.UNAVAILABLE, f"{service.dialect.url}: {_clean(said, service.dialect)}"), 0
-    said_back = _read(service.dialect, answer, rows)
+        return Blame(ErrorKind.UNAVAILABLE, f"{url}: {_clean(said, dialect)}"), 0
+    said_back = _read(dialect, answer, rows)
     if isinstance(said_back, Blame):
-        said_back = replace(said_back, message=_clean(said_back.message, service.dialect))
+        said_back = replace(said_back, message=_clean(said_back.message, dialect))
     return said_back, answer.status
 
 

@@ -146,7 +146,7 @@ def test_vectors_come_in_the_order_of_their_texts_and_blank_texts_have_none(serv
     rows = ask(model, "a", "", "b", None, "c", "d", "a")
     assert [None if row["v"] is None else len(row["v"]) for row in rows] == [5, None, 5, None, 5, 5, 5]
     assert rows[0] == rows[6]
-    assert [body["input"] for body in bodies(server)] == [["a", "b", "c"], ["d"]]
+    assert sorted(body["input"] for body in bodies(server)) == [["a", "b", "c"], ["d"]]
 
 
 def test_a_request_that_is_too_large_is_halved_and_so_are_those_after_it(server: Server, service: OpenAI) -> None:
