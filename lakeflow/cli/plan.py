@@ -37,8 +37,8 @@ JOBS = ("name", "mode", "output", "target", "files", "rows", "size", "commits", 
 INDEXES = ("name", "table", "files", "rows", "note")
 HELP = """Show what land and run would do, with nothing done.
 
-For landings the offsets and the records that wait, for jobs the files, rows, snapshots and commits, for indexes the rows
-to add or why they would be built anew. Exits with 1 where a step would fail.
+For landings the offsets, the records that wait, and how a changed declaration alters the table; for jobs the files, rows,
+snapshots and commits; for indexes the rows to add or why they would be built anew. Exits with 1 where a step would fail.
 
 Examples:
 
@@ -98,9 +98,11 @@ def _landing_row(plan: LandingPlan) -> Row:
         "table": plan.table,
         "topic": plan.topic,
         "makes_table": plan.is_new,
+        "alters_table": list(plan.changes),
         "waiting": plan.waiting,
         "partitions": [
-            {"partition": part.partition, "from": part.start, "to": part.end, "waiting": part.waiting} for part in plan.parts
+            {"topic": part.topic, "partition": part.partition, "from": part.start, "to": part.end, "waiting": part.waiting}
+            for part in plan.parts
         ],
         "skipped": plan.problem,
         "would_fail": plan.would_fail,
@@ -186,10 +188,11 @@ def _show(landings: Sequence[Row], jobs: Sequence[Row], indexes: Sequence[Row]) 
 
 def _landing_lines(row: Row) -> list[Row]:
     """A line a partition; one alone where the topic could not be asked."""
-    head = {"table": row["table"], "topic": row["topic"], "note": "makes the table" if row["makes_table"] else ""}
+    notes = ["makes the table"] if row["makes_table"] else [f"alters the table: {line}" for line in row["alters_table"]]
     if row["skipped"]:
-        return [{**head, "note": f"skipped: {row['skipped']}"}]
-    return [{**head, **part} for part in row["partitions"]]
+        notes.append(f"skipped: {row['skipped']}")
+    head = {"table": row["table"], "topic": row["topic"], "note": "; ".join(notes)}
+    return [head] if row["skipped"] else [{**head, **part} for part in row["partitions"]]
 
 
 def _job_line(row: Row) -> Row:

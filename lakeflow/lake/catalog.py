@@ -125,6 +125,11 @@ class Lake:
         require_as_declared(spec, wanted, table)
         return table
 
+    def changes(self, spec: TableSpec, *, wider: bool = False) -> tuple[str, ...]:
+        """What `ensure` with `evolve` would change of the table that is there, a line a change. Raises SchemaMismatch."""
+        found = alteration(spec, storable(spec.schema, f"table {spec.name}"), self.table(spec.name), wider=wider)
+        return () if found is None else found.changes
+
     def _altered(self, spec: TableSpec, wanted: pa.Schema, *, wider: bool) -> Table:
         """The table, altered in a commit of its own that holds no rows. Raises CommitConflict where another came first."""
         table = self.table(spec.name)

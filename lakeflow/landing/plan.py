@@ -14,6 +14,7 @@ from lakeflow.landing.cut import Limits
 from lakeflow.landing.ledger import WRITER
 from lakeflow.landing.reading import Topical, begin_offsets
 from lakeflow.landing.spec import LandingSpec, landing_spec, topics_declared
+from lakeflow.landing.target import shape_of
 from lakeflow.progress import KafkaOffsets
 from lakeflow.topics.kafka import KafkaSource
 from lakeflow.topics.names import includes
@@ -37,7 +38,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class LandingPlan:
-    """A landing as of now. `is_new` says that the table is not there yet.
+    """A landing as of now. `is_new` says that the table is not there yet, `changes` how its declaration alters one that is.
 
     Where the topic could not be asked, `problem` says why and there are no parts; `would_fail` tells whether a landing
     would fail for it too, in place of waiting for the brokers.
@@ -47,6 +48,7 @@ class LandingPlan:
     topic: str | None
     is_new: bool
     parts: tuple[Part, ...] = ()
+    changes: tuple[str, ...] = ()
     problem: str | None = None
     would_fail: bool = False
 
@@ -97,13 +99,20 @@ def plan_landings(
     for table in tables:
         topic = topics_declared(table)
         is_new = not lake.exists(table.name)
+        changes: tuple[str, ...] = ()
         try:
-            parts = _parts(declared_landing(table, settings), settings, commits, timeout, away)
-            yield LandingPlan(table.name, topic, is_new, parts)
+            spec = declared_landing(table, settings)
+            changes = () if is_new else _changes(spec, lake)
+            yield LandingPlan(table.name, topic, is_new, _parts(spec, settings, commits, timeout, away), changes)
         except (SourceUnavailable, NoBrokers) as error:
-            yield LandingPlan(table.name, topic, is_new, problem=error.message)
+            yield LandingPlan(table.name, topic, is_new, changes=changes, problem=error.message)
         except Terminal as error:
             yield LandingPlan(table.name, topic, is_new, problem=error.message, would_fail=True)
+
+
+def _changes(spec: LandingSpec, lake: Lake) -> tuple[str, ...]:
+    shape, wider = shape_of(spec, lake)
+    return lake.changes(shape, wider=wider)
 
 
 class NoBrokers(ConfigError):

@@ -6,6 +6,7 @@ import logging
 
 import pyarrow as pa
 
+from lakeflow.declare import TableSpec
 from lakeflow.errors import CommitConflict
 from lakeflow.lake.catalog import Lake, Table, arrow_schema
 from lakeflow.lake.commit import Advance, Change, CommitProtocol
@@ -111,16 +112,20 @@ def fitting_of(spec: LandingSpec, columns: pa.Schema) -> Fitting:
     return Fitting(spec.table, columns, evolves=spec.evolves, required=dict.fromkeys([*key, *required]), key=key)
 
 
-def _landed_table(spec: LandingSpec, decoder: RecordDecoder, lake: Lake) -> Table:
-    """The table, made where it is missing, evolved where its declaration asks for more.
-
-    One that follows its topic may have more columns, and wider ones, than are declared.
+def shape_of(spec: LandingSpec, lake: Lake) -> tuple[TableSpec, bool]:
+    """What a table that is there must at least be by its declaration, and whether it may be wider: one that follows its
+    topic may have more columns, and wider ones, than are declared.
     """
     if spec.columns is not None:
-        return lake.ensure(spec.stored(spec.columns), evolve=True, wider=spec.evolves)
-    if not lake.exists(spec.table):
-        return lake.ensure(spec.stored(decoder.columns()))
+        return spec.stored(spec.columns), spec.evolves
     metadata = [METADATA_PREFIX + name for name in spec.metadata]
     present = arrow_schema(lake.table(spec.table))
-    own = pa.schema([column for column in present if column.name not in metadata])
-    return lake.ensure(spec.stored(own), evolve=True, wider=True)
+    return spec.stored(pa.schema([column for column in present if column.name not in metadata])), True
+
+
+def _landed_table(spec: LandingSpec, decoder: RecordDecoder, lake: Lake) -> Table:
+    """The table, made where it is missing, evolved where its declaration asks for more."""
+    if not lake.exists(spec.table):
+        return lake.ensure(spec.stored(decoder.columns() if spec.columns is None else spec.columns))
+    shape, wider = shape_of(spec, lake)
+    return lake.ensure(shape, evolve=True, wider=wider)

@@ -103,6 +103,28 @@ class TestADeclarationThatChanges:
         assert site.landed()["written"] == 1
         return site.rows(TABLE)
 
+    @pytest.mark.parametrize(
+        ("columns", "more", "change"),
+        [
+            (f"{BEFORE}, tag STRING", "", "tag"),
+            (BEFORE.replace("INT", "BIGINT"), "", "id"),
+            (BEFORE, "PARTITIONED BY (name)", "partitioning: none -> identity(name), for files to come"),
+        ],
+        ids=["a column added", "a column widened", "another partitioning"],
+    )
+    def test_a_plan_shows_what_becomes_of_the_table_and_changes_nothing(
+        self, before: Site, columns: str, more: str, change: str
+    ) -> None:
+        before.declare(declared(columns, more=more))
+        table = before.shop.project.lake.table(TABLE).metadata_location
+        [planned] = before.shop.json("plan")["landings"]
+        assert [change in line for line in planned["alters_table"]] == [True]
+        assert f"alters the table: {planned['alters_table'][0]}" in " ".join(before.shop("plan").out.split())
+        assert before.shop.project.lake.table(TABLE).metadata_location == table
+        before.landed()
+        [planned] = before.shop.json("plan")["landings"]
+        assert planned["alters_table"] == []
+
     def test_a_column_that_is_added(self, before: Site) -> None:
         rows = self.changed(before, f"{BEFORE}, tag STRING", {"id": 3, "price": 3.5, "name": "c", "tag": "new"})
         assert rows == [(1, 1.5, "a", None), (2, 2.5, "b", None), (3, 3.5, "c", "new")]
@@ -152,6 +174,10 @@ class TestADeclarationThatChanges:
     ) -> None:
         before.declare(declared(columns))
         before.send(TOPIC, *values([{"id": 3, "price": 3.5, "name": "c"}]))
+        planned = before.shop("plan", "--output", "json")
+        assert planned.code == (2 if "Name" in columns else 1)
+        if planned.code == 1:
+            assert all(side in " ".join(planned.json["landings"][0]["skipped"].split()) for side in sides)
         ran = before.refused(code=2 if "Name" in columns else 1)
         for side in sides:
             assert side in ran.err
