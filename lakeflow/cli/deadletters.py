@@ -81,6 +81,8 @@ def list_verb(
     opened = open_project(project, target)
     wanted = Wanted(tuple(tables or ()), _checked_kind(kind), since.astimezone() if since else None)
     rows = newest_letters(opened.lake, opened.commits, wanted, limit)
+    if not rows:
+        _require_known(opened, tables or [])
     if output is Format.JSON:
         show_json(rows)
     else:
@@ -127,6 +129,14 @@ def replay_verb(
         raise typer.Exit(exit_code_of(errors))
     if signals.requested():
         raise typer.Exit(signals.exit_code)
+
+
+def _require_known(project: Project, tables: Sequence[str]) -> None:
+    """Letters of a table that was dropped and is declared no more are there all the same, so only an empty answer is doubted."""
+    known = {*project.declared_tables.tables, *project.lake.names()}
+    for table in tables:
+        if table not in known:
+            raise UnknownName("table", table, known, next_step="lakeflow tables")
 
 
 class _Asked:

@@ -53,11 +53,20 @@ def test_the_list_is_newest_first_with_states(events: Shop) -> None:
     ]
     assert events.json("deadletters", "--limit", "1") == rows[:1]
     assert [row["offset"] for row in events.json("deadletters", "list", "--kind", "misfit")] == [2]
-    assert events.json("deadletters", "list", "bronze.other") == []
     assert events.json("deadletters", "list", "--since", "2099-01-01") == []
     text = events("deadletters").out
     assert "waiting" in text
     assert "bronze.events" in text
+
+
+def test_an_unknown_table_is_no_empty_list(events: Shop) -> None:
+    asked = events("deadletters", "list", "bronze.event")
+    assert asked.code == 2
+    assert "bronze.events" in asked.err
+    assert events.json("deadletters", "list", "bronze.events", "--kind", "schema") == []
+    (events.folder / "tables" / "events.sql").unlink()
+    assert events("tables", "drop", "bronze.events", "--yes").code == 0
+    assert len(events.json("deadletters", "list", "bronze.events")) == 3
 
 
 def test_an_unknown_kind_is_refused_with_the_valid_ones(events: Shop) -> None:
