@@ -132,7 +132,7 @@ def replay_verb(
 
 
 def _require_known(project: Project, tables: Sequence[str]) -> None:
-    """Letters of a table that was dropped and is declared no more are there all the same, so only an empty answer is doubted."""
+    """Letters of a table that was dropped and is declared no more stay, so only an empty answer is doubted."""
     known = {*project.declared_tables.tables, *project.lake.names()}
     for table in tables:
         if table not in known:
