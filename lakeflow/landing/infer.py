@@ -41,7 +41,7 @@ def propose(table: TableSpec, settings: Settings, *, records: int) -> Proposal:
     if spec.value_format not in FROM_RECORDS:
         with ExitStack() as held:
             columns = open_decoder(spec, open_registry(settings, held)).columns()
-        return Proposal(replace(table, schema=columns), (), 0, 0)
+        return Proposal(replace(table, schema=columns), _missing(table, columns), 0, 0)
     inferred = _from_records(spec, settings, records)
     if not inferred.columns.names:
         raise DeclarationError(
@@ -49,7 +49,23 @@ def propose(table: TableSpec, settings: Settings, *, records: int) -> Proposal:
             "a column",
             next_step="land the topic as it is: 'value.format' = 'raw'",
         )
-    return Proposal(replace(table, schema=inferred.columns), inferred.notes, inferred.records, inferred.broken)
+    notes = (*inferred.notes, *_missing(table, inferred.columns))
+    return Proposal(replace(table, schema=inferred.columns), notes, inferred.records, inferred.broken)
+
+
+def _missing(table: TableSpec, columns: pa.Schema) -> tuple[str, ...]:
+    """What the rest of the declaration asks of columns that were not found, or not as it needs them."""
+    parts = [("PARTITIONED BY", part.column) for part in table.partitioning]
+    keys = [("PRIMARY KEY", column) for column in table.primary_key]
+    gone = [
+        f"{clause} names {name}, which was not found: declare it" for clause, name in parts + keys if name not in columns.names
+    ]
+    declared = [column.name for column in table.schema if not column.nullable and column.name in columns.names]
+    looser = [name for name in declared if columns.field(name).nullable]
+    return (
+        *gone,
+        *(f"{name} is declared NOT NULL, and proposed without: put it back where each record has one" for name in looser),
+    )
 
 
 def _from_records(spec: LandingSpec, settings: Settings, records: int) -> Inferred:

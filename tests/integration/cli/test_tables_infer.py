@@ -56,6 +56,17 @@ def test_what_is_proposed_lands_what_was_read(visits: Shop, broker: EmbeddedBrok
     ]
 
 
+def test_what_the_rest_of_a_declaration_needs_is_said(visits: Shop, broker: EmbeddedBroker) -> None:
+    send(broker, {"id": 1, "day": 2})
+    clauses = "(id BIGINT NOT NULL, day INT) PARTITIONED BY (region, day) WITH"
+    visits.declare("tables/visits.sql", WITHOUT_COLUMNS.format(name="json").replace("WITH", clauses.replace("region", "id"), 1))
+    notes = visits.json("tables", "infer", "bronze.visits")["notes"]
+    assert notes == ["id is declared NOT NULL, and proposed without: put it back where each record has one"]
+    send(broker, *({"day": 3} for _ in range(40)))
+    notes = visits.json("tables", "infer", "bronze.visits", "--records", "10")["notes"]
+    assert notes == ["PARTITIONED BY names id, which was not found: declare it"]
+
+
 def test_without_columns_a_json_table_says_how_to_get_them(visits: Shop, broker: EmbeddedBroker) -> None:
     send(broker, {"id": 1})
     ran = visits("land", "bronze.visits")
