@@ -1,17 +1,19 @@
-"""What a row asks: a template over INPUT columns, or the row itself."""
+"""What a row asks: a template over INPUT columns, or the row itself, as far as the model's context has room."""
 
 from __future__ import annotations
 
 import json
 import math
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import date, datetime, time
+from pathlib import Path
 
 import pyarrow as pa
 
 from lakeflow.errors import DeclarationError, UnknownName
+from lakeflow.models.context import Context, Part
 from lakeflow.models.remote.dialect import Row
 from lakeflow.models.spec import ModelSpec
 
@@ -21,18 +23,51 @@ _PIECE = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
 @dataclass(frozen=True, slots=True)
 class Prompt:
     """`pieces` are texts and, at every odd place, names of columns. Without a template (None) the row is the prompt:
-    the text of a single STRING column, else an object of JSON."""
+    the text of a single STRING column, else an object of JSON. `context` is the room that it has, None for any."""
 
     pieces: tuple[str, ...] | None
     columns: tuple[str, ...]
+    context: Context | None = None
+
+    def within(self, context: Context | None) -> Prompt:
+        """The same, cut to that room."""
+        return replace(self, context=context)
 
     def of(self, row: Row) -> str:
-        """The text for a row."""
-        if self.pieces is None:
-            if len(row) == 1:
-                return shown(next(iter(row.values())))
-            return json.dumps({name: _jsonable(value) for name, value in row.items()}, ensure_ascii=False)
-        return "".join(shown(row[piece]) if place % 2 else piece for place, piece in enumerate(self.pieces))
+        """The text for a row, cut where it has to be."""
+        return "".join(map(str, self.parts(row))) if self.context is None else self.context.fit(self.parts(row))
+
+    def skips(self, row: Row) -> bool:
+        """Whether a row is too long to be asked, so that its answer is null."""
+        return self.context is not None and self.context.skips(self.parts(row))
+
+    def check(self) -> None:
+        """Opens the tokenizer. Raises ModelError where that fails, or where the fixed text leaves no room for a row."""
+        if self.context is not None and self.context.room:
+            self.context.counter.count("")
+
+    def identity(self) -> Mapping[str, str | Path]:
+        """What of the room decides the answers."""
+        return {} if self.context is None else self.context.identity()
+
+    def parts(self, row: Row) -> list[Part]:
+        """The text in pieces, those of the row's own texts apart."""
+        if self.pieces is not None:
+            return [_part(row[piece]) if place % 2 else Part(piece) for place, piece in enumerate(self.pieces)]
+        if len(row) == 1:
+            return [_part(next(iter(row.values())))]
+        parts = []
+        for place, (name, value) in enumerate(row.items()):
+            parts.append(Part(f"{', ' if place else '{'}{json.dumps(name, ensure_ascii=False)}: "))
+            if isinstance(value, str):
+                parts += [Part('"'), Part(value, free=True, quoted=True), Part('"')]
+            else:
+                parts.append(Part(json.dumps(_jsonable(value), ensure_ascii=False)))
+        return [*parts, Part("}")]
+
+
+def _part(value: object) -> Part:
+    return Part(shown(value), free=isinstance(value, str))
 
 
 def read_prompt(spec: ModelSpec) -> Prompt:

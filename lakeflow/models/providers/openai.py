@@ -28,4 +28,4 @@ class OpenAIProvider(RemoteProvider):
                 dialect = OpenAIChat(settings)
             case EmbeddingSettings():
                 dialect = OpenAIEmbeddings(settings)
-        super().__init__(spec, remote, dialect)
+        super().__init__(spec, remote, dialect, settings.prompt)

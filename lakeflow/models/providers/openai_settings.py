@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -12,6 +13,7 @@ import pyarrow as pa
 
 from lakeflow.errors import DeclarationError
 from lakeflow.models import options
+from lakeflow.models.context import CHAT_TOKENS, CONTEXT_OPTIONS, read_context
 from lakeflow.models.prompt import Prompt, read_prompt, require_no_bytes
 from lakeflow.models.remote.settings import REMOTE_OPTIONS
 from lakeflow.models.shapes import json_schema
@@ -94,7 +96,7 @@ def read_openai(spec: ModelSpec, columns: Sequence[pa.Field]) -> ChatSettings | 
     options.require_task(spec, TASKS)
     embeds = spec.task is Task.EMBEDDING
     own = EMBEDDING_OPTIONS if embeds else CHAT_OPTIONS
-    options.refuse_unknown(spec, (*SERVICE_OPTIONS, *own, *REMOTE_OPTIONS))
+    options.refuse_unknown(spec, (*SERVICE_OPTIONS, *own, *CONTEXT_OPTIONS, *REMOTE_OPTIONS))
     prompt = read_prompt(spec)
     require_no_bytes(spec, prompt.columns)
     if not prompt.columns:
@@ -110,6 +112,7 @@ def _embedding(spec: ModelSpec, prompt: Prompt, columns: Sequence[pa.Field]) -> 
     if size > MOST_TEXTS:
         raise DeclarationError(f"{spec.label}: option 'batch_size' is {size}; valid: 1 to {MOST_TEXTS}")
     dimensions = options.whole_number(spec, "dimensions", 0) or None
+    prompt = prompt.within(read_context(spec))
     return EmbeddingSettings(_place(spec, "/embeddings"), prompt, columns[0], dimensions, size)
 
 
@@ -127,10 +130,14 @@ def _chat(spec: ModelSpec, prompt: Prompt, columns: Sequence[pa.Field]) -> ChatS
             next_step="leave response_format out: the answer's columns become a JSON schema",
         )
     schema = {} if response_format is ResponseFormat.TEXT else json_schema(columns, spec.label, labels)
+    system_prompt = spec.options.get("system_prompt", "")
+    context = read_context(spec)
+    if context is not None:
+        context = context.beside(system_prompt, json.dumps(schema) if schema else "", extra=CHAT_TOKENS)
     return ChatSettings(
         _place(spec, "/chat/completions"),
-        prompt,
-        spec.options.get("system_prompt", ""),
+        prompt.within(context),
+        system_prompt,
         _parameters(spec),
         response_format,
         tuple(columns),

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from lakeflow.errors import ConfigError, Interrupted, ModelError
 from lakeflow.models.cache import answer_key
-from lakeflow.models.prompt import is_missing
+from lakeflow.models.prompt import Prompt, is_missing
 from lakeflow.models.remote.asking import Asker, Failed, Outcome
 from lakeflow.models.remote.dialect import Dialect, Row
 from lakeflow.models.remote.loop import submit
@@ -31,12 +31,16 @@ def answer_columns(spec: ModelSpec, settings: RemoteSettings) -> list[pa.Field]:
 
 
 class RemoteProvider:
-    """See `Provider`. A provider of a service is a subclass whose constructor reads its options and makes its dialect."""
+    """See `Provider`. A provider of a service is a subclass whose constructor reads its options and makes its dialect.
 
-    def __init__(self, spec: ModelSpec, settings: RemoteSettings, dialect: Dialect) -> None:
+    `prompt` is that of the dialect, where rows may be longer than the model's context.
+    """
+
+    def __init__(self, spec: ModelSpec, settings: RemoteSettings, dialect: Dialect, prompt: Prompt | None = None) -> None:
         self._spec = spec
         self._settings = settings
         self._dialect = dialect
+        self._prompt = prompt
         self._surroundings = Surroundings()
         self._asker: Asker | None = None
         self._running: set[Future[dict[bytes, Outcome]]] = set()
@@ -46,12 +50,15 @@ class RemoteProvider:
         self._surroundings = surroundings
 
     def identity(self) -> Mapping[str, str | Path]:
-        return {**self._dialect.identity(), "null_policy": str(self._settings.null_policy)}
+        context = self._prompt.identity() if self._prompt else {}
+        return {**self._dialect.identity(), **context, "null_policy": str(self._settings.null_policy)}
 
     def check(self) -> None:
         if self._asker is not None:
             return
         price = self._price()
+        if self._prompt:
+            self._prompt.check()
         self._fingerprint = fingerprint_of(self._spec, self.identity())
         self._asker = submit(self._opened(price)).result()
 
@@ -61,7 +68,8 @@ class RemoteProvider:
         keys: list[bytes | None] = []
         wanted: dict[bytes, Row] = {}
         for number, row in enumerate(rows.select(list(self._dialect.columns)).to_pylist()):
-            key = None if self._passes_by(row, number) else answer_key(self._fingerprint, row)
+            passed = self._passes_by(row, number) or (self._prompt is not None and self._prompt.skips(row))
+            key = None if passed else answer_key(self._fingerprint, row)
             keys.append(key)
             if key is not None:
                 wanted.setdefault(key, row)
