@@ -54,10 +54,10 @@ class IndexSettings:
 
 @dataclass(frozen=True, slots=True)
 class ModelSettings:
-    """[models]. `cache` is an absolute path; `cache_days` of 0 is for ever; limits of None are none. `prices` hold
-    `NAME.input` and `NAME.output`, of a million tokens."""
+    """[models]. `cache` is an absolute path, or a URI that may hold a secret; `cache_days` of 0 is for ever; limits of None
+    are none. `prices` hold `NAME.input` and `NAME.output`, of a million tokens."""
 
-    cache: str
+    cache: str = field(repr=False)
     cache_days: float
     cache_bytes: int
     cache_journal: str
@@ -302,7 +302,9 @@ def _closed(place: str, written: _Sections, root: Path, environment: Environment
         value, origins[f"{place}.{known.name}"] = known.default, DEFAULT
         if one := given.get(known.name):
             filled = _filled(one, f"{one.where}: {known.name} in [{place}]", environment)
-            if filled.text != filled.shown or has_password(filled.text):
+            if known.secret:
+                environment.remember(known.name, filled.text)
+            elif filled.text != filled.shown or has_password(filled.text):
                 raise ConfigError(
                     f"{one.where}: {known.name} in [{place}] takes no secret; secrets stand in open sections and in WITH (..)"
                 )

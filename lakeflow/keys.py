@@ -35,7 +35,7 @@ class Section:
 @dataclass(frozen=True, slots=True)
 class Key:
     """One documented key. `default` is None where there is none; `low` and `high` bound numbers,
-    both inclusive; a `high` comes with a `low`."""
+    both inclusive; a `high` comes with a `low`. `secret` is set where the value may hold one."""
 
     section: str
     name: str
@@ -44,6 +44,7 @@ class Key:
     doc: str
     low: float | None = None
     high: float | None = None
+    secret: bool = False
 
     @property
     def valid(self) -> str:
@@ -117,7 +118,9 @@ KEYS = (
         "cache",
         Kind.LOCATION,
         ".lakeflow/answers.db",
-        "The SQLite file that keeps paid answers; a relative path is seen from the project. Processes may share it.",
+        "What keeps paid answers: a SQLite file, which processes share (a relative path is seen from the project), or a "
+        "database, which machines share: `postgresql://USER:{{ secret.NAME }}@HOST/DATABASE`, with the extra `postgres`.",
+        secret=True,
     ),
     Key("models", "cache_days", Kind.NUMBER, 0.0, "How long an answer counts; 0 is for ever.", 0, 36_500),
     Key("models", "cache_bytes", Kind.SIZE, 4 * 1024 * _MiB, "What the answers may take; the oldest go first.", _MiB),
@@ -302,7 +305,8 @@ A project is a folder with a `lakeflow.toml`. Every command looks for it from th
   number may be given that way too: `max_rows = "${ROWS:-100000}"`. `$${` stands for `${` itself.
 - `{{ secret.NAME }}` is a secret: the environment variable `LAKEFLOW_SECRET_NAME`, else the content of the file named by
   `LAKEFLOW_SECRET_NAME_FILE`, else the file NAME in the folder of `[secrets] dir`. Upper and lower case count. It stands in
-  open sections and in the WITH options of declarations, and is printed nowhere: not in messages, logs, reports or tables.
+  open sections, in `cache` of [models] and in the WITH options of declarations, and is printed nowhere: not in messages,
+  logs, reports or tables.
 - Values of keys that are named like secrets (password, secret, token, credential, sasl, access key ..) are not printed either.
 - A size is a count of bytes, or a text such as `"64 MiB"` or `"1 GB"`.
 - Sections marked open take any key of the library that they are handed to, with the library's own documentation; dots may

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from lakeflow.models.cache import Kept
 
 COLUMNS = ("model", "answers", "bytes", "tokens", "oldest", "newest")
-STATS_HELP = """What the cache of answers holds, a line a model. The file is named by cache in [models].
+STATS_HELP = """What the cache of answers holds, a line a model: the file or the database that cache in [models] names.
 
 Example:
 

@@ -1,6 +1,7 @@
 """Answers of remote models, kept so that none is paid for twice: written before they are used, read before anything is asked.
 
-`AnswerStore` is the protocol, `SqliteAnswers` a file that threads and processes share.
+`AnswerStore` is the protocol, `KeptAnswers` what looks into it too; `SqliteAnswers` is a file that threads and processes
+share, and postgres_cache.py a database that machines share.
 """
 
 from __future__ import annotations
@@ -62,12 +63,28 @@ class AnswerStore(Protocol):
         """Those of the answers that are there and not too old."""
         ...
 
-    def put(self, answers: Sequence[Stored]) -> None:
-        """Keep answers; once it returns, a process that dies does not lose them. The first answer to a key stays."""
+    def put(self, answers: Sequence[Stored]) -> Mapping[bytes, str]:
+        """Keep answers, of different keys; once it returns, a process that dies does not lose them.
+
+        The first answer to a key stays. Returns those that another had kept before and that are not too old: they take
+        the place of the ones given, so that all who ask the same say the same.
+        """
         ...
 
     def close(self) -> None:
         """May be called again; what comes after opens it anew."""
+        ...
+
+
+class KeptAnswers(AnswerStore, Protocol):
+    """A store that can be looked into and emptied."""
+
+    def stats(self) -> list[Kept]:
+        """What is kept, a line a model, by name."""
+        ...
+
+    def clear(self, model: str | None = None) -> int:
+        """Forget the answers of one model, or all; how many they were."""
         ...
 
 
@@ -149,26 +166,27 @@ class SqliteAnswers:
                     raise
                 time.sleep(OPEN_AGAIN)
 
-    def put(self, answers: Sequence[Stored]) -> None:
+    def put(self, answers: Sequence[Stored]) -> Mapping[bytes, str]:
         now = self._clock()
         rows = [(one.key, one.model, now, one.tokens, len(one.answer.encode()), one.answer) for one in answers]
         since = float("-inf") if self._age is None else now - self._age
         with self._connection() as connection:
             connection.execute("BEGIN IMMEDIATE")
-            connection.executemany(
+            written = connection.executemany(
                 "INSERT INTO answers VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (key) DO UPDATE SET "
                 "written = excluded.written, tokens = excluded.tokens, size = excluded.size, answer = excluded.answer "
                 "WHERE answers.written < ?",
                 [(*row, since) for row in rows],
             )
+            stood = {} if written.rowcount == len(rows) else self._others(connection, answers)
             connection.execute("COMMIT")
             self._since_eviction += sum(row[4] for row in rows)
             if self._since_eviction >= EVICT_EVERY_BYTES:
                 self._since_eviction = 0
                 self._evict(connection, since)
+        return stood
 
     def stats(self) -> list[Kept]:
-        """What is kept, a line a model, by name."""
         if not self._path.exists():
             return []
         with self._connection() as connection:
@@ -200,6 +218,15 @@ class SqliteAnswers:
             if self._opened is not None:
                 self._opened.close()
                 self._opened = None
+
+    def _others(self, connection: sqlite3.Connection, answers: Sequence[Stored]) -> dict[bytes, str]:
+        """The answers that stand in place of those given."""
+        found: dict[bytes, str] = {}
+        for one in answers:
+            found.update(
+                connection.execute("SELECT key, answer FROM answers WHERE key = ? AND answer <> ?", (one.key, one.answer))
+            )
+        return found
 
     def _evict(self, connection: sqlite3.Connection, since: float) -> None:
         """Drop what is too old, and the oldest of what is too much."""

@@ -41,7 +41,8 @@ class Asked:
     """Of one model: rows handed to it, calls that handed them, and the wall seconds of those calls, threads added up.
 
     The rest is of remote models: requests sent, failed ones and retries among them; distinct inputs that were found in
-    the cache; distinct inputs left without an answer; tokens paid for, and their cost where a price is known.
+    the cache, that were answered by the service, and that were left without an answer; tokens paid for, and their cost
+    where a price is known.
     """
 
     rows: int = 0
@@ -49,6 +50,7 @@ class Asked:
     seconds: float = 0.0
     requests: int = 0
     cached: int = 0
+    answered: int = 0
     failed: int = 0
     input_tokens: int = 0
     output_tokens: int = 0

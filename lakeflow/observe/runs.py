@@ -112,6 +112,7 @@ USAGE_SCHEMA = pa.schema(
         pa.field("output_tokens", pa.int64()),
         pa.field("cost", pa.float64()),
         pa.field("seconds", pa.float64()),
+        pa.field("answered", pa.int64()),
     ]
 )
 
@@ -161,7 +162,7 @@ class RunLog:
             logger.warning("run %s of %s could not be recorded in %s: %s", run.run_id, run.name, RUNS, said)
 
     def _append(self, spec: TableSpec, rows: Sequence[Mapping[str, object]]) -> None:
-        writer = DataWriter(self._lake.ensure(spec))
+        writer = DataWriter(self._lake.ensure(spec, evolve=True, wider=True))
         writer.write(pa.Table.from_pylist(rows, schema=spec.schema))
         self._commits.commit(Change(spec.name, writer.finish()))
 

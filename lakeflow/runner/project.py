@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from lakeflow.config import Settings, find_project, load_settings
 from lakeflow.errors import UnknownName
 from lakeflow.job import Caps, Mode
-from lakeflow.models.cache import SqliteAnswers
+from lakeflow.models.cache import KeptAnswers
 from lakeflow.models.registry import ModelSet
 from lakeflow.models.remote.surroundings import Surroundings
 from lakeflow.models.spec import ModelSpec
@@ -98,8 +98,8 @@ class Project:
         )
 
     @cached_property
-    def answers(self) -> SqliteAnswers:
-        """The kept answers of remote models. Raises ConfigError; the file is not opened before it is used."""
+    def answers(self) -> KeptAnswers:
+        """The kept answers of remote models. Raises ConfigError; nothing is opened before it is used."""
         return answers_of(self.settings.models, self.settings.root)
 
     @cached_property

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from lakeflow.config import CONFIG_FILE, ModelSettings
 from lakeflow.errors import ConfigError
-from lakeflow.models.cache import SqliteAnswers
+from lakeflow.models.cache import KeptAnswers, SqliteAnswers
+from lakeflow.models.postgres_cache import PostgresAnswers, is_postgres, read_place
 from lakeflow.models.usage import Budget, Price
 
 JOURNALS = ("wal", "delete")
@@ -34,20 +35,22 @@ def prices_of(settings: ModelSettings, root: Path) -> Mapping[str, Price]:
     return {model: Price(parts.get("input", 0.0), parts.get("output", 0.0)) for model, parts in found.items()}
 
 
-def answers_of(settings: ModelSettings, root: Path) -> SqliteAnswers:
+def answers_of(settings: ModelSettings, root: Path) -> KeptAnswers:
     """The cache of answers, not opened yet. Raises ConfigError for a place or a journal that cannot be meant."""
+    days = settings.cache_days or None
+    if is_postgres(settings.cache):
+        return PostgresAnswers(read_place(settings.cache), days=days, most_bytes=settings.cache_bytes)
     if "://" in settings.cache:
-        raise ConfigError(f"{root / CONFIG_FILE}: cache in [models] is {settings.cache!r}; valid: the path of a file")
+        scheme = settings.cache.partition("://")[0]
+        raise ConfigError(
+            f"{root / CONFIG_FILE}: cache in [models] is an address of kind {scheme!r}; "
+            "valid: the path of a file, postgresql://USER:{{ secret.NAME }}@HOST/DATABASE"
+        )
     if settings.cache_journal not in JOURNALS:
         raise ConfigError(
             f"{root / CONFIG_FILE}: cache_journal in [models] is {settings.cache_journal!r}; valid: {', '.join(JOURNALS)}"
         )
-    return SqliteAnswers(
-        Path(settings.cache),
-        days=settings.cache_days or None,
-        most_bytes=settings.cache_bytes,
-        journal=settings.cache_journal,
-    )
+    return SqliteAnswers(Path(settings.cache), days=days, most_bytes=settings.cache_bytes, journal=settings.cache_journal)
 
 
 def _number(text: str) -> float | None:

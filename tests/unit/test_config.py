@@ -358,6 +358,13 @@ class TestSecrets:
         with pytest.raises(TypeError, match="not JSON serializable"):
             json.dumps(settings.kafka)
 
+    @pytest.mark.parametrize("value", ["postgresql://me:{{ secret.DB }}@db/lake", "postgresql://me:hunter22@db/lake"])
+    def test_the_cache_of_answers_may_have_one_and_shows_it_nowhere(self, project_dir: Path, value: str) -> None:
+        settings = load(project_dir, f'[models]\ncache = "{value}"', environ={"LAKEFLOW_SECRET_DB": "hunter22"})
+        assert settings.models.cache == "postgresql://me:hunter22@db/lake"
+        assert "hunter22" not in f"{settings} {settings!r}"
+        assert redact("no hunter22", settings) == "no ***"
+
     @pytest.mark.parametrize("value", ["{{ secret.DB }}", "s3://me:hunter22@bucket"])
     def test_a_closed_section_takes_none(self, project_dir: Path, value: str) -> None:
         refused = refusal(project_dir, f'[index]\nuri = "{value}"', environ={"LAKEFLOW_SECRET_DB": "hunter22"})

@@ -81,22 +81,29 @@ class Asker:
             return {}
         found = await _on_thread(self.store.get, keys)
         self.service.usage.count(self.service.model, Asked(cached=len(found)))
+        return self._read_kept(found)
+
+    def _read_kept(self, texts: Mapping[bytes, str]) -> dict[bytes, Answer]:
         try:
-            return {key: tuple(json.loads(text)) for key, text in found.items()}
+            return {key: tuple(json.loads(text)) for key, text in texts.items()}
         except (ValueError, TypeError) as error:
             raise CacheBroken(
                 f"the cache of answers holds one of {self.label} that is no list of JSON: {error}",
                 next_step=f"lakeflow models cache clear {self.service.model}",
             ) from error
 
-    async def keep(self, keys: Sequence[bytes], reading: Reading) -> None:
-        """Write answers to the cache; they are not used before."""
+    async def keep(self, keys: Sequence[bytes], reading: Reading) -> Reading:
+        """Write answers to the cache; they are not used before. What another process kept first takes their place."""
+        self.service.usage.count(self.service.model, Asked(answered=len(keys)))
         if self.store is None:
-            return
+            return reading
         each = reading.tokens.total // max(1, len(keys))
         texts = [json.dumps(answer, ensure_ascii=False, separators=(",", ":")) for answer in reading.answers]
         model = self.service.model
-        await _on_thread(self.store.put, [Stored(key, model, text, each) for key, text in zip(keys, texts, strict=True)])
+        stood = await _on_thread(self.store.put, [Stored(key, model, text, each) for key, text in zip(keys, texts, strict=True)])
+        first = self._read_kept(stood)
+        answers = zip(keys, reading.answers, strict=True)
+        return replace(reading, answers=tuple(first.get(key, answer) for key, answer in answers)) if first else reading
 
     def request(self, rows: Sequence[Row]) -> Request:
         """The request, expected to be answered at the length of those before."""
@@ -165,9 +172,9 @@ class _Batch:
             said = await operate(asker.service, asker.request([self._rows[key] for key in keys]), len(keys), self._sending())
             match said:
                 case Reading():
-                    await asker.keep(keys, said)
                     asker.learn(said)
-                    for key, answer in zip(keys, said.answers, strict=True):
+                    kept = await asker.keep(keys, said)
+                    for key, answer in zip(keys, kept.answers, strict=True):
                         self._flights[key].set_result(answer)
                 case Blame():
                     self._blamed(keys, said)

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -31,75 +30,12 @@ def stored(number: int, answer: str = '["a"]', model: str = "m") -> Stored:
     return Stored(answer_key("f", {"n": number}), model, answer, tokens=2)
 
 
-def test_what_is_put_is_there_for_another_process_to_get(tmp_path: Path) -> None:
-    path = tmp_path / "deep" / "answers.db"
-    with_one, other = store(path), store(path)
-    assert with_one.get([stored(1).key]) == {}
-    assert not path.exists(), "a read makes no file"
-    with_one.put([stored(number) for number in range(1200)])
-    keys = [stored(number).key for number in range(1300)]
-    assert other.get(keys) == dict.fromkeys(keys[:1200], '["a"]')
-
-
-def test_the_first_answer_to_a_question_stays(tmp_path: Path) -> None:
-    answers = store(tmp_path / "a.db")
-    answers.put([stored(1, '["first"]')])
-    answers.put([stored(1, '["second"]')])
-    assert list(answers.get([stored(1).key]).values()) == ['["first"]']
-
-
-def test_an_answer_counts_for_so_many_days_and_may_then_be_given_anew(tmp_path: Path) -> None:
-    now = [1e9]
-    answers = store(tmp_path / "a.db", days=2, clock=lambda: now[0])
+def test_a_read_and_a_clearing_make_no_file(tmp_path: Path) -> None:
+    answers = store(tmp_path / "deep" / "a.db")
+    assert (answers.get([stored(1).key]), answers.stats(), answers.clear()) == ({}, [], 0)
+    assert list(tmp_path.iterdir()) == []
     answers.put([stored(1)])
-    now[0] += 1.9 * 86_400
-    assert answers.get([stored(1).key])
-    now[0] += 0.2 * 86_400
-    assert not answers.get([stored(1).key])
-    answers.put([stored(1, '["new"]')])
-    assert list(answers.get([stored(1).key]).values()) == ['["new"]']
-
-
-def test_past_its_bound_the_oldest_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lakeflow.models.cache.EVICT_EVERY_BYTES", 10_000)
-    now = [1.0]
-    answers = store(tmp_path / "a.db", most_bytes=50_000, clock=lambda: now[0])
-    for number in range(100):
-        now[0] += 1
-        answers.put([stored(number, "x" * 1000)])
-    [kept] = answers.stats()
-    assert 35_000 <= kept.bytes <= 60_000
-    assert kept.newest == 101.0
-    assert kept.oldest == 101.0 - kept.answers + 1, "what is left is the newest"
-
-
-def test_stats_and_clear_go_by_model(tmp_path: Path) -> None:
-    answers = store(tmp_path / "a.db", clock=lambda: 5.0)
-    assert answers.stats() == []
-    assert answers.clear() == 0
-    answers.put([stored(1), stored(2), stored(3, model="other")])
-    assert [(one.model, one.answers, one.tokens, one.oldest) for one in answers.stats()] == [
-        ("m", 2, 4, 5.0),
-        ("other", 1, 2, 5.0),
-    ]
-    assert answers.clear("m") == 2
-    assert [one.model for one in answers.stats()] == ["other"]
-
-
-def test_threads_put_and_get_at_once(tmp_path: Path) -> None:
-    path = tmp_path / "a.db"
-    two = [store(path), store(path)]
-
-    def put(thread: int) -> None:
-        for number in range(50):
-            two[thread % 2].put([stored(thread * 100 + number)])
-
-    threads = [threading.Thread(target=put, args=(thread,)) for thread in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert two[0].stats()[0].answers == 200
+    assert (tmp_path / "deep" / "a.db").exists()
 
 
 @pytest.mark.parametrize("damage", ["noise", "version"])

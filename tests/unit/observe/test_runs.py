@@ -14,7 +14,7 @@ from lakeflow.errors import CatalogUnavailable, Fenced, Suspended
 from lakeflow.lake.catalog import Lake
 from lakeflow.lake.commit import Change, CommitProtocol, Committed, Committer
 from lakeflow.models.usage import Asked
-from lakeflow.observe.runs import RUNS, SCHEMA, USAGE, Run, RunLog, Status
+from lakeflow.observe.runs import RUNS, SCHEMA, USAGE, USAGE_SCHEMA, Run, RunLog, Status
 from tests.lakes import open_lake
 
 SECRET = "hunter22-and-more"
@@ -182,7 +182,7 @@ def test_the_schema_holds_every_fact_of_a_run() -> None:
 def test_what_models_were_asked_is_recorded_a_row_a_model(lake: Lake, settings: Settings) -> None:
     with log_of(lake, settings).recorded(Run("job", "score", "gold.t", "incremental")) as run:
         run.usage = {
-            "b": Asked(rows=5, calls=1, requests=3, cached=2, failed=1, input_tokens=10, output_tokens=4, cost=0.5),
+            "b": Asked(5, 1, requests=3, cached=2, answered=2, failed=1, input_tokens=10, output_tokens=4, cost=0.5),
             "a": Asked(rows=7, calls=2, seconds=1.5),
         }
     [row] = recorded(lake)
@@ -192,7 +192,12 @@ def test_what_models_were_asked_is_recorded_a_row_a_model(lake: Lake, settings: 
         (run.run_id, "score", "a", 7, 0),
         (run.run_id, "score", "b", 5, 3),
     ]
-    assert [(one["cached"], one["failed"], one["input_tokens"], one["output_tokens"], one["cost"]) for one in used] == [
-        (0, 0, 0, 0, None),
-        (2, 1, 10, 4, 0.5),
-    ]
+    counts = ("cached", "answered", "failed", "input_tokens", "output_tokens", "cost")
+    assert [[one[name] for name in counts] for one in used] == [[0, 0, 0, 0, 0, None], [2, 2, 1, 10, 4, 0.5]]
+
+
+def test_a_table_of_usage_from_before_a_column_gets_it(lake: Lake, settings: Settings) -> None:
+    lake.ensure(TableSpec(USAGE, pa.schema([column for column in USAGE_SCHEMA if column.name != "answered"])))
+    with log_of(lake, settings).recorded(Run("job", "score", "gold.t", "incremental")) as run:
+        run.usage = {"a": Asked(rows=7, calls=2, answered=6)}
+    assert lake.table(USAGE).scan().to_arrow().column("answered").to_pylist() == [6]
