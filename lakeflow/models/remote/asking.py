@@ -100,8 +100,8 @@ class Asker:
         each = reading.tokens.total // max(1, len(keys))
         texts = [json.dumps(answer, ensure_ascii=False, separators=(",", ":")) for answer in reading.answers]
         model = self.service.model
-        stood = await _on_thread(self.store.put, [Stored(key, model, text, each) for key, text in zip(keys, texts, strict=True)])
-        first = self._read_kept(stood)
+        given = [Stored(key, model, text, each) for key, text in zip(keys, texts, strict=True)]
+        first = self._read_kept(await _on_thread(self.store.put, given))
         answers = zip(keys, reading.answers, strict=True)
         return replace(reading, answers=tuple(first.get(key, answer) for key, answer in answers)) if first else reading
 
