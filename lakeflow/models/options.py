@@ -18,11 +18,23 @@ Choice = TypeVar("Choice", bound=StrEnum)
 TRUTHS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
 
+FAILING_OPTIONS = (
+    "on_error",
+    "error_columns",
+    "fallback_model",
+    "default_value",
+    "answered_by",
+    "error_handling_strategy",
+    "retry_fallback_strategy",
+)
+"""Of every provider: what becomes of a row without an answer; failing.py reads them."""
+
+
 def refuse_unknown(spec: ModelSpec, valid: Collection[str]) -> None:
-    """Raises UnknownName for the first option that is not in `valid`."""
+    """Raises UnknownName for the first option that is not in `valid`, nor one that every provider has."""
     for name in sorted(spec.options):
-        if name not in valid:
-            raise UnknownName(f"option of {spec.label}", name, [*valid, "provider", "task"])
+        if name not in valid and name not in FAILING_OPTIONS:
+            raise UnknownName(f"option of {spec.label}", name, [*valid, *FAILING_OPTIONS, "provider", "task"])
 
 
 def require_task(spec: ModelSpec, valid: Collection[Task]) -> None:

@@ -9,26 +9,19 @@ import asyncio
 import json
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TypeVar
 
-from lakeflow.errors import CacheBroken, LakeflowError, ModelError, ProviderUnavailable
+from lakeflow.errors import CacheBroken
+from lakeflow.models.answering import Leniency
 from lakeflow.models.cache import AnswerStore, Stored
+from lakeflow.models.failing import Failed, error_of
 from lakeflow.models.remote.dialect import Answer, Blame, ErrorKind, Reading, Request, Row
 from lakeflow.models.remote.operation import Service, operate
-from lakeflow.models.remote.settings import OnError
 from lakeflow.models.usage import Asked, Tokens
 
 LONGEST_DRAIN = 30.0
 """Seconds that requests which are out may take once a row has failed: they are paid for, so their answers are kept."""
-
-
-@dataclass(frozen=True, slots=True)
-class Failed:
-    """A row that has no answer."""
-
-    kind: ErrorKind
-    message: str
 
 
 Outcome = Answer | Failed
@@ -46,30 +39,30 @@ class Asker:
         self._flying: dict[bytes, asyncio.Future[Outcome]] = {}
         self._mean_output = 0.0
 
-    async def ask(self, wanted: Mapping[bytes, Row]) -> dict[bytes, Outcome]:
+    async def ask(self, wanted: Mapping[bytes, Row], leniency: Leniency = Leniency()) -> dict[bytes, Outcome]:
         """An outcome for each key. Rows that another call is asking at this moment are waited for.
 
-        Raises ProviderUnavailable or ModelError for a row that fails where `on_error` says so, and for what would be the
+        Raises ProviderUnavailable or ModelError for a row that fails where `leniency` is strict, and for what would be the
         same for every row; BudgetSpent; what the cache raises. Answers that came are kept then, too.
         """
         outcomes: dict[bytes, Outcome] = {}
         while left := {key: row for key, row in wanted.items() if key not in outcomes}:
             others = {key: self._flying[key] for key in left if key in self._flying}
-            outcomes |= await self._ask_own({key: row for key, row in left.items() if key not in others})
+            outcomes |= await self._ask_own({key: row for key, row in left.items() if key not in others}, leniency)
             for key, flight in others.items():
                 await asyncio.wait([flight])
                 if not flight.cancelled():
                     outcomes[key] = flight.result()
         return outcomes
 
-    async def _ask_own(self, rows: Mapping[bytes, Row]) -> dict[bytes, Outcome]:
+    async def _ask_own(self, rows: Mapping[bytes, Row], leniency: Leniency) -> dict[bytes, Outcome]:
         """They are claimed before the cache is read: who comes later finds them here, or in the cache."""
         flights = {key: asyncio.get_running_loop().create_future() for key in rows}
         self._flying |= flights
         try:
             for key, answer in (await self._stored(list(rows))).items():
                 flights[key].set_result(answer)
-            await _Batch(self, {key: row for key, row in rows.items() if not flights[key].done()}, flights).run()
+            await _Batch(self, {key: row for key, row in rows.items() if not flights[key].done()}, flights, leniency).run()
             return {key: flight.result() for key, flight in flights.items()}
         finally:
             for key, flight in flights.items():
@@ -121,8 +114,15 @@ class Asker:
 class _Batch:
     """Some rows on their way, at most so many requests at once as the settings allow."""
 
-    def __init__(self, asker: Asker, rows: Mapping[bytes, Row], flights: Mapping[bytes, asyncio.Future[Outcome]]) -> None:
+    def __init__(
+        self,
+        asker: Asker,
+        rows: Mapping[bytes, Row],
+        flights: Mapping[bytes, asyncio.Future[Outcome]],
+        leniency: Leniency,
+    ) -> None:
         self._asker = asker
+        self._leniency = leniency
         self._rows = rows
         self._flights = flights
         keys = list(rows)
@@ -169,7 +169,9 @@ class _Batch:
             self._divide(keys)
             return
         try:
-            said = await operate(asker.service, asker.request([self._rows[key] for key in keys]), len(keys), self._sending())
+            request = asker.request([self._rows[key] for key in keys])
+            patient = not self._leniency.replaced
+            said = await operate(asker.service, request, len(keys), self._sending(), patient=patient)
             match said:
                 case Reading():
                     asker.learn(said)
@@ -198,35 +200,19 @@ class _Batch:
                 self._asker.rows_a_request = min(self._asker.rows_a_request, len(keys) // 2)
             self._divide(keys)
             return
-        service = self._asker.service
+        service, leniency = self._asker.service, self._leniency
+        failed = Failed(blame.kind, blame.message, blame.status, blame.headers)
         outage = blame.kind.of_the_service and service.gate.breaker.is_open
-        if service.settings.on_error is OnError.FAIL or blame.kind.of_all_rows or outage:
-            raise error_of(self._asker.label, service.model, blame)
+        stands_in = leniency.replaced and (outage or blame.kind is ErrorKind.QUOTA)
+        if leniency.strict or ((blame.kind.of_all_rows or outage) and not stands_in):
+            raise error_of(self._asker.label, failed)
         service.usage.count(service.model, Asked(failed=len(keys)))
         for key in keys:
-            self._flights[key].set_result(Failed(blame.kind, blame.message))
+            self._flights[key].set_result(failed)
 
     def _divide(self, keys: list[bytes]) -> None:
         middle = len(keys) // 2
         self._units.extendleft([keys[middle:], keys[:middle]])
-
-
-_NEXT = {
-    ErrorKind.UNAUTHORIZED: "check the secret that its api_key names, and what the account may use",
-    ErrorKind.QUOTA: "see to the account's credit with the service, then run again; what was answered is in the cache",
-    ErrorKind.MISUSED: "mend the options in its CREATE MODEL",
-}
-_OF_A_ROW = "mend or leave out the row in the job, or say 'on_error' = 'ignore': the row's answer is null then"
-_LATER = "run again later; what was answered is in the cache, unless it is off"
-
-
-def error_of(label: str, model: str, blame: Blame) -> LakeflowError:
-    """The error of the tree for what a service said."""
-    text = f"{label}: {blame.kind}: {blame.message}"
-    if blame.kind in (ErrorKind.RATE_LIMITED, ErrorKind.UNAVAILABLE, ErrorKind.TIMEOUT):
-        return ProviderUnavailable(text, next_step=_LATER)
-    return ModelError(text, next_step=_NEXT.get(blame.kind, _OF_A_ROW))
-
 
 Given = TypeVar("Given")
 Done = TypeVar("Done")

@@ -36,6 +36,8 @@ class ErrorKind(StrEnum):
     UNAUTHORIZED = "unauthorized"
     QUOTA = "quota"
     MISUSED = "misused"
+    MISFIT = "misfit"
+    """The row itself does not fit the model; nobody was asked, or a model in this process refused it."""
 
     @property
     def retryable(self) -> bool:
@@ -77,12 +79,17 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class Blame:
-    """Why a request was not answered. `retry_after` is in seconds, as the service asked; `tokens` were paid nonetheless."""
+    """Why a request was not answered. `retry_after` is in seconds, as the service asked; `tokens` were paid nonetheless.
+
+    `status` and `headers` are of the reply; who asks fills them in, no dialect has to.
+    """
 
     kind: ErrorKind
     message: str
     retry_after: float | None = None
     tokens: Tokens = NONE
+    status: int | None = None
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 class Dialect(Protocol):

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 BACKOFF = Backoff(base=0.5, cap=20.0)
 OVERLOADED = (503, 529)
 """529 is Anthropic's word for it."""
+NOT_TOLD = ("set-cookie", "authorization", "proxy-authenticate", "www-authenticate")
+"""Headers of replies that no column shows."""
 MOST_BROKEN = 3
 """So often an answer of another shape is paid for again."""
 
@@ -46,17 +48,20 @@ class Service:
     price: Price | None
 
 
-async def operate(service: Service, request: Request, rows: int, sending: Callable[[bool], None]) -> Reading | Blame:
+async def operate(
+    service: Service, request: Request, rows: int, sending: Callable[[bool], None], *, patient: bool = True
+) -> Reading | Blame:
     """Ask until there is an answer, retries or time are spent, or asking again is of no use.
 
     `sending` is told when a request goes out and when waiting begins: what is out is paid for, and worth waiting for.
+    Without `patient`, since something else can answer, a service that is let alone is not waited for.
     Raises BudgetSpent before a request that the run's limits do not allow.
     """
     settings = service.settings
     deadline = _now() + settings.timeout
     broken = 0
     for attempt in range(settings.retries + 1):
-        if closed := await _past_breaker(service.gate, deadline):
+        if closed := await _past_breaker(service.gate, deadline if patient else _now()):
             return closed
         deadline += await service.gate.pace(request.expected)
         sending(True)
@@ -147,7 +152,10 @@ async def _exchange(service: Service, request: Request, rows: int, seconds: floa
         return Blame(ErrorKind.UNAVAILABLE, f"{url}: {_clean(said, dialect)}"), 0
     said_back = _read(dialect, answer, rows)
     if isinstance(said_back, Blame):
-        said_back = replace(said_back, message=_clean(said_back.message, dialect))
+        headers = {name: _clean(text, dialect) for name, text in answer.headers.items() if name not in NOT_TOLD}
+        said_back = replace(
+            said_back, message=_clean(said_back.message, dialect), status=said_back.status or answer.status, headers=headers
+        )
     return said_back, answer.status
 
 

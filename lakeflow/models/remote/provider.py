@@ -9,29 +9,35 @@ from pathlib import Path
 import pyarrow as pa
 
 from lakeflow.errors import ConfigError, Interrupted, ModelError
+from lakeflow.models.answering import Answers, Leniency, with_told_columns
 from lakeflow.models.cache import answer_key
+from lakeflow.models.failing import Failed, error_of, read_failing
 from lakeflow.models.prompt import Prompt, is_missing
-from lakeflow.models.remote.asking import Asker, Failed, Outcome
-from lakeflow.models.remote.dialect import Dialect, Row
+from lakeflow.models.remote.asking import Asker, Outcome
+from lakeflow.models.remote.dialect import Dialect, ErrorKind, Row
 from lakeflow.models.remote.loop import submit
 from lakeflow.models.remote.settings import NullPolicy, RemoteSettings
 from lakeflow.models.remote.surroundings import Surroundings
 from lakeflow.models.shapes import column_of
-from lakeflow.models.spec import ERROR_COLUMNS, ModelSpec, Task, fingerprint_of
+from lakeflow.models.spec import ModelSpec, Task, fingerprint_of
 from lakeflow.models.usage import Price
 
 LOOKS_EVERY = 0.2
 """Seconds between two looks at whether a signal came."""
 CLOSING = 5.0
+_ASKED = b""
+"""In place of the key of a row that is still to be given one."""
 
 
 def answer_columns(spec: ModelSpec, settings: RemoteSettings) -> list[pa.Field]:
-    """The OUTPUT columns that a service fills: all, but those that tell of errors."""
-    return [one for one in spec.output if not (settings.error_columns and one.name in ERROR_COLUMNS)]
+    """The OUTPUT columns that a service fills: all, but those that lakeflow does."""
+    told = read_failing(spec).told
+    return [one for one in spec.output if one.name not in told]
 
 
 class RemoteProvider:
-    """See `Provider`. A provider of a service is a subclass whose constructor reads its options and makes its dialect.
+    """See `Provider` and `Telling`. A provider of a service is a subclass whose constructor reads its options and makes its
+    dialect.
 
     `prompt` is that of the dialect, where rows may be longer than the model's context.
     """
@@ -39,6 +45,8 @@ class RemoteProvider:
     def __init__(self, spec: ModelSpec, settings: RemoteSettings, dialect: Dialect, prompt: Prompt | None = None) -> None:
         self._spec = spec
         self._settings = settings
+        self._failing = read_failing(spec)
+        self._columns = answer_columns(spec, settings)
         self._dialect = dialect
         self._prompt = prompt
         self._surroundings = Surroundings()
@@ -63,18 +71,24 @@ class RemoteProvider:
         self._asker = submit(self._opened(price)).result()
 
     def predict(self, rows: pa.RecordBatch) -> pa.RecordBatch:
+        told = self.tell(rows, Leniency(strict=not self._failing.told))
+        return with_told_columns(told, self._spec.output, self._failing)
+
+    def tell(self, rows: pa.RecordBatch, leniency: Leniency) -> Answers:
         if self._asker is None:
             raise ModelError(f"{self._spec.label} is asked before it was checked, or after it was closed")
-        keys: list[bytes | None] = []
+        outcomes: list[Outcome | bytes | None] = []
         wanted: dict[bytes, Row] = {}
         for number, row in enumerate(rows.select(list(self._dialect.columns)).to_pylist()):
-            passed = self._passes_by(row, number) or (self._prompt is not None and self._prompt.skips(row))
-            key = None if passed else answer_key(self._fingerprint, row)
-            keys.append(key)
-            if key is not None:
-                wanted.setdefault(key, row)
-        outcomes = self._asked(self._asker, wanted) if wanted else {}
-        return self._columns([None if key is None else outcomes[key] for key in keys])
+            outcome = self._passed_by(row, number, leniency)
+            if outcome is _ASKED and self._prompt is not None and self._prompt.skips(row):
+                outcome = None
+            if outcome is _ASKED:
+                outcome = answer_key(self._fingerprint, row)
+                wanted.setdefault(outcome, row)
+            outcomes.append(outcome)
+        found = self._asked(self._asker, wanted, leniency) if wanted else {}
+        return self._answers([found[one] if isinstance(one, bytes) else one for one in outcomes], leniency)
 
     def close(self) -> None:
         asker, self._asker = self._asker, None
@@ -106,27 +120,27 @@ class RemoteProvider:
             )
         return price
 
-    def _passes_by(self, row: Row, number: int) -> bool:
-        """Whether a row is answered with nulls and not asked. A blank text has no vector."""
+    def _passed_by(self, row: Row, number: int, leniency: Leniency) -> Outcome | bytes | None:
+        """What a row comes to that is not asked: None for one that is answered with nulls. A blank text has no vector."""
         if self._spec.task is Task.EMBEDDING and all(is_missing(one) or not str(one).strip() for one in row.values()):
-            return True
+            return None
         missing = [name for name, value in row.items() if is_missing(value)]
         match self._settings.null_policy:
             case NullPolicy.NULL:
-                return bool(missing)
+                return None if missing else _ASKED
             case NullPolicy.ASK:
-                return len(missing) == len(row)
+                return None if len(missing) == len(row) else _ASKED
             case NullPolicy.ERROR:
-                if missing:
+                if missing and leniency.strict:
                     raise ModelError(
                         f"{self._spec.label}: INPUT {missing[0]!r} is null in row {number} of those handed over",
                         next_step="filter such rows out in the job, or say 'null_policy' = 'null' or 'ask'",
                     )
-                return False
+                return Failed(ErrorKind.MISFIT, f"INPUT {missing[0]!r} is null") if missing else _ASKED
 
-    def _asked(self, asker: Asker, wanted: Mapping[bytes, Row]) -> dict[bytes, Outcome]:
+    def _asked(self, asker: Asker, wanted: Mapping[bytes, Row], leniency: Leniency) -> dict[bytes, Outcome]:
         """Waits for the loop. A signal stops it where nothing paid for is lost by that: where answers are kept."""
-        future = submit(asker.ask(wanted))
+        future = submit(asker.ask(wanted, leniency))
         self._running.add(future)
         try:
             while not wait([future], timeout=LOOKS_EVERY).done:
@@ -143,26 +157,24 @@ class RemoteProvider:
             future.cancel()
             self._running.discard(future)
 
-    def _columns(self, outcomes: list[Outcome | None]) -> pa.RecordBatch:
+    def _answers(self, outcomes: list[Outcome | None], leniency: Leniency) -> Answers:
+        failed = {place: one for place, one in enumerate(outcomes) if isinstance(one, Failed)}
+        if failed and leniency.strict:  # another call was asking it, and was lenient
+            raise error_of(self._spec.label, next(iter(failed.values())))
         answers = [one if isinstance(one, tuple) else None for one in outcomes]
-        errors = [one if isinstance(one, Failed) else None for one in outcomes]
-        places = {column.name: place for place, column in enumerate(answer_columns(self._spec, self._settings))}
-        arrays = []
-        for column in self._spec.output:
-            if column.name in places:
-                place = places[column.name]
-                arrays.append(self._column([None if one is None else one[place] for one in answers], column))
-            elif column.name == "error_kind":
-                arrays.append(pa.array([None if one is None else str(one.kind) for one in errors], column.type))
-            else:
-                arrays.append(pa.array([None if one is None else one.message for one in errors], column.type))
-        return pa.RecordBatch.from_arrays(arrays, schema=self._spec.output)
+        schema = pa.schema(self._columns)
+        arrays = [
+            self._column([None if one is None else one[place] for one in answers], column, len(failed))
+            for place, column in enumerate(schema)
+        ]
+        return Answers(pa.RecordBatch.from_arrays(arrays, schema=schema), failed)
 
-    def _column(self, values: list[object], column: pa.Field) -> pa.Array:
+    def _column(self, values: list[object], column: pa.Field, failed: int) -> pa.Array:
         array = column_of(values, column)
-        if array.null_count and not column.nullable:
+        if array.null_count > failed and not column.nullable:
             raise ModelError(
-                f"{self._spec.label}: OUTPUT {column.name!r} is NOT NULL, and {array.null_count} rows have no answer",
-                next_step="take NOT NULL away, or say 'null_policy' = 'error' and 'on_error' = 'fail'",
+                f"{self._spec.label}: OUTPUT {column.name!r} is NOT NULL, and {array.null_count - failed} rows are not asked, "
+                "since they hold nulls",
+                next_step="take NOT NULL away, or say 'null_policy' = 'error'",
             )
         return array

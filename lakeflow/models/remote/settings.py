@@ -7,11 +7,14 @@ from enum import StrEnum
 
 from lakeflow.errors import DeclarationError
 from lakeflow.models import options
+from lakeflow.models.failing import never_retries
 from lakeflow.models.spec import ModelSpec
 from lakeflow.models.usage import Price
 
 REMOTE_OPTIONS = (
+    "async",
     "max_concurrent_operations",
+    "output_mode",
     "timeout",
     "request_timeout",
     "retry_num",
@@ -20,25 +23,18 @@ REMOTE_OPTIONS = (
     "tokens_per_minute",
     "circuit_breaker_failures",
     "circuit_breaker_pause",
-    "on_error",
-    "error_columns",
     "cache",
     "null_policy",
     "price_input",
     "price_output",
 )
 
-LATER_ON_ERROR = {
-    "skip": "a model adds columns to rows and cannot drop one",
-    "dead_letter": "a model adds columns to rows and cannot move one elsewhere",
-}
 
+class OutputMode(StrEnum):
+    """Flink's 'output-mode'. Rows come in their order with both: a batch is written as a whole, so order costs nothing."""
 
-class OnError(StrEnum):
-    """What becomes of a row that has no answer after all retries."""
-
-    FAIL = "fail"
-    IGNORE = "ignore"
+    ORDERED = "ordered"
+    ALLOW_UNORDERED = "allow_unordered"
 
 
 class NullPolicy(StrEnum):
@@ -62,8 +58,6 @@ class RemoteSettings:
     tokens_a_minute: int | None = None
     breaker_failures: int = 50
     breaker_pause: float = 10.0
-    on_error: OnError = OnError.FAIL
-    error_columns: bool = False
     cache: bool = True
     null_policy: NullPolicy = NullPolicy.NULL
     price: Price | None = None
@@ -72,41 +66,34 @@ class RemoteSettings:
 def read_remote(spec: ModelSpec) -> RemoteSettings:
     """The settings in a spec's options. Raises DeclarationError."""
     plain = RemoteSettings()
+    options.choice(spec, "output_mode", OutputMode)
     return RemoteSettings(
-        concurrency=options.whole_number(spec, "max_concurrent_operations", plain.concurrency),
+        concurrency=_concurrency(spec, plain.concurrency),
         timeout=options.seconds(spec, "timeout", plain.timeout),
         request_timeout=options.seconds(spec, "request_timeout", plain.request_timeout),
-        retries=options.whole_number(spec, "retry_num", plain.retries, least=0),
+        retries=0 if never_retries(spec) else options.whole_number(spec, "retry_num", plain.retries, least=0),
         retry_after_cap=options.seconds(spec, "retry_after_cap", plain.retry_after_cap),
         requests_a_minute=options.whole_number(spec, "requests_per_minute", 0) or None,
         tokens_a_minute=options.whole_number(spec, "tokens_per_minute", 0) or None,
         breaker_failures=options.whole_number(spec, "circuit_breaker_failures", plain.breaker_failures),
         breaker_pause=options.seconds(spec, "circuit_breaker_pause", plain.breaker_pause),
-        on_error=_on_error(spec),
-        error_columns=_error_columns(spec),
         cache=_switch(spec, "cache", default=plain.cache),
         null_policy=options.choice(spec, "null_policy", NullPolicy) or plain.null_policy,
         price=_price(spec),
     )
 
 
-def _on_error(spec: ModelSpec) -> OnError:
-    text = spec.options.get("on_error", "")
-    if reason := LATER_ON_ERROR.get(text.lower()):
+def _concurrency(spec: ModelSpec, plain: int) -> int:
+    """Flink's 'async' = 'false' is one request at a time."""
+    at_once = options.whole_number(spec, "max_concurrent_operations", plain)
+    if options.truth(spec, "async") is not False:
+        return at_once
+    if "max_concurrent_operations" in spec.options and at_once > 1:
         raise DeclarationError(
-            f"{spec.label}: option 'on_error' = {text!r} is not possible: {reason}; valid: fail, ignore",
-            next_step="say 'on_error' = 'ignore' and 'error_columns' = 'true', and filter on error_kind in the job",
+            f"{spec.label}: 'async' = 'false' is one request at a time, and 'max_concurrent_operations' = '{at_once}' more; "
+            "give one of them"
         )
-    return options.choice(spec, "on_error", OnError) or OnError.FAIL
-
-
-def _error_columns(spec: ModelSpec) -> bool:
-    wanted = options.truth(spec, "error_columns") or False
-    if wanted and _on_error(spec) is OnError.FAIL:
-        raise DeclarationError(
-            f"{spec.label}: 'error_columns' = 'true' needs 'on_error' = 'ignore'; with 'fail' no row with an error is left"
-        )
-    return wanted
+    return 1
 
 
 def _switch(spec: ModelSpec, name: str, *, default: bool) -> bool:

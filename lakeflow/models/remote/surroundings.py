@@ -16,12 +16,14 @@ def _never() -> bool:
 
 @dataclass(slots=True)
 class Surroundings:
-    """`prices` are by the service's own names of models. `stop` is asked while answers are waited for."""
+    """`prices` are by the service's own names of models. `stop` is asked while answers are waited for. `storage` holds the
+    catalog's file properties, by which models in object storage are reached."""
 
     usage: Usage = field(default_factory=Usage)
     answers: AnswerStore | None = None
     prices: Mapping[str, Price] = field(default_factory=dict)
     stop: Callable[[], bool] = _never
+    storage: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 @runtime_checkable

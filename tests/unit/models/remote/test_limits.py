@@ -7,7 +7,9 @@ import asyncio
 import pytest
 
 from lakeflow.errors import BudgetSpent, ModelError, ProviderUnavailable
-from lakeflow.models.remote.asking import Failed
+from lakeflow.models.answering import Leniency
+from lakeflow.models.failing import Failed
+from lakeflow.models.remote.dialect import ErrorKind
 from lakeflow.models.remote.limits import Breaker, Concurrency, Pace
 from lakeflow.models.usage import Budget
 from tests.services import virtual
@@ -18,7 +20,7 @@ from tests.services.openai import Faults, OpenAI, error, limited
 
 def seconds_for(carried: Carried, rows: int, **options: str) -> float:
     async def ask() -> float:
-        await asker(carried, None, **options).ask(questions(rows))
+        await asker(carried, None, **options).ask(questions(rows), Leniency(strict="on_error" not in options))
         return asyncio.get_running_loop().time()
 
     return virtual.run(ask())
@@ -160,8 +162,9 @@ def test_failures_are_ignored_where_that_is_said_and_named() -> None:
     service = OpenAI(scripted=[error(400, "no", "invalid_request_error")])
 
     async def ask() -> None:
-        answers = await asker(Carried(service), on_error="ignore").ask(questions(3))
-        assert [one for one in answers.values() if isinstance(one, Failed)] == [Failed(answers[b"0"].kind, "HTTP 400: no")]  # type: ignore[union-attr]
+        answers = await asker(Carried(service)).ask(questions(3), Leniency(strict=False))
+        [failed] = [one for one in answers.values() if isinstance(one, Failed)]
+        assert (failed.kind, failed.message, failed.status) == (ErrorKind.REFUSED, "HTTP 400: no", 400)
 
     virtual.run(ask())
 
