@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -13,11 +13,14 @@ import pytest
 
 from lakeflow.errors import ModelError
 from lakeflow.models.providers.base import Provider
+from lakeflow.models.providers.bedrock import BedrockProvider
 from lakeflow.models.providers.onnx import OnnxProvider
 from lakeflow.models.providers.openai import OpenAIProvider
 from lakeflow.models.spec import ModelSpec, Task
 from lakeflow.testing.provider import EchoProvider
-from tests.services.http import Server
+from tests.services.aws import ACCESS_KEY, REGION, SECRET_KEY
+from tests.services.bedrock import TEXT_MODEL, Bedrock
+from tests.services.http import Handler, Server
 from tests.services.openai import KEY, OpenAI
 from tests.unit.models import graphs
 
@@ -62,8 +65,8 @@ def _echo(root: Path) -> Case:
     return Case(EchoProvider, spec, pa.RecordBatch.from_pydict(columns, schema=given))
 
 
-def _chat(root: Path, url: str = "http://127.0.0.1:9/v1") -> Case:
-    options = {"endpoint": url, "api_key": KEY, "model": "gpt-4.1-mini", "prompt": "{t} {n}", "null_policy": "ask"}
+def _chat(root: Path, url: str) -> Case:
+    options = {"endpoint": f"{url}/v1", "api_key": KEY, "model": "gpt-4.1-mini", "prompt": "{t} {n}", "null_policy": "ask"}
     given = pa.schema([("t", pa.string()), ("n", pa.int64())])
     output = pa.schema([("label", pa.string()), ("sure", pa.float64()), ("marks", pa.list_(pa.int64()))])
     spec = ModelSpec("m", "openai", Task.CLASSIFICATION, given, output, options, root)
@@ -71,20 +74,39 @@ def _chat(root: Path, url: str = "http://127.0.0.1:9/v1") -> Case:
     return Case(OpenAIProvider, spec, pa.RecordBatch.from_pydict(columns, schema=given))
 
 
-def _embeddings(root: Path, url: str = "http://127.0.0.1:9/v1") -> Case:
-    options = {"endpoint": url, "api_key": KEY, "model": "text-embedding-3-small", "batch_size": "2"}
+def _embeddings(root: Path, url: str) -> Case:
+    options = {"endpoint": f"{url}/v1", "api_key": KEY, "model": "text-embedding-3-small", "batch_size": "2"}
     given, output = pa.schema([("t", pa.string())]), pa.schema([("v", pa.list_(pa.float32()))])
     spec = ModelSpec("m", "openai", Task.EMBEDDING, given, output, options, root)
     texts = ["late", None, "", "storm late gate", "flight flight", "late"]
     return Case(OpenAIProvider, spec, pa.RecordBatch.from_pydict({"t": texts}, schema=given))
 
 
-@pytest.fixture(params=[_tabular, _by_name, _text, _echo, _chat, _embeddings])
+def _converse(root: Path, url: str) -> Case:
+    given = pa.schema([("t", pa.string()), ("n", pa.int64())])
+    output = pa.schema([("label", pa.string()), ("sure", pa.float64()), ("marks", pa.list_(pa.int64()))])
+    options = {"endpoint": url, "region": REGION, "aws_access_key": ACCESS_KEY, "aws_secret_key": SECRET_KEY}
+    options |= {"model": TEXT_MODEL, "prompt": "{t} {n}", "null_policy": "ask"}
+    spec = ModelSpec("m", "bedrock", Task.CLASSIFICATION, given, output, options, root)
+    columns = {"t": ["x", "y", None, "x", ""], "n": [1, None, None, 1, 2]}
+    return Case(BedrockProvider, spec, pa.RecordBatch.from_pydict(columns, schema=given))
+
+
+SERVICES: Mapping[Callable[[Path, str], Case], Callable[[], Handler]] = {
+    _chat: OpenAI,
+    _embeddings: OpenAI,
+    _converse: Bedrock,
+}
+"""Models of services, which are there while a test runs; `Case` is made with the service's address."""
+
+
+@pytest.fixture(params=[_tabular, _by_name, _text, _echo, *SERVICES])
 def case(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Case]:
     """Providers that were made are closed, and a service that one asks is there while the test runs."""
     made: list[Provider] = []
     with ExitStack() as stack:
-        url = [f"{stack.enter_context(Server(OpenAI())).url}/v1"] if request.param in (_chat, _embeddings) else []
+        service = SERVICES.get(request.param)
+        url = [stack.enter_context(Server(service())).url] if service else []
         case: Case = request.param(tmp_path, *url)
 
         def make(spec: ModelSpec) -> Provider:
