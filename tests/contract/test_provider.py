@@ -12,6 +12,7 @@ import pyarrow as pa
 import pytest
 
 from lakeflow.errors import ModelError
+from lakeflow.models.providers.azure_openai import AzureOpenAIProvider
 from lakeflow.models.providers.base import Provider
 from lakeflow.models.providers.bedrock import BedrockProvider
 from lakeflow.models.providers.onnx import OnnxProvider
@@ -19,6 +20,7 @@ from lakeflow.models.providers.openai import OpenAIProvider
 from lakeflow.models.spec import ModelSpec, Task
 from lakeflow.testing.provider import EchoProvider
 from tests.services.aws import ACCESS_KEY, REGION, SECRET_KEY
+from tests.services.azure_openai import AZURE_KEY, AzureOpenAI
 from tests.services.bedrock import TEXT_MODEL, Bedrock
 from tests.services.http import Handler, Server
 from tests.services.openai import KEY, OpenAI
@@ -82,6 +84,29 @@ def _embeddings(root: Path, url: str) -> Case:
     return Case(OpenAIProvider, spec, pa.RecordBatch.from_pydict({"t": texts}, schema=given))
 
 
+def _responses(root: Path, url: str) -> Case:
+    """Some of its rows are longer than the context."""
+    case = _chat(root, url)
+    options = {**case.spec.options, "api": "responses", "max_context_size": "400", "system_prompt": "Be brief."}
+    long = {"t": ["x" * 500, "y", None, "x" * 500, ""], "n": [1, None, None, 1, 2]}
+    rows = pa.RecordBatch.from_pydict(long, schema=case.spec.input)
+    return Case(OpenAIProvider, replace(case.spec, options=options), rows)
+
+
+def _azure(case: Case, url: str, deployment: str, **options: str) -> Case:
+    kept = {name: value for name, value in case.spec.options.items() if name not in ("api_key", "model")}
+    given = {**kept, "endpoint": url, "deployment": deployment, "api_key": AZURE_KEY, **options}
+    return Case(AzureOpenAIProvider, replace(case.spec, provider="azure_openai", options=given), case.rows)
+
+
+def _azure_chat(root: Path, url: str) -> Case:
+    return _azure(_chat(root, url), url, "my-gpt")
+
+
+def _azure_embeddings(root: Path, url: str) -> Case:
+    return _azure(_embeddings(root, url), url, "my-embeddings", api_version="2024-10-21")
+
+
 def _converse(root: Path, url: str) -> Case:
     given = pa.schema([("t", pa.string()), ("n", pa.int64())])
     output = pa.schema([("label", pa.string()), ("sure", pa.float64()), ("marks", pa.list_(pa.int64()))])
@@ -95,6 +120,9 @@ def _converse(root: Path, url: str) -> Case:
 SERVICES: Mapping[Callable[[Path, str], Case], Callable[[], Handler]] = {
     _chat: OpenAI,
     _embeddings: OpenAI,
+    _responses: OpenAI,
+    _azure_chat: AzureOpenAI,
+    _azure_embeddings: AzureOpenAI,
     _converse: Bedrock,
 }
 """Models of services, which are there while a test runs; `Case` is made with the service's address."""

@@ -1,4 +1,4 @@
-"""A server that answers as OpenAI does: chat completions and embeddings, its errors, its headers, its pickiness.
+"""A server that answers as OpenAI does: chat completions, responses and embeddings, its errors, its headers, its pickiness.
 
 Bodies follow OpenAI's API reference; tests/unit/models/remote/test_openai_service.py has its own client read them.
 """
@@ -19,7 +19,8 @@ from tests.services.http import Asked, Reply
 
 KEY = "sk-test-4f1c9a7e2b8d"
 CHAT_FIELDS = {"model", "messages", "temperature", "top_p", "max_tokens", "max_completion_tokens", "seed", "stop"}
-CHAT_FIELDS |= {"response_format", "presence_penalty", "frequency_penalty", "n", "user", "stream"}
+CHAT_FIELDS |= {"response_format", "presence_penalty", "frequency_penalty", "n", "user", "stream", "reasoning_effort"}
+RESPONSES_FIELDS = {"model", "input", "instructions", "temperature", "top_p", "max_output_tokens", "text", "store", "reasoning"}
 EMBEDDING_FIELDS = {"model", "input", "encoding_format", "dimensions", "user"}
 MOST_INPUTS = 2048
 
@@ -78,6 +79,8 @@ class OpenAI:
         match asked.path:
             case "/v1/chat/completions":
                 return self._chat(body)
+            case "/v1/responses":
+                return self._responses(body)
             case "/v1/embeddings":
                 return self._embeddings(body)
             case path:
@@ -156,6 +159,37 @@ class OpenAI:
                 pass
         return None
 
+    def _responses(self, body: dict[str, Any]) -> Reply:
+        if refusal := _checked(body, RESPONSES_FIELDS, "input", "Unknown parameter: '{}'.") or self._unschooled_text(body):
+            return refusal
+        given = body["input"]
+        text = given if isinstance(given, str) else given[-1]["content"]
+        if self.refused_text in text:
+            return error(400, "Invalid prompt: this text is not answered.", "invalid_request_error", code="invalid_prompt")
+        self.answered[text] += 1
+        text_format: dict[str, Any] = body.get("text", {}).get("format", {"type": "text"})
+        content = self._content(text, {**text_format, "json_schema": text_format})
+        tokens = {"input_tokens": len(text.split()) + 5, "output_tokens": max(1, len(content) // 4)}
+        usage = {**tokens, "total_tokens": sum(tokens.values())}
+        return self._done(response_of(body, [message_of("output_text", content)], usage))
+
+    def _unschooled_text(self, body: Mapping[str, Any]) -> Reply | None:
+        """What OpenAI refuses of a text format. The word "json" is looked for in the input, not in the instructions."""
+        match body.get("text"):
+            case {"format": {"type": "json_schema", "name": str(), "strict": True, "schema": {**schema}}}:
+                if not _is_strict(schema):
+                    said = "Invalid schema for response_format 'answer': 'additionalProperties' is required to be false."
+                    return error(400, said, "invalid_request_error", param="text.format.schema", code="invalid_json_schema")
+            case {"format": {"type": "json_object"}} if "json" not in json.dumps(body["input"]).lower():
+                said = "Response input messages must contain the word 'json' in some form to use 'text.format' of type "
+                return error(400, f"{said}'json_object'.", "invalid_request_error", param="input")
+            case None | {"format": {"type": "json_object"}}:
+                pass
+            case _:
+                said = "Missing required parameter: 'text.format.name'."
+                return error(400, said, "invalid_request_error", param="text.format.name", code="missing_required_parameter")
+        return None
+
     def _content(self, text: str, response_format: Mapping[str, Any]) -> str:
         salt = f"{self._random.random()}" if self.random_answers else ""
         draw = random.Random(f"{text}{salt}")
@@ -194,19 +228,62 @@ def error(status: int, message: str, kind: str, *, code: str | None = None, para
     return Reply(status, json.dumps(body).encode(), {name.replace("_", "-"): value for name, value in headers.items()})
 
 
+def message_of(kind: str, text: str) -> dict[str, Any]:
+    """An item of a response's output: a message of one part, `output_text` or `refusal`."""
+    part: dict[str, Any] = {"type": kind, "refusal": text}
+    if kind != "refusal":
+        part = {"type": kind, "text": text, "annotations": [], "logprobs": []}
+    return {"type": "message", "id": "msg_1", "status": "completed", "role": "assistant", "content": [part]}
+
+
+def response_of(
+    body: Mapping[str, Any], output: list[dict[str, Any]], usage: Mapping[str, int], **other: object
+) -> dict[str, Any]:
+    """A response as OpenAI writes one, after an item of reasoning."""
+    details = {"input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0}}
+    details |= {"output_tokens_details": {"reasoning_tokens": 0}}
+    return {
+        "id": "resp_1",
+        "object": "response",
+        "created_at": 1_760_000_000,
+        "status": "completed",
+        "background": False,
+        "error": None,
+        "incomplete_details": None,
+        "instructions": body.get("instructions"),
+        "max_output_tokens": body.get("max_output_tokens"),
+        "model": f"{body.get('model')}-2026-04-14",
+        "output": [{"type": "reasoning", "id": "rs_1", "summary": []}, *output],
+        "parallel_tool_calls": True,
+        "previous_response_id": None,
+        "reasoning": {"effort": None, "summary": None},
+        "store": body.get("store", True),
+        "temperature": body.get("temperature", 1.0),
+        "text": {"format": body.get("text", {}).get("format", {"type": "text"}), "verbosity": "medium"},
+        "tool_choice": "auto",
+        "tools": [],
+        "top_p": body.get("top_p", 1.0),
+        "truncation": "disabled",
+        "usage": {**usage, **details},
+        "metadata": {},
+        **other,
+    }
+
+
 def limited(retry_after: str | None = None) -> Reply:
     said = "Rate limit reached for gpt-4.1-mini in organization org-x on requests per min (RPM): Limit 500, Used 500."
     headers = {} if retry_after is None else {"retry_after": retry_after}
     return error(429, said, "requests", code="rate_limit_exceeded", **headers)
 
 
-def _checked(body: Mapping[str, Any], fields: set[str], needed: str) -> Reply | None:
+def _checked(
+    body: Mapping[str, Any], fields: set[str], needed: str, unknown_said: str = "Unrecognized request argument supplied: {}"
+) -> Reply | None:
     for name in ("model", needed):
         if not body.get(name):
             return error(400, f"you must provide a {name} parameter", "invalid_request_error", param=name)
     if unknown := sorted(set(body) - fields):
-        said = f"Unrecognized request argument supplied: {unknown[0]}"
-        return error(400, said, "invalid_request_error")
+        return error(400, unknown_said.format(unknown[0]), "invalid_request_error")
     if body["model"] == "gpt-none":
         said = "The model `gpt-none` does not exist or you do not have access to it."
         return error(404, said, "invalid_request_error", code="model_not_found")

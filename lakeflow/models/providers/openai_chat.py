@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lakeflow.errors import ModelError
-from lakeflow.models.providers.openai_errors import blame_of, broken, tokens_of
+from lakeflow.models.providers.openai_errors import blame_of, broken, filtered, tokens_of
 from lakeflow.models.providers.openai_settings import ChatSettings, ResponseFormat
 from lakeflow.models.remote.dialect import Blame, ErrorKind, Reading, Request, Row
 from lakeflow.models.shapes import answer_of, check_answer, parsed
@@ -65,27 +65,24 @@ class OpenAIChat:
         return blame_of(status, headers, body, {*self._body} - {"messages"})
 
     def _read(self, answer: object, tokens: Tokens) -> Reading | Blame:
-        settings = self._settings
         match answer:
             case {"choices": [{"message": {"refusal": str(refusal)}}, *_]} if refusal:
                 return Blame(ErrorKind.REFUSED, f"the model refused: {refusal}", tokens=tokens)
-            case {"choices": [{"finish_reason": "content_filter"}, *_]}:
-                return Blame(ErrorKind.REFUSED, "the service's content filter took the answer away", tokens=tokens)
-            case {"choices": [{"finish_reason": "length"}, *_]} if settings.response_format is not ResponseFormat.TEXT:
-                return Blame(ErrorKind.TRUNCATED, "the answer is longer than max_tokens allows", tokens=tokens)
+            case {"choices": [{"finish_reason": "content_filter"} as choice, *_]}:
+                return taken_away(choice, tokens)
+            case {"choices": [{"finish_reason": "length", "message": {"content": None | ""}}, *_]}:
+                return too_long(tokens)
+            case {"choices": [{"finish_reason": "length"}, *_]} if self._settings.response_format is not ResponseFormat.TEXT:
+                return too_long(tokens)
             case {"choices": [{"message": {"content": str(content)}}, *_]}:
-                pass
+                return answered(content, self._settings, tokens)
             case _:
                 raise broken("choices[0].message.content", answer)
-        if settings.response_format is ResponseFormat.TEXT:
-            check_answer((content,), settings.columns)
-            return Reading(((content,),), tokens)
-        return Reading((answer_of(parsed(content), settings.columns, settings.labels),), tokens)
 
     def _fixed(self) -> dict[str, Any]:
         """What every request has but its messages."""
         settings = self._settings
-        body: dict[str, Any] = {"model": settings.place.model, **settings.parameters}
+        body: dict[str, Any] = {**settings.place.named(), **settings.parameters}
         match settings.response_format:
             case ResponseFormat.TEXT:
                 pass
@@ -97,9 +94,24 @@ class OpenAIChat:
         return body
 
     def _system_message(self) -> list[dict[str, str]]:
-        """A service without JSON schemas is told the schema in words, which it also needs to be told "JSON" in."""
-        parts = [self._settings.system_prompt]
-        if self._settings.response_format is ResponseFormat.JSON_OBJECT:
-            parts.append(f"Answer with one object of JSON that fits this JSON schema: {json.dumps(self._settings.schema)}")
+        parts = [self._settings.system_prompt, self._settings.in_words]
         content = "\n\n".join(part for part in parts if part)
         return [{"role": "system", "content": content}] if content else []
+
+
+def answered(content: str, settings: ChatSettings, tokens: Tokens) -> Reading:
+    """The OUTPUT columns in what a model wrote. Raises ModelError where it is of another shape."""
+    if settings.response_format is ResponseFormat.TEXT:
+        check_answer((content,), settings.columns)
+        return Reading(((content,),), tokens)
+    return Reading((answer_of(parsed(content), settings.columns, settings.labels),), tokens)
+
+
+def taken_away(filters: object, tokens: Tokens) -> Blame:
+    """For an answer that the service's filter stopped; `filters` is what may hold its results."""
+    return Blame(ErrorKind.REFUSED, f"the service's content filter took the answer away{filtered(filters)}", tokens=tokens)
+
+
+def too_long(tokens: Tokens) -> Blame:
+    """For an answer that ended before its end."""
+    return Blame(ErrorKind.TRUNCATED, "the answer is longer than max_tokens, or the model itself, allows", tokens=tokens)

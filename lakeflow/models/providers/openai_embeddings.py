@@ -40,7 +40,7 @@ class OpenAIEmbeddings:
         }
 
     def request(self, rows: Sequence[Row]) -> Request:
-        fixed: dict[str, Any] = {"model": self.service_model, "encoding_format": "float"}
+        fixed: dict[str, Any] = {**self._settings.place.named(), "encoding_format": "float"}
         if self._settings.dimensions:
             fixed["dimensions"] = self._settings.dimensions
         texts = [self._settings.prompt.of(row) for row in rows]

@@ -1,7 +1,8 @@
 """What a service that speaks as OpenAI does means by an error, and how it counts tokens.
 
-Source: OpenAI's API reference, "Error codes" and "Rate limits in headers"; servers of other makers leave parts out, or
-write them beside `error` in place of in it, so nothing is taken for granted.
+Source: OpenAI's API reference, "Error codes" and "Rate limits in headers"; Azure's "Content filtering" and its REST
+reference. Servers of other makers leave parts out, or write them beside `error` in place of in it, so nothing is taken
+for granted.
 """
 
 from __future__ import annotations
@@ -37,6 +38,9 @@ _TOO_LARGE = re.compile(
     r"request too large|maximum context length|maximum input length|too many (inputs|tokens)", re.IGNORECASE
 )
 _QUOTA_CODES = ("insufficient_quota", "billing_hard_limit_reached", "billing_not_active")
+_MISUSED_CODES = ("model_not_found", "unsupported_parameter", "unsupported_value", "operationnotsupported")
+_MISUSED = re.compile(r"api version|unrecognized request argument|unknown parameter", re.IGNORECASE)
+_QUOTA = re.compile(r"\bquota\b.*\bexceeded\b", re.IGNORECASE)
 
 
 def blame_of(status: int, headers: Mapping[str, str], body: bytes, own: Collection[str]) -> Blame:
@@ -44,17 +48,39 @@ def blame_of(status: int, headers: Mapping[str, str], body: bytes, own: Collecti
     error = _error(body)
     code, param, said = str(error.get("code")), str(error.get("param")), _message(error, body)
     kind = _kind(status, str(error.get("type")), code, param, said, own)
-    retry_after = _retry_after(headers) if kind.retryable else None
-    return Blame(kind, f"HTTP {status}{f' {code}' if error.get('code') else ''}: {said}", retry_after)
+    retry_after = _retry_after(headers, said) if kind.retryable else None
+    shown = f" {code}" if error.get("code") and code != str(status) else ""
+    return Blame(kind, f"HTTP {status}{shown}: {said}{filtered(error.get('innererror'))}", retry_after)
 
 
 def tokens_of(answer: object) -> Tokens:
-    """The field `usage`, where there is one."""
+    """The field `usage`, where there is one, by its names in either API."""
     match answer:
+        case {"usage": {"input_tokens": given, **usage}}:
+            return Tokens(_count(given), _count(usage.get("output_tokens")))
         case {"usage": {**usage}}:
             return Tokens(_count(usage.get("prompt_tokens")), _count(usage.get("completion_tokens")))
         case _:
             return Tokens()
+
+
+def filtered(holder: object) -> str:
+    """` (filtered: sexual high, violence medium)`, from what Azure's content filter says within `holder`; else nothing."""
+    match holder:
+        case {"content_filter_result": {**results}} | {"content_filter_results": {**results}}:
+            pass
+        case {"content_filters": [*filters]}:
+            return next((said for one in filters if (said := filtered(one))), "")
+        case _:
+            return ""
+    found = []
+    for name, result in sorted(results.items(), key=str):
+        match result:
+            case {"filtered": True, **more}:
+                found.append(f"{name} {more['severity']}" if "severity" in more else str(name))
+            case _:
+                pass
+    return f" (filtered: {', '.join(found)})" if found else ""
 
 
 def broken(place: str, answer: object) -> ModelError:
@@ -67,8 +93,10 @@ def _kind(status: int, type_: str, code: str, param: str, said: str, own: Collec
         return ErrorKind.QUOTA
     if status in (400, 422, 429) and (code in _TOO_LARGE_CODES or _TOO_LARGE.search(said)):
         return ErrorKind.TOO_LARGE
-    if status in (400, 422) and (param.split(".", 1)[0] in own or code in ("model_not_found", "unsupported_parameter")):
+    if status in (400, 422) and (param.split(".", 1)[0] in own or code.lower() in _MISUSED_CODES or _MISUSED.match(said)):
         return ErrorKind.MISUSED
+    if status == 403 and _QUOTA.search(said):
+        return ErrorKind.QUOTA
     if status in _KINDS:
         return _KINDS[status]
     if status >= 500:
@@ -102,16 +130,19 @@ def _count(value: object) -> int:
     return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
 
 
-def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds; the first of these headers that can be read, and of OpenAI's own the one of the limit that is used up."""
+def _retry_after(headers: Mapping[str, str], said: str) -> float | None:
+    """Seconds; the first of these headers that can be read, of OpenAI's own the one of the limit that is used up, and what
+    Azure writes into its message where it sends no header."""
     for name, read in _RETRY_AFTER:
         found = read(headers[name]) if name in headers else None
         if found is not None:
             return max(0.0, found)
     for limit in ("requests", "tokens"):
         if headers.get(f"x-ratelimit-remaining-{limit}") == "0":
-            return _duration(headers.get(f"x-ratelimit-reset-{limit}", ""))
-    return None
+            reset = headers.get(f"x-ratelimit-reset-{limit}", "")
+            return _duration(reset) if (seconds := _number(reset)) is None else max(0.0, seconds)
+    written = _SAID.search(said)
+    return None if written is None else float(written[1])
 
 
 def _number(text: str) -> float | None:
@@ -141,6 +172,7 @@ _RETRY_AFTER: tuple[tuple[str, Callable[[str], float | None]], ...] = (
     ("retry-after", _date),
 )
 
+_SAID = re.compile(r"(?:retry after|try again in) (\d+) seconds?", re.IGNORECASE)
 _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 

@@ -1,4 +1,7 @@
-"""The options of provider openai, read into values. Nothing is opened here."""
+"""The options of services that speak as OpenAI does, read into values. Nothing is opened here.
+
+Where a service is asked and as whom is its own: `Place`. All else is the same for provider openai and azure_openai.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import pyarrow as pa
 
@@ -20,25 +23,28 @@ from lakeflow.models.shapes import json_schema
 from lakeflow.models.spec import ModelSpec, Task
 
 ENDPOINT = "https://api.openai.com/v1"
-SERVICE_OPTIONS = ("endpoint", "api_key", "model", "prompt")
-CHAT_OPTIONS = (
-    "system_prompt",
-    "temperature",
-    "top_p",
-    "presence_penalty",
-    "frequency_penalty",
-    "max_tokens",
-    "max_completion_tokens",
-    "seed",
-    "stop",
-    "response_format",
-    "labels",
-)
+PLACE_OPTIONS = ("endpoint", "api_key", "model")
+LENGTHS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
+"""How long an answer may be, by its names in both APIs."""
+ANSWER_OPTIONS = ("api", "system_prompt", "temperature", "top_p", *LENGTHS, "reasoning_effort", "response_format", "labels")
+CHAT_OPTIONS = ("presence_penalty", "frequency_penalty", "seed", "stop")
+RESPONSES_OPTIONS = ("store",)
 EMBEDDING_OPTIONS = ("dimensions", "batch_size")
 TASKS = (Task.TEXT_GENERATION, Task.CLASSIFICATION, Task.REGRESSION, Task.EMBEDDING)
 TEXTS_A_REQUEST = 64
 MOST_TEXTS = 2048
 """What OpenAI takes in one request of embeddings."""
+
+
+class Api(StrEnum):
+    """Which of a service's APIs is asked for text."""
+
+    CHAT = "chat"
+    RESPONSES = "responses"
+
+
+PATHS = CHAT_PATH, RESPONSES_PATH, EMBEDDINGS_PATH = "/chat/completions", "/responses", "/embeddings"
+_PATHS = {Api.CHAT: CHAT_PATH, Api.RESPONSES: RESPONSES_PATH}
 
 
 class ResponseFormat(StrEnum):
@@ -51,25 +57,39 @@ class ResponseFormat(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a model is asked, and as whom."""
+    """Where a model is asked, and as whom: the credential goes as a bearer's token, or in the `header` that is named.
+
+    `model` is the name that prices go by; requests have it only where `names_model`.
+    """
 
     url: str
     model: str
-    api_key: str = field(repr=False)
+    credential: str = field(repr=False)
+    header: str = "authorization"
+    names_model: bool = True
 
     def headers(self) -> Mapping[str, str]:
-        return {"authorization": f"Bearer {self.api_key}"} if self.api_key else {}
+        """The headers that say who asks."""
+        if not self.credential:
+            return {}
+        return {self.header: f"Bearer {self.credential}" if self.header == "authorization" else self.credential}
+
+    def named(self) -> dict[str, Any]:
+        """What the body of a request says about the model."""
+        return {"model": self.model} if self.names_model else {}
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        return (self.api_key,) if self.api_key else ()
+        return (self.credential,) if self.credential else ()
 
 
 @dataclass(frozen=True, slots=True)
 class ChatSettings:
-    """`parameters` go into each request as they are; `columns` are the OUTPUT columns that the answer fills."""
+    """`parameters` go into each request as they are, so they are those of `api`; `columns` are the OUTPUT columns that the
+    answer fills."""
 
     place: Place
+    api: Api
     prompt: Prompt
     system_prompt: str
     parameters: Mapping[str, Any]
@@ -77,6 +97,13 @@ class ChatSettings:
     columns: tuple[pa.Field, ...]
     schema: Mapping[str, Any]
     labels: tuple[str, ...]
+
+    @property
+    def in_words(self) -> str:
+        """The schema as an instruction, for services without JSON schemas; it has the word "JSON" that they insist on."""
+        if self.response_format is not ResponseFormat.JSON_OBJECT:
+            return ""
+        return f"Answer with one object of JSON that fits this JSON schema: {json.dumps(self.schema)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,18 +120,78 @@ class EmbeddingSettings:
 def read_openai(spec: ModelSpec, columns: Sequence[pa.Field]) -> ChatSettings | EmbeddingSettings:
     """The settings in a spec's options; `columns` are the OUTPUT columns but those of errors. Raises UnknownName and
     DeclarationError."""
+    refuse_others(spec, PLACE_OPTIONS)
+    address = read_address(spec, ENDPOINT)
+    if address.query:
+        raise bad_address(spec)
+    path = path_of(spec, address)
+    written = address.geturl()
+    place = Place(written if written.endswith(path) else written + path, options.required(spec, "model"), _key(spec))
+    return read_settings(spec, columns, place, path)
+
+
+def refuse_others(spec: ModelSpec, place_options: Sequence[str]) -> None:
+    """Raises UnknownName for a task or an option that there is not, DeclarationError for one of the other API."""
     options.require_task(spec, TASKS)
-    embeds = spec.task is Task.EMBEDDING
-    own = EMBEDDING_OPTIONS if embeds else CHAT_OPTIONS
-    options.refuse_unknown(spec, (*SERVICE_OPTIONS, *own, *CONTEXT_OPTIONS, *REMOTE_OPTIONS))
+    if spec.task is Task.EMBEDDING:
+        options.refuse_unknown(spec, (*place_options, "prompt", *EMBEDDING_OPTIONS, *CONTEXT_OPTIONS, *REMOTE_OPTIONS))
+        return
+    own = (*ANSWER_OPTIONS, *CHAT_OPTIONS, *RESPONSES_OPTIONS)
+    options.refuse_unknown(spec, (*place_options, "prompt", *own, *CONTEXT_OPTIONS, *REMOTE_OPTIONS))
+
+
+def read_address(spec: ModelSpec, default: str | None = None) -> SplitResult:
+    """The option 'endpoint': the service's base, or the whole address as Flink has it; without a slash at its end."""
+    written = options.required(spec, "endpoint") if default is None else spec.options.get("endpoint", default).strip()
+    try:
+        parts = urlsplit(written)
+        has_host = bool(parts.hostname) and parts.port != 0
+    except ValueError as error:  # a port or a bracket that is none
+        raise bad_address(spec) from error
+    if parts.scheme not in ("http", "https") or not has_host or parts.username or parts.fragment:
+        raise bad_address(spec)
+    return parts._replace(path=parts.path.rstrip("/"))
+
+
+def bad_address(spec: ModelSpec) -> DeclarationError:
+    """For an endpoint that is none; what stands there may hold a password, and is not repeated."""
+    return DeclarationError(
+        f"{spec.label}: option 'endpoint' is no address; valid: http(s)://host[:port][/path], without user and query"
+    )
+
+
+def path_of(spec: ModelSpec, address: SplitResult) -> str:
+    """Which path of the service is asked: by the task, the option 'api' and the end of the address.
+
+    Raises DeclarationError where they do not agree.
+    """
+    named = next((path for path in PATHS if address.path.endswith(path)), None)
+    api = options.choice(spec, "api", Api)
+    if spec.task is Task.EMBEDDING:
+        wanted: str | None = EMBEDDINGS_PATH
+    else:
+        wanted = _PATHS[api] if api else CHAT_PATH if named == EMBEDDINGS_PATH else None
+    if named and wanted not in (None, named):
+        said = f"'api' = '{api}'" if api else f"task '{spec.task}'"
+        raise DeclarationError(
+            f"{spec.label}: option 'endpoint' ends in {named}, and {said} is asked at {wanted}",
+            next_step="end 'endpoint' where the paths of the APIs begin, as in https://host/v1",
+        )
+    return wanted or named or CHAT_PATH
+
+
+def read_settings(spec: ModelSpec, columns: Sequence[pa.Field], place: Place, path: str) -> ChatSettings | EmbeddingSettings:
+    """The settings of a model at a place, whose path says which API it is. Raises DeclarationError and UnknownName."""
     prompt = read_prompt(spec)
     require_no_bytes(spec, prompt.columns)
     if not prompt.columns:
         raise DeclarationError(f"{spec.label}: option 'prompt' names no INPUT column, so every row would ask the same")
-    return _embedding(spec, prompt, columns) if embeds else _chat(spec, prompt, columns)
+    if path == EMBEDDINGS_PATH:
+        return _embedding(spec, place, prompt, columns)
+    return _chat(spec, place, Api.RESPONSES if path == RESPONSES_PATH else Api.CHAT, prompt, columns)
 
 
-def _embedding(spec: ModelSpec, prompt: Prompt, columns: Sequence[pa.Field]) -> EmbeddingSettings:
+def _embedding(spec: ModelSpec, place: Place, prompt: Prompt, columns: Sequence[pa.Field]) -> EmbeddingSettings:
     if len(columns) != 1 or not _is_vector(columns[0].type):
         shown = ", ".join(f"{one.name} {one.type}" for one in columns)
         raise DeclarationError(f"{spec.label}: OUTPUT of task 'embedding' is one column ARRAY<FLOAT>, declared: {shown}")
@@ -112,11 +199,10 @@ def _embedding(spec: ModelSpec, prompt: Prompt, columns: Sequence[pa.Field]) -> 
     if size > MOST_TEXTS:
         raise DeclarationError(f"{spec.label}: option 'batch_size' is {size}; valid: 1 to {MOST_TEXTS}")
     dimensions = options.whole_number(spec, "dimensions", 0) or None
-    prompt = prompt.within(read_context(spec))
-    return EmbeddingSettings(_place(spec, "/embeddings"), prompt, columns[0], dimensions, size)
+    return EmbeddingSettings(place, prompt.within(read_context(spec)), columns[0], dimensions, size)
 
 
-def _chat(spec: ModelSpec, prompt: Prompt, columns: Sequence[pa.Field]) -> ChatSettings:
+def _chat(spec: ModelSpec, place: Place, api: Api, prompt: Prompt, columns: Sequence[pa.Field]) -> ChatSettings:
     labels = tuple(options.parts(spec, "labels"))
     if labels and spec.task is not Task.CLASSIFICATION:
         raise DeclarationError(f"{spec.label}: option 'labels' goes with task 'classification', not {str(spec.task)!r}")
@@ -135,10 +221,11 @@ def _chat(spec: ModelSpec, prompt: Prompt, columns: Sequence[pa.Field]) -> ChatS
     if context is not None:
         context = context.beside(system_prompt, json.dumps(schema) if schema else "", extra=CHAT_TOKENS)
     return ChatSettings(
-        _place(spec, "/chat/completions"),
+        place,
+        api,
         prompt.within(context),
         system_prompt,
-        _parameters(spec),
+        _parameters(spec, api),
         response_format,
         tuple(columns),
         schema,
@@ -146,41 +233,65 @@ def _chat(spec: ModelSpec, prompt: Prompt, columns: Sequence[pa.Field]) -> ChatS
     )
 
 
-def _parameters(spec: ModelSpec) -> Mapping[str, Any]:
-    if "max_tokens" in spec.options and "max_completion_tokens" in spec.options:
-        raise DeclarationError(f"{spec.label}: 'max_tokens' and 'max_completion_tokens' mean the same; give one of them")
-    found = {
+def _parameters(spec: ModelSpec, api: Api) -> Mapping[str, Any]:
+    _refuse_others_of(spec, api)
+    effort = options.required(spec, "reasoning_effort").lower() if "reasoning_effort" in spec.options else None
+    found: dict[str, Any] = {
         "temperature": options.fraction(spec, "temperature", least=0.0, most=2.0),
         "top_p": options.fraction(spec, "top_p", least=0.0, most=1.0),
         "presence_penalty": options.fraction(spec, "presence_penalty", least=-2.0, most=2.0),
         "frequency_penalty": options.fraction(spec, "frequency_penalty", least=-2.0, most=2.0),
-        "max_tokens": options.whole_number(spec, "max_tokens", 0) or None,
-        "max_completion_tokens": options.whole_number(spec, "max_completion_tokens", 0) or None,
         "seed": options.whole_number(spec, "seed", 0, least=0) if "seed" in spec.options else None,
         "stop": options.parts(spec, "stop") or None,
+        **_length(spec, api),
     }
+    match api:
+        case Api.CHAT:
+            found["reasoning_effort"] = effort
+        case Api.RESPONSES:
+            found["reasoning"] = {"effort": effort} if effort else None
+            found["store"] = options.truth(spec, "store") or False
     return {name: value for name, value in found.items() if value is not None}
 
 
-def _place(spec: ModelSpec, path: str) -> Place:
-    """The option 'endpoint' is the service's base, or the whole address as Flink has it."""
-    written = spec.options.get("endpoint", ENDPOINT).strip().rstrip("/")
-    parts = urlsplit(written)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.query or parts.fragment:
-        raise DeclarationError(
-            f"{spec.label}: option 'endpoint' is no address; valid: http(s)://host[:port][/path], without user and query"
-        )
-    key = spec.options.get("api_key", "").strip()
+def _length(spec: ModelSpec, api: Api) -> dict[str, int | None]:
+    given = [name for name in LENGTHS if name in spec.options]
+    if len(given) > 1:
+        raise DeclarationError(f"{spec.label}: '{given[0]}' and '{given[1]}' mean the same; give one of them")
+    return {
+        "max_output_tokens" if api is Api.RESPONSES else name: options.whole_number(spec, name, 0) or None for name in given
+    }
+
+
+def _refuse_others_of(spec: ModelSpec, api: Api) -> None:
+    """Raises DeclarationError for an option that only the other API takes."""
+    others = CHAT_OPTIONS if api is Api.RESPONSES else (*RESPONSES_OPTIONS, "max_output_tokens")
+    other = Api.CHAT if api is Api.RESPONSES else Api.RESPONSES
+    for name in others:
+        if name in spec.options:
+            raise DeclarationError(
+                f"{spec.label}: option '{name}' goes with 'api' = '{other}'; this model is asked by the API '{api}'"
+            )
+
+
+def _key(spec: ModelSpec) -> str:
+    key = credential(spec, "api_key")
     if not key and "endpoint" not in spec.options:
         raise DeclarationError(
             f"{spec.label}: option 'api_key' is missing, which {ENDPOINT} needs",
             next_step="add 'api_key' = '{{ secret.OPENAI_API_KEY }}' to WITH (..), and export LAKEFLOW_SECRET_OPENAI_API_KEY",
         )
+    return key
+
+
+def credential(spec: ModelSpec, name: str) -> str:
+    """The secret that an option names, "" where it is not given. Raises DeclarationError for one that no header takes."""
+    key = spec.options.get(name, "").strip()
     if not key.isascii() or not key.isprintable():
         raise DeclarationError(
-            f"{spec.label}: the secret that 'api_key' names is no key: it has characters that no header takes"
+            f"{spec.label}: the secret that '{name}' names is no key: it has characters that no header takes"
         )
-    return Place(written if written.endswith(path) else written + path, options.required(spec, "model"), key)
+    return key
 
 
 def _is_vector(kind: pa.DataType) -> bool:

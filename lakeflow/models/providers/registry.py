@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 PROVIDERS = (
     ("onnx", "lakeflow.models.providers.onnx:OnnxProvider"),
     ("openai", "lakeflow.models.providers.openai:OpenAIProvider"),
+    ("azure_openai", "lakeflow.models.providers.azure_openai:AzureOpenAIProvider"),
     ("bedrock", "lakeflow.models.providers.bedrock:BedrockProvider"),
 )
 

@@ -3,13 +3,14 @@ the real ones."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from tests.services.http import Server
-from tests.services.openai import KEY, OpenAI, limited
+from tests.services.http import Reply, Server
+from tests.services.openai import KEY, OpenAI, limited, message_of, response_of
 from tests.services.openai import error as said
 
 openai: Any = pytest.importorskip("openai")
@@ -50,6 +51,41 @@ def test_an_answer_by_a_schema_is_parsed(client: Any) -> None:
         model="gpt-4.1-mini", messages=[{"role": "user", "content": "x"}], response_format=Late
     )
     assert isinstance(answer.choices[0].message.parsed, Late)
+
+
+def test_a_response_is_read(client: Any) -> None:
+    answer = client.responses.create(model="gpt-4.1-mini", input="hello there", instructions="Be brief.", store=False)
+    assert (answer.status, answer.output_text) == ("completed", "HELLO THERE")
+    assert (answer.usage.input_tokens, answer.usage.output_tokens, answer.usage.total_tokens) == (7, 2, 9)
+
+
+def test_a_response_by_a_schema_is_parsed(client: Any) -> None:
+    from pydantic import BaseModel
+
+    class Late(BaseModel):
+        label: str
+        minutes: int
+
+    assert isinstance(client.responses.parse(model="gpt-4.1-mini", input="x", text_format=Late).output_parsed, Late)
+
+
+def test_a_response_that_refuses_or_ends_too_early_is_read(client: Any, service: OpenAI) -> None:
+    refused = response_of(
+        {"model": "m"}, [message_of("refusal", "No.")], {"input_tokens": 1, "output_tokens": 1, "total_tokens": 2}
+    )
+    early = {**refused, "status": "incomplete", "incomplete_details": {"reason": "max_output_tokens"}, "output": []}
+    service.scripted = [Reply(200, json.dumps(one).encode()) for one in (refused, early)]
+    answer = client.responses.create(model="m", input="x")
+    assert answer.output[1].content[0].refusal == "No."
+    answer = client.responses.create(model="m", input="x")
+    assert (answer.status, answer.incomplete_details.reason) == ("incomplete", "max_output_tokens")
+
+
+def test_what_a_response_cannot_be_asked_is_refused(client: Any) -> None:
+    with pytest.raises(openai.BadRequestError, match="Unknown parameter: 'seed'"):
+        client.responses.create(model="gpt-4.1-mini", input="x", extra_body={"seed": 1})
+    with pytest.raises(openai.BadRequestError, match="must contain the word 'json'"):
+        client.responses.create(model="m", input="x", instructions="json", text={"format": {"type": "json_object"}})
 
 
 def test_embeddings_are_read(client: Any) -> None:
