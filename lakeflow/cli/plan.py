@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -26,6 +27,7 @@ from lakeflow.job import Job
 
 if TYPE_CHECKING:
     from lakeflow.landing.plan import LandingPlan
+    from lakeflow.runner.estimating import Estimating
     from lakeflow.runner.graph import Node
     from lakeflow.runner.index_plan import IndexPlan
     from lakeflow.runner.plan import JobPlan, Request
@@ -34,11 +36,15 @@ if TYPE_CHECKING:
 ASK_SECONDS = 3.0
 LANDINGS = ("table", "topic", "partition", "from", "to", "waiting", "note")
 JOBS = ("name", "mode", "output", "target", "files", "rows", "size", "commits", "models", "note")
+MODELS = ("job", "model", "rows", "asked", "calls", "input_tokens", "output_tokens", "cost", "most", "rests on")
 INDEXES = ("name", "table", "files", "rows", "note")
 HELP = """Show what land and run would do, with nothing done.
 
 For landings the offsets, the records that wait, and how a changed declaration alters the table; for jobs the files, rows,
 snapshots and commits; for indexes the rows to add or why they would be built anew. Exits with 1 where a step would fail.
+
+For remote models what they will be asked and what that will cost, with none of them asked: the job is carried out over a
+sample of its rows, and what the cache holds and what earlier runs took is looked up. docs/models/cost.md says how.
 
 Examples:
 
@@ -74,7 +80,9 @@ def plan(
     check_into(into, chosen)
     check_tables(chosen, opened.lake.names(), opened.declarations.tables)
     landings = [] if jobs else [_landing_row(one) for one in _landings(opened)]
-    work = [_job_row(opened, node, request) for node in chosen if isinstance(node.work, Job)]
+    with opened.models:
+        estimating = _estimating(opened, chosen)
+        work = [_job_row(opened, node, request, estimating) for node in chosen if isinstance(node.work, Job)]
     indexes = [_index_row(one) for one in _index_plans(opened, chosen)]
     if output is Format.JSON:
         show_json({"landings": landings, "jobs": work, "indexes": indexes})
@@ -109,7 +117,20 @@ def _landing_row(plan: LandingPlan) -> Row:
     }
 
 
-def _job_row(project: Project, node: Node, request: Request) -> Row:
+def _estimating(project: Project, nodes: Sequence[Node]) -> Estimating | None:
+    """What estimates the remote models of jobs; None where no job names one."""
+    from lakeflow.models.remote.rehearsal import is_remote
+    from lakeflow.observe.recorded import recorded_of
+    from lakeflow.runner.estimating import Estimating
+    from lakeflow.runner.uses import models_named
+
+    declared = project.declared_tables.models
+    named = {name for node in nodes if isinstance(node.work, Job) for name in models_named(node.work, declared)}
+    remote = [name for name in named if is_remote(project.models.specs[name])]
+    return Estimating(project.models, recorded_of(project.lake, remote)) if remote else None
+
+
+def _job_row(project: Project, node: Node, request: Request, estimating: Estimating | None) -> Row:
     """A job's plan as one row; where it cannot be made yet, why."""
     from lakeflow.runner.plan import plan_job
     from lakeflow.runner.uses import models_named
@@ -122,6 +143,7 @@ def _job_row(project: Project, node: Node, request: Request) -> Row:
         "target": request.into or job.target,
         "makes_table": not project.lake.exists(request.into or job.target),
         "models": list(models_named(job, project.declared_tables.models)),
+        "estimates": [],
         "problem": None,
         "would_fail": False,
     }
@@ -131,7 +153,12 @@ def _job_row(project: Project, node: Node, request: Request) -> Row:
         planned = plan_job(job, request, project.lake, project.commits, project.runtime.caps)
     except Terminal as error:
         return row | {"problem": error.message, "would_fail": True}
-    return row | _planned(planned)
+    row |= _planned(planned)
+    try:
+        estimates = estimating.of(planned, row["models"]) if estimating else []
+    except Terminal as error:
+        return row | {"problem": error.message, "would_fail": True}
+    return row | {"estimates": [asdict(one) for one in estimates]}
 
 
 def _planned(plan: JobPlan) -> Row:
@@ -172,10 +199,11 @@ def _index_row(plan: IndexPlan) -> Row:
 
 
 def _show(landings: Sequence[Row], jobs: Sequence[Row], indexes: Sequence[Row]) -> None:
-    """The three parts of a plan, each under its heading."""
+    """The parts of a plan, each under its heading."""
     parts = (
         ("Landings", [line for row in landings for line in _landing_lines(row)], LANDINGS),
         ("Jobs", [_job_line(row) for row in jobs], JOBS),
+        ("Models", [_model_line(job["name"], one) for job in jobs for one in job["estimates"]], MODELS),
         ("Indexes", [{**row, "note": row["problem"] or _anew(row["rebuild"])} for row in indexes], INDEXES),
     )
     shown = [part for part in parts if part[1]]
@@ -198,6 +226,15 @@ def _landing_lines(row: Row) -> list[Row]:
 def _job_line(row: Row) -> Row:
     note = row["problem"] or ("makes the table" if row["makes_table"] else "")
     return {**row, "size": size_text(row["bytes"]) if "bytes" in row else None, "note": note}
+
+
+def _model_line(job: str, estimate: Row) -> Row:
+    """A line a job and model: what is expected, and the cost at the most."""
+    expected, most = estimate["expected"], estimate["most"]
+    said = "; ".join([*estimate["limits"], *estimate["rests_on"]])
+    figures = {name: value if value is not None else "unknown" for name, value in expected.items()}
+    cost = most["cost"] if most["cost"] is not None else "unknown"
+    return {"job": job, "model": estimate["model"], "rows": estimate["rows"], **figures, "most": cost, "rests on": said}
 
 
 def _anew(reason: str | None) -> str:

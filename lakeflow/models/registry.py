@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
@@ -16,6 +17,9 @@ from lakeflow.models.providers.base import Provider
 from lakeflow.models.remote.surroundings import Surrounded, Surroundings
 from lakeflow.models.spec import ModelSpec, fingerprint_of
 from lakeflow.models.usage import Usage
+
+if TYPE_CHECKING:
+    from lakeflow.models.remote.rehearsal import Rehearsal
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -123,6 +127,10 @@ class ModelSet:
     def stop_when(self, stop: Callable[[], bool]) -> None:
         """From here on, remote models whose answers are kept raise Interrupted within a second once `stop` is true."""
         self._surroundings.stop = stop
+
+    def rehearse(self, rehearsal: Rehearsal) -> None:
+        """Remote models that are opened from here on ask no service; what they would be asked is noted."""
+        self._surroundings.rehearsal = rehearsal
 
     def __enter__(self) -> ModelSet:
         return self

@@ -106,7 +106,10 @@ class RemoteProvider:
         clients = Clients(dialect.headers(), settings.concurrency)
         gate = gate_of(dialect, settings)
         service = Service(self._spec.name, dialect, settings, clients, gate, self._surroundings.usage, price)
-        return Asker(self._spec.label, service, self._surroundings.answers if settings.cache else None)
+        store = self._surroundings.answers if settings.cache else None
+        if (rehearsal := self._surroundings.rehearsal) is not None:
+            return rehearsal.asker(self._spec, service, store, self._columns)
+        return Asker(self._spec.label, service, store)
 
     def _price(self) -> Price | None:
         """Raises ConfigError where the run's cost is limited and the price not known."""
