@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 PROVIDERS = (
     ("onnx", "lakeflow.models.providers.onnx:OnnxProvider"),
     ("openai", "lakeflow.models.providers.openai:OpenAIProvider"),
+    ("anthropic", "lakeflow.models.providers.anthropic:AnthropicProvider"),
+    ("googleai", "lakeflow.models.providers.googleai:GoogleAIProvider"),
+    ("vertex", "lakeflow.models.providers.vertex:VertexProvider"),
     ("azure_openai", "lakeflow.models.providers.azure_openai:AzureOpenAIProvider"),
     ("bedrock", "lakeflow.models.providers.bedrock:BedrockProvider"),
 )

@@ -1,0 +1,154 @@
+"""Which part of a prediction fills which OUTPUT column, and predictions as values of those columns."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from lakeflow.errors import DeclarationError, ModelError
+from lakeflow.models import options
+from lakeflow.models.remote.dialect import Answer
+from lakeflow.models.shapes import check_answer
+from lakeflow.models.spec import ModelSpec
+
+MOST_SHOWN = 200
+_STEP = re.compile(r"([^.\[\]:]+)|\[(\d+)\]")
+_PATH = re.compile(r"(?:[^.\[\]:]+|\[\d+\])(?:\.[^.\[\]:]+|\[\d+\])*")
+Path = tuple[str | int, ...]
+_CLASSES = (("classes", "scores"), ("displayNames", "confidences"))
+"""How models that Vertex AI trained itself name classes, each beside its probability."""
+
+
+class Unplaced(ModelError):
+    """A prediction has not the parts that OUTPUT asks for; the next one would not have them either."""
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """`paths` are those that the option names, by column; without any, columns are found by name and kind."""
+
+    columns: tuple[pa.Field, ...]
+    paths: Mapping[str, Path]
+
+    def of(self, prediction: object) -> Answer:
+        """The values of a prediction. Raises Unplaced where it has not the parts, ModelError where they do not fit."""
+        values = self._by_path(prediction) if self.paths else self._by_kind(prediction)
+        fitted = tuple(_whole(value, column.type) for value, column in zip(values, self.columns, strict=True))
+        check_answer(fitted, self.columns)
+        return fitted
+
+    def identity(self) -> str:
+        return json.dumps({name: list(path) for name, path in self.paths.items()}, sort_keys=True)
+
+    def _by_path(self, prediction: object) -> list[object]:
+        return [_at(prediction, self.paths[column.name]) for column in self.columns]
+
+    def _by_kind(self, prediction: object) -> list[object]:
+        names = [column.name for column in self.columns]
+        match prediction:
+            case {**fields} if all(name in fields for name in names):
+                return [fields[name] for name in names]
+            case {**fields}:
+                return self._trained_by_vertex(fields)
+            case [*values] if len(values) == len(names) > 1:
+                return list(values)
+            case _ if len(names) == 1:
+                return [prediction]
+            case _:
+                raise self._unplaced(prediction)
+
+    def _trained_by_vertex(self, fields: Mapping[str, object]) -> list[object]:
+        """The best class and its probability, or the value of a regression."""
+        if len(self.columns) == 1 and "value" in fields:
+            return [fields["value"]]
+        for labels, scores in _CLASSES:
+            best = _best(fields.get(labels), fields.get(scores))
+            if best and all(_is_text(column) or pa.types.is_floating(column.type) for column in self.columns):
+                return [best[0] if _is_text(column) else best[1] for column in self.columns]
+        if len(self.columns) == 1 and len(fields) == 1:
+            return list(fields.values())
+        raise self._unplaced(fields)
+
+    def _unplaced(self, prediction: object) -> Unplaced:
+        names = ", ".join(column.name for column in self.columns)
+        return Unplaced(f"a prediction {_shown(prediction)} does not say what fills {names}: say so in the option 'outputs'")
+
+
+def read_outputs(spec: ModelSpec, columns: Sequence[pa.Field]) -> Output:
+    """The option 'outputs': `PATH:column` with commas between, a path being names with dots and places in brackets.
+
+    Raises UnknownName for a column that OUTPUT does not declare, DeclarationError for a path that is none or a column
+    that is left out.
+    """
+    pairs = []
+    for piece in options.parts(spec, "outputs"):
+        path, colon, column = (part.strip() for part in piece.rpartition(":"))
+        if not colon or not _PATH.fullmatch(path):
+            raise DeclarationError(
+                f"{spec.label}: option 'outputs' has {piece!r}; valid: PATH:column, as 'label:late, scores[1]:probability'"
+            )
+        pairs.append((column, path))
+    names = [column.name for column in columns]
+    found = options.by_column(spec, "outputs", pairs, names)
+    missing = [name for name in names if name not in found]
+    if found and missing:
+        raise DeclarationError(f"{spec.label}: option 'outputs' does not say what fills {missing[0]!r}")
+    return Output(tuple(columns), {name: _path(text) for name, text in found.items()})
+
+
+def _path(text: str) -> Path:
+    return tuple(int(step[2]) if step[2] else step[1] for step in _STEP.finditer(text))
+
+
+def _at(prediction: object, path: Path) -> object:
+    value: Any = prediction
+    for step in path:
+        match value, step:
+            case {**fields}, str() if step in fields:
+                value = fields[step]
+            case [*values], int() if step < len(values):
+                value = values[step]
+            case _:
+                raise Unplaced(f"a prediction {_shown(prediction)} has no {_written(path)!r}")
+    return value
+
+
+def _written(path: Path) -> str:
+    return "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path).removeprefix(".")
+
+
+def _best(labels: object, scores: object) -> tuple[object, float] | None:
+    match labels, scores:
+        case [*names], [*chances] if names and len(names) == len(chances) and all(map(_is_number, chances)):
+            place = max(range(len(chances)), key=chances.__getitem__)
+            return names[place], float(chances[place])
+        case _:
+            return None
+
+
+def _whole(value: object, kind: pa.DataType) -> object:
+    """Predictions come through a format whose numbers are all doubles, so 3.0 is what a model's 3 looks like."""
+    if isinstance(value, float) and value.is_integer() and pa.types.is_integer(kind):
+        return int(value)
+    is_list = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+    if isinstance(value, list) and is_list and pa.types.is_integer(kind.value_type):
+        return [_whole(one, kind.value_type) for one in value]
+    return value
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_text(column: pa.Field) -> bool:
+    return bool(pa.types.is_string(column.type))
+
+
+def _shown(prediction: object) -> str:
+    text = json.dumps(prediction, ensure_ascii=False)
+    return text[:MOST_SHOWN] + (".." if len(text) > MOST_SHOWN else "")
