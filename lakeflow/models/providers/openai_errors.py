@@ -39,7 +39,7 @@ _TOO_LARGE = re.compile(
 )
 _QUOTA_CODES = ("insufficient_quota", "billing_hard_limit_reached", "billing_not_active")
 _MISUSED_CODES = ("model_not_found", "unsupported_parameter", "unsupported_value", "operationnotsupported")
-_MISUSED = re.compile(r"api version|unrecognized request argument|unknown parameter", re.IGNORECASE)
+_MISUSED = re.compile(r"^(api version|unrecognized request argument|unknown parameter)|only for api versions", re.IGNORECASE)
 _QUOTA = re.compile(r"\bquota\b.*\bexceeded\b", re.IGNORECASE)
 
 
@@ -93,7 +93,7 @@ def _kind(status: int, type_: str, code: str, param: str, said: str, own: Collec
         return ErrorKind.QUOTA
     if status in (400, 422, 429) and (code in _TOO_LARGE_CODES or _TOO_LARGE.search(said)):
         return ErrorKind.TOO_LARGE
-    if status in (400, 422) and (param.split(".", 1)[0] in own or code.lower() in _MISUSED_CODES or _MISUSED.match(said)):
+    if status in (400, 422) and (param.split(".", 1)[0] in own or code.lower() in _MISUSED_CODES or _MISUSED.search(said)):
         return ErrorKind.MISUSED
     if status == 403 and _QUOTA.search(said):
         return ErrorKind.QUOTA

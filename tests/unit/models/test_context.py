@@ -30,12 +30,15 @@ def context(most: int, action: Overflow = TAIL, *, logs: bool = False, tokenizer
 
 
 def byte_tokenizer(folder: Path) -> Path:
-    """A token a byte, but for two pairs; so a letter may be several tokens, and an emoji always is."""
+    """A token a byte, but for two pairs; so a letter may be several tokens, and an emoji always is. As published ones often
+    do, it asks for padding and truncation, which a count must not have."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     vocabulary = {word: place for place, word in enumerate([*alphabet, "ab", "cd"])}
     tokenizer = Tokenizer(models.BPE(vocabulary, [("a", "b"), ("c", "d")]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.enable_truncation(4)
+    tokenizer.enable_padding(length=3)
     path = folder / "tokenizer.json"
     tokenizer.save(str(path))
     return path
@@ -70,6 +73,13 @@ def test_numbers_stay_whole_and_json_stays_json() -> None:
             cut = json.loads(whole.within(context(most, action)).of(row))
             assert cut["n"] == 1234
             assert first.startswith(cut["t"]) if action is TAIL else last.endswith(cut["u"])
+
+
+def test_numbers_in_a_template_stay_whole_too() -> None:
+    prompt = read_prompt(spec(prompt="{n} of {t}")).within(context(10))
+    assert prompt.of({"n": 123456, "t": "abc"}) == "123456 of "
+    assert not prompt.skips({"n": 123456, "t": "abc"})
+    assert prompt.skips({"n": 1234567, "t": "abc"})
 
 
 def test_a_row_is_left_out_where_the_action_says_so(caplog: pytest.LogCaptureFixture) -> None:

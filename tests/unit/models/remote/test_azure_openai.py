@@ -164,6 +164,15 @@ def test_what_the_content_filter_took_is_said_with_its_category(server: Server, 
     assert rows[2]["error_message"] == "the service's content filter took the answer away (filtered: sexual high)"
 
 
+@pytest.mark.parametrize("content", ["", None])
+def test_an_answer_that_ended_before_its_first_word_is_none(server: Server, service: AzureOpenAI, content: str | None) -> None:
+    """So do models that spend all of max_tokens on reasoning."""
+    choice = {"finish_reason": "length", "message": {"role": "assistant", "content": content}}
+    service.scripted = [Reply(200, json.dumps({"choices": [choice]}).encode())]
+    with pytest.raises(ModelError, match="model 'm': truncated: the answer is longer than max_tokens"):
+        ask(spec_of(server.url), "a")
+
+
 def test_categories_without_a_severity_are_named_too() -> None:
     results = {"jailbreak": {"filtered": True, "detected": True}, "hate": {"filtered": False, "severity": "safe"}, "odd": 5}
     body = {"error": {"code": "content_filter", "message": "no", "innererror": {"content_filter_result": results}}}
@@ -182,6 +191,11 @@ def test_categories_without_a_severity_are_named_too() -> None:
         (azure_error(404, "DeploymentNotFound", "The API deployment does not exist"), "misused", ModelError),
         (azure_error(404, "404", "Resource not found"), "misused", ModelError),
         (azure_error(400, "BadRequest", "API version not supported"), "misused", ModelError),
+        (
+            azure_error(400, "BadRequest", "Model gpt-4o is enabled only for api versions 2024-08-01 and later"),
+            "misused",
+            ModelError,
+        ),
         (azure_error(400, "OperationNotSupported", "The embeddings operation does not work with gpt-4"), "misused", ModelError),
         (azure_error(400, "context_length_exceeded", "maximum context length is 128000 tokens"), "too_large", ModelError),
         (prompt_filtered("hate"), "refused", ModelError),
@@ -217,6 +231,7 @@ def test_how_long_to_wait_is_taken_from_headers_and_then_from_the_message(header
     reply = azure_limited(37, **headers)
     blame = blame_of(429, dict(reply.headers), reply.body, ())
     assert (blame.kind, blame.retry_after) == ("rate_limited", seconds)
+    assert blame.message.startswith("HTTP 429: Requests to the ChatCompletions_Create Operation"), "Azure's code is the status"
 
 
 def test_a_limit_is_waited_for_and_tokens_are_counted_by_the_deployments_price(server: Server, service: AzureOpenAI) -> None:
