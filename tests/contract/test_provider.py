@@ -13,17 +13,22 @@ import pytest
 
 from lakeflow.errors import ModelError
 from lakeflow.models.providers.azure_openai import AzureOpenAIProvider
+from lakeflow.models.providers.azureml import AzureMLProvider
 from lakeflow.models.providers.base import Provider
 from lakeflow.models.providers.bedrock import BedrockProvider
 from lakeflow.models.providers.onnx import OnnxProvider
 from lakeflow.models.providers.openai import OpenAIProvider
+from lakeflow.models.providers.sagemaker import SageMakerProvider
 from lakeflow.models.spec import ModelSpec, Task
 from lakeflow.testing.provider import EchoProvider
 from tests.services.aws import ACCESS_KEY, REGION, SECRET_KEY
 from tests.services.azure_openai import AZURE_KEY, AzureOpenAI
+from tests.services.azureml import KEY as ENDPOINT_KEY
+from tests.services.azureml import AzureML
 from tests.services.bedrock import TEXT_MODEL, Bedrock
 from tests.services.http import Handler, Server
 from tests.services.openai import KEY, OpenAI
+from tests.services.sagemaker import SageMaker
 from tests.unit.models import graphs
 
 
@@ -117,6 +122,26 @@ def _converse(root: Path, url: str) -> Case:
     return Case(BedrockProvider, spec, pa.RecordBatch.from_pydict(columns, schema=given))
 
 
+def _scored(url: str, root: Path, **options: str) -> ModelSpec:
+    given = pa.schema([("hour", pa.int64()), ("carrier", pa.string())])
+    output = pa.schema([("label", pa.string()), ("score", pa.float64())])
+    return ModelSpec("m", "", Task.CLASSIFICATION, given, output, {"endpoint": url, "batch_size": "2", **options}, root)
+
+
+def _sagemaker(root: Path, url: str) -> Case:
+    account = {"region": REGION, "aws_access_key": ACCESS_KEY, "aws_secret_key": SECRET_KEY}
+    spec = replace(_scored(url, root, endpoint_name="scores", **account), provider="sagemaker")
+    columns = {"hour": [1, 2, None, 4, 5], "carrier": ["AA", None, "DL", "", "DL"]}
+    return Case(SageMakerProvider, spec, pa.RecordBatch.from_pydict(columns, schema=spec.input))
+
+
+def _azureml(root: Path, url: str) -> Case:
+    options = {"api_key": ENDPOINT_KEY, "null_policy": "ask"}
+    spec = replace(_scored(f"{url}/scores/score", root, **options), provider="azureml")
+    columns = {"hour": [1, 2, None, 4, 5], "carrier": ["AA", None, "DL", "", "DL"]}
+    return Case(AzureMLProvider, spec, pa.RecordBatch.from_pydict(columns, schema=spec.input))
+
+
 SERVICES: Mapping[Callable[[Path, str], Case], Callable[[], Handler]] = {
     _chat: OpenAI,
     _embeddings: OpenAI,
@@ -124,6 +149,8 @@ SERVICES: Mapping[Callable[[Path, str], Case], Callable[[], Handler]] = {
     _azure_chat: AzureOpenAI,
     _azure_embeddings: AzureOpenAI,
     _converse: Bedrock,
+    _sagemaker: SageMaker,
+    _azureml: AzureML,
 }
 """Models of services, which are there while a test runs; `Case` is made with the service's address."""
 

@@ -19,6 +19,8 @@ PROVIDERS = (
     ("vertex", "lakeflow.models.providers.vertex:VertexProvider"),
     ("azure_openai", "lakeflow.models.providers.azure_openai:AzureOpenAIProvider"),
     ("bedrock", "lakeflow.models.providers.bedrock:BedrockProvider"),
+    ("sagemaker", "lakeflow.models.providers.sagemaker:SageMakerProvider"),
+    ("azureml", "lakeflow.models.providers.azureml:AzureMLProvider"),
 )
 
 
