@@ -28,6 +28,7 @@ from lakeflow.cli import (
     run,
     runs,
     search,
+    sql,
     status,
     tables,
 )
@@ -56,6 +57,7 @@ for verb in (
     deadletters,
     run,
     query,
+    sql,
     search,
     index,
     tables,

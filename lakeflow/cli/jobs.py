@@ -65,7 +65,7 @@ def show_verb(
     caps = job.caps or opened.runtime.caps
     facts = _listed(job) | {
         "key": list(job.key),
-        "models": list(models_named(job, opened.declarations.models)),
+        "models": list(models_named(job, opened.model_names())),
         "batch": {"files": caps.files, "rows": caps.rows, "bytes": caps.bytes},
         "description": job.description,
     }

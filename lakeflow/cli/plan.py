@@ -120,12 +120,13 @@ def _landing_row(plan: LandingPlan) -> Row:
 def _estimating(project: Project, nodes: Sequence[Node]) -> Estimating | None:
     """What estimates the remote models of jobs; None where no job names one."""
     from lakeflow.models.remote.rehearsal import is_remote
+    from lakeflow.models.versions import reference
     from lakeflow.observe.recorded import recorded_of
     from lakeflow.runner.estimating import Estimating
     from lakeflow.runner.uses import models_named
 
-    declared = project.declared_tables.models
-    named = {name for node in nodes if isinstance(node.work, Job) for name in models_named(node.work, declared)}
+    jobs = [node.work for node in nodes if isinstance(node.work, Job)]
+    named = {reference(name).name for job in jobs for name in models_named(job, project.model_names())}
     remote = [name for name in named if is_remote(project.models.specs[name])]
     return Estimating(project.models, recorded_of(project.lake, remote)) if remote else None
 
@@ -142,11 +143,16 @@ def _job_row(project: Project, node: Node, request: Request, estimating: Estimat
         "mode": str(request.mode or job.mode),
         "target": request.into or job.target,
         "makes_table": not project.lake.exists(request.into or job.target),
-        "models": list(models_named(job, project.declared_tables.models)),
+        "models": list(models_named(job, project.model_names())),
+        "versions_due": [],
         "estimates": [],
         "problem": None,
         "would_fail": False,
     }
+    try:
+        row["versions_due"] = _versions_due(project, row["models"])
+    except Terminal as error:
+        return row | {"problem": error.message, "would_fail": True}
     if missing := [table for table in job.reads if not project.lake.exists(table)]:
         return row | {"problem": f"waits for {', '.join(missing)}, not there yet"}
     try:
@@ -159,6 +165,19 @@ def _job_row(project: Project, node: Node, request: Request, estimating: Estimat
     except Terminal as error:
         return row | {"problem": error.message, "would_fail": True}
     return row | {"estimates": [asdict(one) for one in estimates]}
+
+
+def _versions_due(project: Project, models: Sequence[str]) -> list[str]:
+    """Of the models that a job names, those of which a run would make a new version. Raises as opening them would."""
+    from lakeflow.models.versions import reference, version_of
+
+    lines = []
+    for asked in map(reference, models):
+        if asked.version is not None:
+            version_of(asked.name, asked.version, project.model_registry.history(asked.name))
+        elif due := project.models.standing(asked.name).due:
+            lines.append(f"model {asked.name}: {due}")
+    return lines
 
 
 def _planned(plan: JobPlan) -> Row:
@@ -224,7 +243,8 @@ def _landing_lines(row: Row) -> list[Row]:
 
 
 def _job_line(row: Row) -> Row:
-    note = row["problem"] or ("makes the table" if row["makes_table"] else "")
+    notes = ["makes the table"] if row["makes_table"] else []
+    note = row["problem"] or "; ".join([*notes, *row["versions_due"]])
     return {**row, "size": size_text(row["bytes"]) if "bytes" in row else None, "note": note}
 
 

@@ -54,12 +54,12 @@ def query(
     text = query_text(sql, file)
     most = limit or (TEXT_ROWS if output is RowFormat.TEXT else None)
     with ExitStack() as held, ended_at_once(held.close):
-        cut = _answer(open_project(project, target), text, most, output, held)
+        cut = answer(open_project(project, target), text, most, output, held)
     if cut and limit is None:
         note(f"the first {most:,} rows are shown; --limit N shows more, --output csv gives all")
 
 
-def _answer(opened: Project, text: str, most: int | None, output: RowFormat, held: ExitStack) -> bool:
+def answer(opened: Project, text: str, most: int | None, output: RowFormat, held: ExitStack) -> bool:
     """Write the rows of the query; whether there were more than `most`. What it spills is gone once `held` is closed."""
     from lakeflow.runner.querying import query as run
     from lakeflow.runner.querying import spilling

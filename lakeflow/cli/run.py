@@ -212,11 +212,13 @@ def _run_job(project: Project, job: Job, request: Request, run: Run, signals: St
         with Bar(f"running {job.name}", plan.rows) as bar:
             for ran in run_job(plan, project.runtime, stop=signals.requested, on_rows=bar.advance):
                 run.read, run.written, run.filtered = ran.counts.read, ran.counts.written, ran.counts.filtered
+                run.dead_lettered, run.skipped = ran.counts.dead_lettered, ran.counts.skipped
                 run.end_position, run.snapshot_ids = ran.end, ran.snapshots
     except Interrupted as stopped:
         note(str(stopped))
     finally:
         run.usage = project.models.usage.of_run()
+        run.models = project.models.used
     if len(run.snapshot_ids) < len(plan.steps):
         run.status = Status.STOPPED
 
@@ -231,10 +233,13 @@ def _result(run: Run) -> dict[str, Any]:
         "read": run.read,
         "written": run.written,
         "filtered": run.filtered,
+        "dead_lettered": run.dead_lettered,
+        "skipped": run.skipped,
         "commits": len(run.snapshot_ids),
         "seconds": round(run.seconds, 2),
         "rows_per_second": round(run.read / run.seconds) if run.seconds else 0,
         "models": {model: asdict(asked) for model, asked in run.usage.items()},
+        "model_versions": list(run.models),
     }
 
 

@@ -13,10 +13,10 @@ import pyarrow as pa
 from lakeflow.declare import UNKNOWN, ModelDeclaration, Origin
 from lakeflow.errors import DeclarationError, ModelError, UnknownName
 from lakeflow.fill import Options
-from lakeflow.models.options import TRUTHS
+from lakeflow.models.failing import asked_of, with_told
 from lakeflow.models.providers import provider_type
+from lakeflow.models.versions import Identified
 
-ERROR_COLUMNS = ("error_kind", "error_message")
 READ_SIZE = 1 << 20
 
 
@@ -67,16 +67,16 @@ class ModelSpec:
             raise UnknownName(f"task of {label}", task, [str(known) for known in Task])
         for part, schema in (("INPUT", declaration.input), ("OUTPUT", declaration.output)):
             _check_columns(label, part, schema)
-        output = _with_error_columns(declaration.output, options)
+        output = with_told(declaration.output, options)
         options = Options({name: value for name, value in options.items() if name not in ("provider", "task")})
         spec = cls(declaration.name, provider, Task(task), declaration.input, output, options, root, 1, declaration.origin)
-        provider_type(provider, label)(spec)
+        provider_type(provider, label)(asked_of(spec))
         return spec
 
     @property
     def label(self) -> str:
         """The model's name as messages show it, with the place of its declaration where that is known."""
-        return _label(self.name, self.origin)
+        return _label(self.name, self.origin) + (f" (version {self.version})" if self.version > 1 else "")
 
     def path(self, option: str) -> Path:
         """The path that `option` holds, relative ones taken from `root`."""
@@ -84,21 +84,33 @@ class ModelSpec:
 
     def fingerprint(self) -> str:
         """SHA-256, in hex, of all that decides the answers: see `fingerprint_of`. Raises ModelError for a missing file."""
-        return fingerprint_of(self, provider_type(self.provider, self.label)(self).identity())
+        asked = asked_of(self)
+        return fingerprint_of(asked, provider_type(self.provider, self.label)(asked).identity())
 
 
 def fingerprint_of(spec: ModelSpec, identity: Mapping[str, str | Path]) -> str:
-    """SHA-256, in hex, over provider, task, INPUT, OUTPUT and a provider's `identity()`: options and bytes of artifacts.
+    """The fingerprint of `identified`."""
+    return identified(spec, identity).fingerprint
 
-    Where the artifacts lie, and options that change only speed, have no part in it.
+
+def identified(spec: ModelSpec, identity: Mapping[str, str | Path]) -> Identified:
+    """SHA-256 over provider, task, INPUT, OUTPUT and a provider's `identity()`: options and bytes of artifacts.
+
+    Where the artifacts lie, and options that change only speed, have no part in it. Raises ModelError for a missing file.
     """
     digest = hashlib.sha256()
+    artifacts: dict[str, str] = {}
     for part in (spec.provider, str(spec.task), _columns_text(spec.input), _columns_text(spec.output)):
         _absorb(digest, part.encode())
     for name, value in sorted(identity.items()):
         _absorb(digest, name.encode())
-        _absorb(digest, _file_digest(value, spec.label) if isinstance(value, Path) else value.encode())
-    return digest.hexdigest()
+        if isinstance(value, Path):
+            content = _file_digest(value, spec.label)
+            artifacts[name] = content.hex()
+            _absorb(digest, content)
+        else:
+            _absorb(digest, value.encode())
+    return Identified(digest.hexdigest(), artifacts)
 
 
 def _absorb(digest: hashlib._Hash, content: bytes) -> None:
@@ -124,13 +136,6 @@ def _columns_text(schema: pa.Schema) -> str:
 
 def _label(name: str, origin: Origin) -> str:
     return f"{origin}: model {name!r}" if origin.path else f"model {name!r}"
-
-
-def _with_error_columns(output: pa.Schema, options: Mapping[str, str]) -> pa.Schema:
-    """OUTPUT with the columns that 'error_columns' = 'true' asks for, where it does not declare them itself."""
-    if not TRUTHS.get(options.get("error_columns", "").lower(), False):
-        return output
-    return pa.schema([*output, *(pa.field(name, pa.string()) for name in ERROR_COLUMNS if name not in output.names)])
 
 
 def _named_alike(options: Mapping[str, str], label: str) -> Options:

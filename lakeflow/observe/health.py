@@ -197,13 +197,14 @@ def _topic(project: Project, table: TableSpec, timeout: float) -> str:
 def _models(project: Project) -> Iterator[Check]:
     try:
         models = project.models
+        names = models.names
     except LakeflowError as error:
         yield Check("models", State.FAILED, error.message, error.next_step)
         return
-    if not models.names:
+    if not names:
         yield Check("models", State.NOT_CONFIGURED, "none is declared")
     with models:
-        for name in models.names:
+        for name in names:
             yield attempt(f"model {name}", partial(_model, models, name))
 
 

@@ -41,7 +41,7 @@ class Run:
     """One execution, as it is recorded. Counts are rows: read = written + dead_lettered + skipped + filtered.
 
     `written` is more than `read` where a job makes several rows of one. `start_position` and `end_position` are the
-    progress before and after. `usage` is what each model was asked.
+    progress before and after. `usage` is what each model was asked, `models` the versions that were used, as `m$2`.
     """
 
     kind: str
@@ -62,6 +62,7 @@ class Run:
     snapshot_ids: tuple[int, ...] = ()
     error: str | None = None
     usage: Mapping[str, Asked] = field(default_factory=dict)
+    models: tuple[str, ...] = ()
 
     @property
     def asked(self) -> Asked:
@@ -96,6 +97,7 @@ SCHEMA = pa.schema(
         pa.field("model_calls", pa.int64()),
         pa.field("model_tokens", pa.int64()),
         pa.field("model_cost", pa.float64()),
+        pa.field("models", pa.list_(pa.string())),
     ]
 )
 USAGE_SCHEMA = pa.schema(

@@ -18,6 +18,7 @@ from lakeflow.models.predict import bound
 from lakeflow.models.registry import ModelSet
 from lakeflow.models.remote.rehearsal import Rehearsal, is_remote
 from lakeflow.models.usage import Asked
+from lakeflow.models.versions import reference
 from lakeflow.runner.frames import scan
 from lakeflow.runner.plan import JobPlan, Source
 from lakeflow.runner.user_code import user_code
@@ -67,9 +68,10 @@ class Estimating:
         Raises what opening a model raises: ConfigError, DeclarationError, ModelError. A job that fails over the sample is
         estimated without one, and the failure is logged.
         """
-        remote = [name for name in names if is_remote(self._models.specs[name])]
+        asked = {reference(name).name: name for name in names}
+        remote = [name for name in asked if is_remote(self._models.specs[name])]
         for name in remote:
-            self._models.get(name)
+            self._models.every(asked[name])
         samples = self._samples(plan, remote) if remote and plan.rows else {}
         return [self._estimate(name, plan.rows, samples.get(name)) for name in remote]
 

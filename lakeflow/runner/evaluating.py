@@ -17,6 +17,7 @@ from lakeflow.models.evaluation.evaluate import Evaluation, evaluate
 from lakeflow.models.evaluation.plot import check_plot, plot
 from lakeflow.models.evaluation.values import Bounds, Question
 from lakeflow.models.spec import Task
+from lakeflow.models.versions import reference
 from lakeflow.runner.querying import relation, spilling
 from lakeflow.sql.execute import run_query
 from lakeflow.sql.relations import name_text
@@ -36,7 +37,7 @@ class Rows:
 
 @dataclass(frozen=True, slots=True)
 class Evaluated:
-    """Evaluations of one model, one a label, and the snapshot of the table that was read."""
+    """Evaluations of one model, one a version and label, and the snapshot of the table that was read."""
 
     rows: Rows
     snapshot_id: int
@@ -53,14 +54,17 @@ def evaluate_model(
     bounds: Bounds = Bounds(),
     on_rows: Callable[[int], None] = lambda count: None,
 ) -> Evaluated:
-    """Evaluate a declared model over a table as of now; `picture` is the file of a plot. Nothing is recorded.
+    """Evaluate a declared model over a table as of now, `m$all` in all its versions; `picture` is the file of a plot.
+
+    The evaluations are not recorded; a version that is due is, since they name it.
 
     Raises UnknownName for a model, table or column that is not there, UsageError where label, task, condition or an
     option does not fit or no row is found, ModelError where the model does not fit or gives no answer.
     """
-    if model not in project.models.specs:
-        raise UnknownName("model", model, project.models.names, next_step="lakeflow models")
-    task = question.task or project.models.specs[model].task
+    name = reference(model).name
+    if name not in project.models.names:
+        raise UnknownName("model", name, project.models.names, next_step="lakeflow models")
+    task = question.task or project.models.specs[name].task
     if picture is not None:
         check_plot(picture, Task(task))
     table = _table(project, rows.table)
@@ -83,7 +87,8 @@ def evaluate_model(
             )
             return found
 
-        found = evaluate(project.models.get(model), schema, batches, question, bounds=bounds, on_rows=on_rows)
+        project.models.begin_run()
+        found = evaluate(project.models.every(model), schema, batches, question, bounds=bounds, on_rows=on_rows)
     if picture is not None:
         plot(found, picture)
     return Evaluated(rows, snapshot.snapshot_id, found)

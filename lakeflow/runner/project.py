@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,10 +15,10 @@ from lakeflow.job import Caps, Mode
 from lakeflow.models.cache import KeptAnswers
 from lakeflow.models.registry import ModelSet
 from lakeflow.models.remote.surroundings import Surroundings
-from lakeflow.models.spec import ModelSpec
 from lakeflow.models.usage import Usage
 from lakeflow.runner.graph import Node, chosen, nodes_of
-from lakeflow.runner.load import Declarations, filled_by_reference, load_project, load_tables
+from lakeflow.runner.load import Declarations, load_project, load_tables
+from lakeflow.runner.model_registry import ModelRegistry, spec_of
 from lakeflow.runner.remote import answers_of, budget_of, prices_of
 
 if TYPE_CHECKING:
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     from lakeflow.lake.commit import CommitProtocol
     from lakeflow.runner.execute import JobRun, Runtime
     from lakeflow.runner.indexing import IndexRoom
+    from lakeflow.runner.model_log import ModelLog
 
 logger = logging.getLogger("lakeflow.runner")
 
@@ -85,17 +85,31 @@ class Project:
     def models(self) -> ModelSet:
         """The declared models; none is opened before it is used."""
         return ModelSet(
-            (
-                ModelSpec.from_declaration(
-                    replace(declared, options=filled_by_reference(declared.options, declared.origin, self.settings)),
-                    self.settings.root,
-                )
-                for declared in self.declared_tables.models.values()
-            ),
+            (spec_of(declared, self.settings) for declared in self.declared_tables.models.values()),
             surroundings=Surroundings(
-                Usage(budget_of(self.settings.models)), self.answers, prices_of(self.settings.models, self.settings.root)
+                Usage(budget_of(self.settings.models)),
+                self.answers,
+                prices_of(self.settings.models, self.settings.root),
+                storage=self.settings.catalog,
             ),
+            registry=self.model_registry,
         )
+
+    @cached_property
+    def model_registry(self) -> ModelRegistry:
+        """The models that are declared, and their versions. Not read before it is used; no option is filled in for it."""
+        return ModelRegistry(self.declared_tables.models, self.settings, self.model_log)
+
+    def model_names(self) -> Iterator[str]:
+        """The names of all models; the registry is read with the first of them."""
+        yield from self.model_registry.declarations
+
+    @cached_property
+    def model_log(self) -> ModelLog:
+        """The registry of models, as it is kept. Not read before it is used."""
+        from lakeflow.runner.model_log import ModelLog
+
+        return ModelLog(lambda: self.lake, lambda: self.commits)
 
     @cached_property
     def answers(self) -> KeptAnswers:

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from types import CodeType
 
 from lakeflow.job import Job
 
+_VERSIONED = re.compile(r"\$([1-9][0-9]{0,8}|all)\Z")
 CALLS = frozenset({"ml_predict", "ml_embed", "ml_evaluate"})
 
 
 def models_named(job: Job, models: Iterable[str]) -> tuple[str, ...]:
-    """Those of `models` that stand as texts in the job's function, or in a function of its file that it calls by name,
-    beside a call of ml_predict, ml_embed or ml_evaluate. A name that is put together as the job runs is not seen.
+    """Those of `models`, with a version where one is named (`m$2`), that stand as texts in the job's function, or in a
+    function of its file that it calls by name, beside a call of ml_predict, ml_embed or ml_evaluate. A name that is put
+    together as the job runs is not seen. `models` is looked at only where there is such a call.
     """
     codes = list(_codes_of(job))
     if CALLS.isdisjoint(name for code in codes for name in code.co_names):
         return ()
     texts = {constant for code in codes for constant in _constants(code)}
-    return tuple(sorted(texts.intersection(models)))
+    known = set(models)
+    return tuple(sorted(text for text in texts if text in known or _VERSIONED.sub("", text) in known))
 
 
 def _codes_of(job: Job) -> Iterator[CodeType]:

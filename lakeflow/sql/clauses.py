@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 import pyarrow as pa
 
-from lakeflow.sql.tokens import Cursor, Token
+from lakeflow.sql.tokens import Cursor, Source, Token
 from lakeflow.sql.types import read_nullable, read_type
 
 COMMENT_KEY = b"doc"
@@ -18,6 +18,14 @@ def read_if_not_exists(cursor: Cursor) -> bool:
     if not cursor.at_words("IF"):
         return False
     cursor.expect_words("IF", "NOT", "EXISTS", after="before the name")
+    return True
+
+
+def read_if_exists(cursor: Cursor) -> bool:
+    """Read IF EXISTS, if it comes next."""
+    if not cursor.at_words("IF"):
+        return False
+    cursor.expect_words("IF", "EXISTS", after="before the name")
     return True
 
 
@@ -85,12 +93,17 @@ def read_comment(cursor: Cursor) -> str:
 
 
 def read_options(cursor: Cursor) -> tuple[Mapping[str, str], Mapping[str, Token]]:
-    """Read WITH ('key' = 'value', ..): the pairs as written, and the token of each value for messages.
+    """Read WITH ('key' = 'value', ..). See `read_option_pairs`."""
+    cursor.expect_words("WITH", after="before the options")
+    return read_option_pairs(cursor, "after WITH")
+
+
+def read_option_pairs(cursor: Cursor, after: str) -> tuple[Mapping[str, str], Mapping[str, Token]]:
+    """Read ('key' = 'value', ..): the pairs as written, and the token of each value for messages.
 
     Raises DeclarationError for a key that comes twice.
     """
-    cursor.expect_words("WITH", after="before the options")
-    cursor.expect_symbol("(", "after WITH")
+    cursor.expect_symbol("(", after)
     values: dict[str, Token] = {}
     while True:
         key = cursor.expect_string("an option's key")
@@ -102,6 +115,21 @@ def read_options(cursor: Cursor) -> tuple[Mapping[str, str], Mapping[str, Token]
             break
     cursor.expect_symbol(")", "or ',' after an option")
     return {key: value.text for key, value in values.items()}, values
+
+
+def read_keys(cursor: Cursor, after: str) -> tuple[str, ...]:
+    """Read ('key', ..), each once."""
+    cursor.expect_symbol("(", after)
+    keys: list[str] = []
+    while True:
+        key = cursor.expect_string("an option's key")
+        if key.text in keys:
+            cursor.fail(f"option {key} is named twice", key)
+        keys.append(key.text)
+        if not cursor.take_symbol(","):
+            break
+    cursor.expect_symbol(")", "or ',' after an option")
+    return tuple(keys)
 
 
 def read_clauses(cursor: Cursor, clauses: Mapping[str, Callable[[], None]]) -> None:
@@ -120,3 +148,8 @@ def read_clauses(cursor: Cursor, clauses: Mapping[str, Callable[[], None]]) -> N
             cursor.fail(f"{found} is there twice")
         read.add(found)
         clauses[found]()
+
+
+def parse_columns(text: str) -> pa.Schema:
+    """The schema of `a INT NOT NULL, b STRING`. Raises DeclarationError, pointing at what is wrong."""
+    return read_columns(Cursor(Source(f"({text})")), "before the columns")

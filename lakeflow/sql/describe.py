@@ -31,6 +31,11 @@ def describe(statement: Statement) -> str:
             assert_never(statement)
 
 
+def columns_text(schema: pa.Schema) -> str:
+    """Columns as `a INT NOT NULL COMMENT '..', b STRING`. Raises DeclarationError where a type has no SQL type."""
+    return ", ".join(map(_column, schema))
+
+
 def _head(kind: str, if_not_exists: bool) -> str:
     return f"CREATE {kind} IF NOT EXISTS" if if_not_exists else f"CREATE {kind}"
 

@@ -1,7 +1,7 @@
 """The files in tables/: text -> statements.
 
     CREATE TABLE          see parse_table.py
-    CREATE MODEL [IF NOT EXISTS] m INPUT (c TYPE, ..) OUTPUT (c TYPE, ..) [COMMENT '..'] WITH ('provider' = '..', ..)
+    CREATE MODEL          see parse_model.py
     CREATE VECTOR INDEX [IF NOT EXISTS] i ON namespace.table (column) WITH ('key' = 'c', 'metric' = 'cosine', ..)
 
 Pure: no file is read, and the WITH pairs stay as written; `${NAME}` and `{{ secret.NAME }}` are filled in by config.
@@ -9,25 +9,15 @@ Pure: no file is read, and the WITH pairs stay as written; `${NAME}` and `{{ sec
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-import pyarrow as pa
-
-from lakeflow.declare import IndexSpec, ModelDeclaration
+from lakeflow.declare import IndexSpec
 from lakeflow.errors import DeclarationError, did_you_mean
-from lakeflow.sql.clauses import (
-    read_clauses,
-    read_columns,
-    read_comment,
-    read_if_not_exists,
-    read_options,
-    read_simple_name,
-    read_table_name,
-)
+from lakeflow.sql.clauses import read_clauses, read_if_not_exists, read_options, read_simple_name, read_table_name
+from lakeflow.sql.parse_model import read_create_model
 from lakeflow.sql.parse_table import read_create_table
-from lakeflow.sql.statements import CreateModel, CreateVectorIndex, Statement
+from lakeflow.sql.statements import CreateVectorIndex, Statement
 from lakeflow.sql.tokens import Cursor, Kind, Source, Token
 
 VALID_STATEMENTS: Final = "CREATE TABLE, CREATE MODEL, CREATE VECTOR INDEX"
@@ -58,7 +48,7 @@ def _read_statement(cursor: Cursor) -> Statement:
     if cursor.take_words("TABLE"):
         return read_create_table(cursor, start)
     if cursor.take_words("MODEL"):
-        return _read_create_model(cursor, start)
+        return read_create_model(cursor, start)
     if cursor.take_words("VECTOR", "INDEX"):
         return _read_create_index(cursor, start)
     raise _no_declaration(cursor, cursor.token, f"CREATE {cursor.token.text}")
@@ -68,8 +58,11 @@ NEXT_STEPS: Final = {
     "SELECT": 'lakeflow query "SELECT .."',
     "WITH": 'lakeflow query "WITH .."',
     "INSERT": "move the statement to a file in jobs/",
-    "DROP": "a file in tables/ says what there is: delete the declaration itself",
-    "ALTER": "a file in tables/ says what there is: change the declaration itself",
+    "DROP": "a file in tables/ says what there is: delete the declaration itself; versions of a model: lakeflow sql",
+    "ALTER": "a file in tables/ says what there is: change the declaration itself; a model's default version: lakeflow sql",
+    "SHOW": 'lakeflow sql -e "SHOW .."',
+    "DESCRIBE": 'lakeflow sql -e "DESCRIBE .."',
+    "DESC": 'lakeflow sql -e "DESC .."',
 }
 
 
@@ -78,44 +71,6 @@ def _no_declaration(cursor: Cursor, token: Token, statement: str) -> Declaration
         return cursor.source.error(token, f"expected a statement, found {token}; valid in tables/: {VALID_STATEMENTS}")
     message = f"{statement.upper()} is no declaration; valid in tables/: {VALID_STATEMENTS}"
     return cursor.source.error(token, message, next_step=NEXT_STEPS.get(token.upper))
-
-
-def _read_create_model(cursor: Cursor, start: Token) -> CreateModel:
-    if_not_exists = read_if_not_exists(cursor)
-    name = read_simple_name(cursor, "the model's name")
-    schemas: dict[str, pa.Schema] = {}
-    comment: list[str] = []
-    options: list[Mapping[str, str]] = []
-
-    def read_schema(side: str) -> None:
-        cursor.expect_words(side, after="before its columns")
-        schemas[side] = read_columns(cursor, f"after {side}")
-
-    read_clauses(
-        cursor,
-        {
-            "INPUT": lambda: read_schema("INPUT"),
-            "OUTPUT": lambda: read_schema("OUTPUT"),
-            "COMMENT": lambda: comment.append(read_comment(cursor)),
-            "WITH": lambda: options.append(read_options(cursor)[0]),
-        },
-    )
-    missing = [
-        clause
-        for clause, there in (("INPUT", "INPUT" in schemas), ("OUTPUT", "OUTPUT" in schemas), ("WITH", options))
-        if not there
-    ]
-    if missing:
-        cursor.fail(f"model {name!r} has no {' and no '.join(missing)}; valid: CREATE MODEL m INPUT (..) OUTPUT (..) WITH (..)")
-    model = ModelDeclaration(
-        name=name,
-        input=schemas["INPUT"],
-        output=schemas["OUTPUT"],
-        options=options[0],
-        comment=comment[0] if comment else None,
-        origin=cursor.source.origin(start),
-    )
-    return CreateModel(model, if_not_exists)
 
 
 def _read_create_index(cursor: Cursor, start: Token) -> CreateVectorIndex:

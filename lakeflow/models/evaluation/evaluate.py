@@ -15,7 +15,7 @@ from lakeflow.errors import ModelError, UnknownName, UsageError
 from lakeflow.models.evaluation.choose import Target, targets
 from lakeflow.models.evaluation.numbers import defined
 from lakeflow.models.evaluation.values import Answered, Bounds, Measure, Question, Result
-from lakeflow.models.predict import ROWS_A_CALL, check_columns, opened_model, predict_batch
+from lakeflow.models.predict import ROWS_A_CALL, check_columns, opened_models, predict_batch
 from lakeflow.models.registry import Model
 from lakeflow.models.spec import ModelSpec, Task
 
@@ -88,11 +88,12 @@ def ml_evaluate(
 
     `features` fill INPUT by position, `label` names what should have come out; a clustering may have none (`""`). The
     options are those of `Question`. Rows stream through; this reads them when it is called, not when the frame is used.
-    A frame without rows gives metrics that are null.
+    A frame without rows gives metrics that are null. `m$2` is that version of a model, `m$all` all of them, each asked for
+    the same rows in one pass.
 
     Raises, before any row is read, what `ml_predict` raises and UsageError where label, task or an option does not fit.
     """
-    opened = opened_model(model, "ml_evaluate")
+    opened = opened_models(model, "ml_evaluate")
     if task is not None and task not in list(Task):
         raise UnknownName("task", task, [str(known) for known in Task])
     question = Question(
@@ -107,15 +108,16 @@ def ml_evaluate(
     )
     lazy = frame.lazy()
     schema = pl.DataFrame(schema=lazy.collect_schema()).to_arrow().schema
-    evaluator = Evaluator(opened, schema, question)
-    for part in lazy.select(evaluator.columns).collect_batches(chunk_size=ROWS_A_CALL):
+    evaluators = [Evaluator(one, schema, question) for one in opened]
+    for part in lazy.select(evaluators[0].columns).collect_batches(chunk_size=ROWS_A_CALL):
         for batch in part.to_arrow().to_batches(ROWS_A_CALL):
-            evaluator.add(batch)
-    return frame_of(evaluator.evaluations())
+            for evaluator in evaluators:
+                evaluator.add(batch)
+    return frame_of([one for evaluator in evaluators for one in evaluator.evaluations()])
 
 
 def evaluate(
-    model: Model,
+    models: Sequence[Model],
     schema: pa.Schema,
     batches: Callable[[Sequence[str]], Iterable[pa.RecordBatch]],
     question: Question,
@@ -125,14 +127,17 @@ def evaluate(
 ) -> tuple[Evaluation, ...]:
     """The same over the record batches of a table with `schema`; `batches` is asked for the columns that are needed.
 
+    `models` are versions of one model.
+
     Raises what `ml_evaluate` raises, and UsageError or ModelError where no row at all could be measured.
     """
-    evaluator = Evaluator(model, schema, question, bounds)
-    for batch in batches(evaluator.columns):
+    evaluators = [Evaluator(one, schema, question, bounds) for one in models]
+    for batch in batches(evaluators[0].columns):
         for start in range(0, batch.num_rows, ROWS_A_CALL):
-            evaluator.add(batch.slice(start, ROWS_A_CALL))
+            for evaluator in evaluators:
+                evaluator.add(batch.slice(start, ROWS_A_CALL))
         on_rows(batch.num_rows)
-    found = evaluator.evaluations()
+    found = tuple(one for evaluator in evaluators for one in evaluator.evaluations())
     for one in found:
         _require_rows(one)
     return found

@@ -169,7 +169,7 @@ def test_a_plot_is_written(site: Shop) -> None:
     ("words", "said"),
     [
         (["models", "evaluate", "delay", TABLE], "unknown model 'delay'"),
-        (["models", "evaluate", "delay_classifier$2", TABLE], "unknown model 'delay_classifier$2'; did you mean"),
+        (["models", "evaluate", "delay_classifier$2", TABLE], "unknown version of model 'delay_classifier' '2'"),
         (["models", "evaluate", "delay_classifier", "gold.departure"], "unknown table 'gold.departure'; did you mean"),
         (
             ["models", "evaluate", "delay_classifier", "bronze.later"],

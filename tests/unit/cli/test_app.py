@@ -36,12 +36,12 @@ BEFORE_A_PROJECT = {"init": {"--output"}, "demo": {"--project", "--output"}}
 
 def test_every_verb_is_there() -> None:
     assert set(NAMES) == {
-        *("init", "demo", "doctor", "plan", "land", "run", "query", "search", "runs", "status", "maintain"),
+        *("init", "demo", "doctor", "plan", "land", "run", "query", "sql", "search", "runs", "status", "maintain"),
         *("index build", "index update", "index status"),
         *("deadletters list", "deadletters show", "deadletters replay"),
         *("tables list", "tables show", "tables drop", "tables infer"),
         *("jobs list", "jobs show", "jobs graph"),
-        *("models list", "models show", "models evaluate", "models evaluations"),
+        *("models list", "models show", "models versions", "models register", "models evaluate", "models evaluations"),
         *("models cache stats", "models cache clear"),
     }
 
@@ -135,7 +135,7 @@ def test_without_a_project_each_verb_says_how_to_get_one(
     needed = [parameter for parameter in VERBS[words].params if parameter.param_type_name == "argument" and parameter.required]
     options = [part.opts[0] for part in VERBS[words].params if part.param_type_name == "option" and part.required]
     given = [*("SELECT 1" for _ in needed), *(word for option in options for word in (option, "a"))]
-    arguments = [*words, *given, *(["SELECT 1"] if words == ("query",) else [])]
+    arguments = [*words, *given, *{("query",): ["SELECT 1"], ("sql",): ["-e", "SELECT 1"]}.get(words, [])]
     assert main(arguments) == 2
     captured = capsys.readouterr()
     assert "no lakeflow.toml" in captured.out + captured.err

@@ -76,6 +76,7 @@ def test_a_run_is_recorded_with_its_counts_and_positions(lake: Lake, settings: S
         "model_calls": 0,
         "model_tokens": 0,
         "model_cost": None,
+        "models": [],
     }
 
 

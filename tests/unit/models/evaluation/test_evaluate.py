@@ -177,14 +177,14 @@ def reading(rows: pl.DataFrame, size: int = 3) -> Callable[[Sequence[str]], Iter
 
 
 def run(model: Model, rows: pl.DataFrame, label: str = "is_late") -> dict[str, Any]:
-    found = evaluate(model, rows.to_arrow().schema, reading(rows), Question((label,), ("x",)))
+    found = evaluate([model], rows.to_arrow().schema, reading(rows), Question((label,), ("x",)))
     return dict(frame_of(found).to_dicts()[0])
 
 
 def test_batches_are_evaluated_as_frames_are(models: ModelSet) -> None:
     counted: list[int] = []
     question = Question(("is_late",), ("x",))
-    found = evaluate(models.get("late"), FRAME.to_arrow().schema, reading(FRAME), question, on_rows=counted.append)
+    found = evaluate([models.get("late")], FRAME.to_arrow().schema, reading(FRAME), question, on_rows=counted.append)
     assert frame_of(found).equals(lf.ml_evaluate(FRAME, "late", "is_late", ["x"]))
     assert counted == [3, 3, 2]
 
