@@ -7,6 +7,7 @@ recorded by the one who started from the position that stands: the others fail a
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -18,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 
 from lakeflow.declare import IndexSpec
-from lakeflow.errors import CommitConflict, Fenced, UsageError
+from lakeflow.errors import CommitConflict, Fenced, LakeflowError, UsageError
 from lakeflow.index.condition import sql
 from lakeflow.index.lance_book import Book, Entry, keyed_by, new_entry, stored_by
 from lakeflow.index.lance_errors import Vanished, mapped
@@ -39,10 +40,13 @@ from lakeflow.index.where import parse
 from lakeflow.progress import SnapshotPosition
 from lakeflow.retry import Backoff, retrying
 
+logger = logging.getLogger("lakeflow.index")
+
 T = TypeVar("T")
 KEYS_A_DELETE = 1_000
 QUERIES_A_CALL = 64
 FILTERED_PROBES = 4
+DROP_BACKOFF = Backoff(attempts=4, base=0.05, cap=0.5)
 
 
 class LanceIndex:
@@ -216,6 +220,15 @@ class LanceIndex:
             return self._book.database.open_table(entry.stored_in)
 
     def _drop(self, stored_in: str) -> None:
+        """Remove rows that nothing leads to. Where that fails, as while another process still writes there, they are left:
+        the next rebuild removes them, and what has been done already stands.
+        """
+        try:
+            retrying(lambda: self._dropped(stored_in), DROP_BACKOFF)
+        except LakeflowError as error:
+            logger.warning("old rows of the index %r are left behind: %s", self.name, error.message)
+
+    def _dropped(self, stored_in: str) -> None:
         with mapped(f"removing old rows of the index {self.name!r}", self._place):
             self._book.database.drop_table(stored_in, ignore_missing=True)
 

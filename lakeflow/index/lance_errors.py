@@ -13,7 +13,7 @@ NO_RIGHT = ("permission denied", "read-only file system", "access denied", "acce
 NOT_THERE = ("not found", "no such file", "does not exist")
 UNANSWERED = (
     "timed out", "timeout", "connection", "error sending request", "slowdown", "service unavailable", "internal server error",
-    "too many requests", "broken pipe", "input/output error", "dns error",
+    "too many requests", "broken pipe", "input/output error", "dns error", "directory not empty",
 )  # fmt: skip
 
 

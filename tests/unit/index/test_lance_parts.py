@@ -43,6 +43,7 @@ def test_the_step_that_upkeep_takes(index: AnnIndex | None, wanted: str, fragmen
         (FileNotFoundError(2, "No such file or directory"), Vanished),
         (OSError("something of the disk"), StorageUnavailable),
         (RuntimeError("lance error: error sending request for url"), StorageUnavailable),
+        (RuntimeError("lance error: LanceError(IO): Directory not empty (os error 39), local.rs:48"), StorageUnavailable),
         (RuntimeError("rust future panicked"), Terminal),
     ],
 )

@@ -1,0 +1,52 @@
+"""Old rows that cannot be removed, as while another process still writes among them."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+
+from lakeflow.index.lance import LanceIndex
+from lakeflow.index.lance_errors import mapped
+from lakeflow.index.vectors import IndexState
+from tests.contract.test_vector_index import EAST, IDENTITY, SCHEMA, UP, batch, contents, filled, position, spec_of
+
+
+class Held(LanceIndex):
+    """The first `times` removals find a file that was written meanwhile."""
+
+    times = 0
+
+    def _dropped(self, stored_in: str) -> None:
+        if self.times:
+            self.times -= 1
+            with mapped("removing old rows of the index 'docs'", "/somewhere"):
+                raise RuntimeError("lance error: LanceError(IO): Directory not empty (os error 39), local.rs:48:14")
+        super()._dropped(stored_in)
+
+
+def rebuilt(index: LanceIndex) -> IndexState:
+    with index.rebuild(IDENTITY, SCHEMA) as writer:
+        writer.upsert([batch([("a", 7, EAST), ("c", 8, UP)])], 2)
+        writer.record(position(2))
+    return index.state()
+
+
+@pytest.mark.parametrize(("times", "left"), [(0, 1), (2, 1), (100, 2)])
+def test_a_rebuild_that_is_in_place_stands(tmp_path: Path, caplog: pytest.LogCaptureFixture, times: int, left: int) -> None:
+    index = Held(spec_of(), str(tmp_path))
+    filled(index)
+    index.times = times
+    with caplog.at_level(logging.WARNING, "lakeflow.index"):
+        assert rebuilt(index).position == position(2)
+    assert contents(LanceIndex(spec_of(), str(tmp_path))) == {"a": 7, "c": 8}
+    assert len(rows_stored(tmp_path)) == left
+    assert ["are left behind" in line for line in caplog.messages] == [True] * (left - 1)
+    index.times = 0
+    rebuilt(index)
+    assert len(rows_stored(tmp_path)) == 1, "the next rebuild removes them"
+
+
+def rows_stored(place: Path) -> list[Path]:
+    return [folder for folder in place.glob("docs*.lance") if folder.is_dir()]
