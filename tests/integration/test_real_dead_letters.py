@@ -157,7 +157,7 @@ def test_over_tls_as_a_user_who_may_write(secured_kafka: SecuredKafka) -> None:
 
 @pytest.mark.parametrize("sees", [False, True])
 def test_who_may_not_write_to_the_topic_is_told(secured_kafka: SecuredKafka, sees: bool) -> None:
-    topic = f"closed-letters-{sees}"
+    topic = f"letters-seen-{sees}"
     secured_kafka.create(topic)
     if sees:
         secured_kafka.grant(ResourceType.TOPIC, topic, AclOperation.DESCRIBE)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -39,8 +40,13 @@ def cluster(secured_kafka: SecuredKafka) -> SecuredKafka:
 
 @pytest.fixture(autouse=True)
 def said(caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]) -> Iterator[None]:
-    """Whatever a test does, no line of any log, of standard output or standard error holds a password."""
-    with caplog.at_level(logging.DEBUG):
+    """Whatever a test does, no line of any log, of standard output or standard error holds a password.
+
+    The loggers have levels of their own once a command has run in this process.
+    """
+    with ExitStack() as held:
+        for name in ("", "lakeflow", "lakeflow.topics.librdkafka"):
+            held.enter_context(caplog.at_level(logging.DEBUG, logger=name))
         yield
     output = capfd.readouterr()
     for text in (caplog.text, output.out, output.err):
