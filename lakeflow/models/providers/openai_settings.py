@@ -123,7 +123,10 @@ def read_openai(spec: ModelSpec, columns: Sequence[pa.Field]) -> ChatSettings | 
     refuse_others(spec, PLACE_OPTIONS)
     address = read_address(spec, ENDPOINT)
     if address.query:
-        raise bad_address(spec)
+        is_azures = "api-version=" in address.query
+        raise bad_address(
+            spec, "for an address of Azure with its api-version say 'provider' = 'azure_openai'" if is_azures else None
+        )
     path = path_of(spec, address)
     written = address.geturl()
     place = Place(written if written.endswith(path) else written + path, options.required(spec, "model"), _key(spec))
@@ -153,10 +156,11 @@ def read_address(spec: ModelSpec, default: str | None = None) -> SplitResult:
     return parts._replace(path=parts.path.rstrip("/"))
 
 
-def bad_address(spec: ModelSpec) -> DeclarationError:
+def bad_address(spec: ModelSpec, next_step: str | None = None) -> DeclarationError:
     """For an endpoint that is none; what stands there may hold a password, and is not repeated."""
     return DeclarationError(
-        f"{spec.label}: option 'endpoint' is no address; valid: http(s)://host[:port][/path], without user and query"
+        f"{spec.label}: option 'endpoint' is no address; valid: http(s)://host[:port][/path], without user and query",
+        next_step=next_step,
     )
 
 

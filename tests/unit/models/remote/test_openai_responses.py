@@ -220,6 +220,7 @@ def test_no_secret_is_in_what_decides_the_answers() -> None:
         ({"endpoint": "http://h:port/v1"}, "is no address"),
         ({"endpoint": "http://[h/v1"}, "is no address"),
         ({"endpoint": "http://h/v1?key=x"}, "is no address"),
+        ({"endpoint": "https://h/openai/deployments/d?api-version=2024-10-21"}, "say 'provider' = 'azure_openai'"),
     ],
 )
 def test_slips_in_a_declaration_are_found_when_it_is_read(options: dict[str, str], said: str) -> None:
