@@ -6,12 +6,18 @@ import json
 import random
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
+from lakeflow.models.cache import SqliteAnswers
+from lakeflow.models.registry import ModelSet
+from lakeflow.models.remote.surroundings import Surroundings
+from tests.services.carried import text_spec
 from tests.services.http import Server
 from tests.services.openai import OpenAI
 
@@ -91,3 +97,27 @@ def _kept(folder: Path) -> Mapping[bytes, str]:
         rows = {key: json.loads(answer)[0] for key, answer in connection.execute("SELECT key, answer FROM answers")}
     connection.close()
     return rows
+
+
+def test_two_runs_that_ask_the_same_at_once_use_the_answers_that_were_kept_first(tmp_path: Path) -> None:
+    service = OpenAI(latency=0.05, random_answers=True)
+    said: list[list[str]] = [[], []]
+    texts = pa.RecordBatch.from_pydict({"t": [f"text {number}" for number in range(40)]})
+    both_ready = threading.Barrier(2)
+
+    def ask(url: str, place: int) -> None:
+        surroundings = Surroundings(answers=SqliteAnswers(tmp_path / "answers.db"))
+        with ModelSet([text_spec(url)], surroundings=surroundings) as models:
+            model = models.get("m")
+            both_ready.wait()
+            said[place] = model.predict(texts).column("a").to_pylist()
+
+    with Server(service) as server:
+        threads = [threading.Thread(target=ask, args=(server.url, place)) for place in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert max(service.answered.values()) == 2, "both asked"
+    assert said[0] == said[1]
+    assert sorted(said[0]) == sorted(_kept(tmp_path).values())
