@@ -9,8 +9,9 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor, wait
-from typing import Protocol, TypeVar
+from queue import SimpleQueue
+from threading import Lock, Thread
+from typing import Any, Generic, Protocol, TypeVar, cast
 
 from lakeflow.progress import KafkaOffsets
 from lakeflow.topics.source import Bounds, GroupSource, IdentifiedSource, Offsets, Records, Source, TopicPartition
@@ -30,6 +31,52 @@ class OwnSource(Source, IdentifiedSource, GroupSource, Protocol):
     """A source that one process has for itself, with all that is asked of one."""
 
 
+class _Task(Generic[Answer]):
+    """A call for the source's thread, and what came of it.
+
+    Not a Future: KeyboardInterrupt within one can leave its lock taken, and the thread that is to fill it would wait for
+    ever, and the process for that thread. Here the lock only wakes who waits; `done` alone is what holds.
+    """
+
+    def __init__(self, call: Callable[[], Answer]) -> None:
+        self._call = call
+        self._wake = Lock()
+        self._wake.acquire()
+        self._answer: Answer | None = None
+        self._error: BaseException | None = None
+        self.cancelled = False
+        self.done = False
+
+    def run(self) -> None:
+        try:
+            self._answer = self._call()
+        except BaseException as error:  # noqa: BLE001 (raised again, by the thread that asks)
+            self._error = error
+        self.done = True
+        self._wake.release()
+
+    def is_there(self, deadline: float) -> bool:
+        """Waits for the answer until the deadline."""
+        while not self.done:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return False
+            self._wake.acquire(timeout=min(SLICE, left))
+        return True
+
+    def result(self) -> Answer:
+        """The answer, which is there. Raises what the call raised."""
+        if self._error is not None:
+            raise self._error
+        return cast(Answer, self._answer)
+
+
+def _work(tasks: SimpleQueue[_Task[Any] | None]) -> None:
+    while (task := tasks.get()) is not None:
+        if not task.cancelled:
+            task.run()
+
+
 class Prefetching:
     """OwnSource over `source`, which belongs to it from now on. Up to `polls` polls of `records` wait in memory.
 
@@ -40,8 +87,11 @@ class Prefetching:
         self._source = source
         self._polls = polls
         self._records = records
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="lakeflow-poll")
-        self._ahead: deque[Future[Records]] = deque()
+        self._tasks: SimpleQueue[_Task[Any] | None] = SimpleQueue()
+        # A process that never closes its source does not wait for it.
+        self._thread = Thread(target=_work, args=(self._tasks,), name="lakeflow-poll", daemon=True)
+        self._thread.start()
+        self._ahead: deque[_Task[Records]] = deque()
         self._rest = Records()
         self._closed = False
 
@@ -68,7 +118,7 @@ class Prefetching:
         while _is_empty(self._rest):
             if not self._ahead:
                 self._fetch(min(SLICE, max(0.0, deadline - time.monotonic())))
-            if self._is_there(self._ahead[0], deadline):
+            if self._ahead[0].is_there(deadline):
                 self._rest = self._ahead.popleft().result()
             if _is_empty(self._rest) and time.monotonic() >= deadline:
                 return self._rest
@@ -82,34 +132,30 @@ class Prefetching:
         if self._closed:
             return
         self._forget()
-        self._pool.shutdown(cancel_futures=True)
+        self._tasks.put(None)
+        self._thread.join()
         self._closed = True
         self._source.close()
 
     def _fetch(self, seconds: float) -> None:
-        self._ahead.append(self._pool.submit(self._source.poll, self._records, seconds))
+        self._ahead.append(self._put(lambda: self._source.poll(self._records, seconds)))
 
     def _forget(self) -> None:
         for fetched in self._ahead:
-            fetched.cancel()
+            fetched.cancelled = True
         self._ahead.clear()
         self._rest = Records()
 
     def _asked(self, question: Callable[[], Answer]) -> Answer:
         """Put to the source by its thread, behind the polls under way."""
-        answer = self._pool.submit(question)
-        self._is_there(answer, float("inf"))
-        return answer.result()
+        task = self._put(question)
+        task.is_there(float("inf"))
+        return task.result()
 
-    @staticmethod
-    def _is_there(answer: Future[Answer], deadline: float) -> bool:
-        """Waits for the answer until the deadline."""
-        while not answer.done():
-            left = deadline - time.monotonic()
-            if left <= 0:
-                return False
-            wait([answer], timeout=min(SLICE, left))
-        return True
+    def _put(self, call: Callable[[], Answer]) -> _Task[Answer]:
+        task = _Task(call)
+        self._tasks.put(task)
+        return task
 
 
 def cut(records: Records, limit: int) -> tuple[Records, Records]:
