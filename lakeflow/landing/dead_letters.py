@@ -19,22 +19,22 @@ from typing import Protocol
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lakeflow.declare import TableSpec
 from lakeflow.errors import Fenced, Terminal
-from lakeflow.lake.catalog import SYSTEM_NAMESPACE, Lake
+from lakeflow.lake.catalog import Lake
 from lakeflow.lake.commit import Change, CommitProtocol, Progress
+from lakeflow.lake.letters import DEAD_LETTERS as DEAD_LETTERS
+from lakeflow.lake.letters import SCHEMA as SCHEMA
+from lakeflow.lake.letters import TABLE as TABLE
 from lakeflow.lake.read import position_at, read, splits_at
 from lakeflow.lake.write import DataWriter
 from lakeflow.landing.discard import discarded_on_error
 from lakeflow.landing.rows import TIMESTAMP_TYPES, headers_column, microseconds
-from lakeflow.landing.spec import METADATA_COLUMNS
 from lakeflow.progress import KafkaOffsets
 from lakeflow.topics.formats.format import Reject
 from lakeflow.topics.source import Headers, Records
 
 logger = logging.getLogger("lakeflow.landing")
 
-DEAD_LETTERS = f"{SYSTEM_NAMESPACE}.dead_letters"
 OWN = "#"
 """The progress' own entry among those of the topics, which are named by letters, digits, `.`, `_` and `-`."""
 CHUNK_LETTERS = 4096
@@ -45,27 +45,6 @@ SHARED_ATTEMPTS = 20
 
 Place = tuple[str, int, int]
 """Topic, partition, offset."""
-
-SCHEMA = pa.schema(
-    [
-        pa.field("table", pa.string(), nullable=False),
-        pa.field("topic", pa.string(), nullable=False),
-        pa.field("partition", pa.int32(), nullable=False),
-        pa.field("offset", pa.int64(), nullable=False),
-        pa.field("timestamp", pa.timestamp("us", "UTC")),
-        pa.field("key", pa.binary()),
-        pa.field("value", pa.binary()),
-        pa.field("kind", pa.string(), nullable=False),
-        pa.field("error", pa.string(), nullable=False),
-        pa.field("rejected_at", pa.timestamp("us", "UTC"), nullable=False),
-        pa.field("timestamp_type", pa.string()),
-        pa.field("leader_epoch", pa.int32()),
-        pa.field("headers", METADATA_COLUMNS["headers"]),
-    ]
-)
-
-
-TABLE = TableSpec(DEAD_LETTERS, SCHEMA, comment="records that no landing could make a row of")
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,6 +242,7 @@ class DeadLetters:
             "timestamp_type": [TIMESTAMP_TYPES.get(letter.timestamp_type) for letter in letters],
             "leader_epoch": [letter.leader_epoch for letter in letters],
             "headers": headers_column([letter.headers for letter in letters]),
+            "model": [None] * len(letters),
         }
         return pa.table(columns, schema=SCHEMA)
 

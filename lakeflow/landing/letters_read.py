@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from lakeflow.errors import UnknownName, UsageError
 from lakeflow.lake.catalog import Lake
 from lakeflow.lake.commit import CommitProtocol
+from lakeflow.lake.letters import OF_JOBS
 from lakeflow.lake.read import Split, read, snapshot_at, splits_at
 from lakeflow.landing.dead_letters import DEAD_LETTERS, Place, Taken, letters_writer
 from lakeflow.landing.replays import WRITER, Claims, Replays
@@ -36,6 +37,8 @@ class State(StrEnum):
     WAITING = "waiting"
     REPLAYED = "replayed"
     EARLIER = "earlier"
+    KEPT = "kept"
+    """Of a job: a row that a model gave no answer to. No replay lands it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +184,8 @@ def _with_states(lake: Lake, commits: CommitProtocol, rows: Sequence[Row]) -> li
             place = tuple(rows[number][name] for name in PLACE)
             is_of_now = of_now is not None and rows[number][SEQUENCE] > of_now
             states[number] = (State.REPLAYED if place in replayed else State.WAITING) if is_of_now else State.EARLIER
+            if rows[number]["topic"].startswith(OF_JOBS):
+                states[number] = State.KEPT
     return [
         {**{name: value for name, value in row.items() if name != SEQUENCE}, "state": str(states[number])}
         for number, row in enumerate(rows)

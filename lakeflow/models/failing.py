@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, assert_never
 
 import pyarrow as pa
 
@@ -122,6 +122,8 @@ def read_on_error(spec: ModelSpec) -> OnError:
             meant = _MEANS[fallen or Fallen.FAILOVER]
         case None:
             meant = None if fallen is None else _MEANS[fallen]
+        case never:
+            assert_never(never)
     if own is not None and meant not in (None, own):
         said = "error_handling_strategy" if fallen is None else "retry_fallback_strategy"
         raise DeclarationError(

@@ -21,10 +21,12 @@ from lakeflow.lake.latest import LatestRows
 from lakeflow.lake.merge import KeyedMerge, Merged
 from lakeflow.lake.schema import fit, require_columns, storable
 from lakeflow.lake.write import DataFile, DataWriter
+from lakeflow.models.lost import Lost
 from lakeflow.models.predict import bound
 from lakeflow.models.registry import ModelSet
 from lakeflow.runner.engines import Engine
 from lakeflow.runner.frames import arrow_schema_of, read_up_to, scan
+from lakeflow.runner.letters import PartLetters, StepLetters
 from lakeflow.runner.plan import JobPlan, Source, Step, pack
 from lakeflow.runner.user_code import user_code
 
@@ -56,21 +58,36 @@ class Runtime:
 
 @dataclass(frozen=True, slots=True)
 class RunCounts:
-    """Rows that a run read and wrote. `filtered` is what the job left out: read = written + filtered for a row-wise job."""
+    """Rows that a run read and wrote, and those that a model gave no answer to. `filtered` is what the job left out.
+
+    read = written + dead_lettered + skipped + filtered for a row-wise job.
+    """
 
     read: int = 0
     written: int = 0
+    dead_lettered: int = 0
+    skipped: int = 0
 
     @property
     def filtered(self) -> int:
-        return max(0, self.read - self.written)
+        return max(0, self.read - self.written - self.dead_lettered - self.skipped)
 
     def __add__(self, other: RunCounts) -> RunCounts:
-        return RunCounts(self.read + other.read, self.written + other.written)
+        return RunCounts(
+            self.read + other.read,
+            self.written + other.written,
+            self.dead_lettered + other.dead_lettered,
+            self.skipped + other.skipped,
+        )
 
     def summary(self) -> dict[str, str]:
         """As facts of a commit's summary."""
-        return {"lakeflow.rows-read": str(self.read), "lakeflow.rows-written": str(self.written)}
+        return {
+            "lakeflow.rows-read": str(self.read),
+            "lakeflow.rows-written": str(self.written),
+            "lakeflow.rows-dead-lettered": str(self.dead_lettered),
+            "lakeflow.rows-skipped": str(self.skipped),
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +104,7 @@ class JobRun:
 class _Written:
     files: tuple[DataFile, ...]
     counts: RunCounts
+    letters: tuple[DataFile, ...] = ()
 
 
 def run_job(
@@ -103,8 +121,8 @@ def run_job(
     Raises JobFailed for what the job's function raises, SchemaMismatch where its rows do not fit the target, Fenced
     where another process runs the same job. The steps before stay committed; nothing of the failing one is visible.
     """
-    runtime.models.usage.begin_run()
-    progress = plan.start
+    runtime.models.begin_run()
+    progress, kept = plan.start, plan.letters
     total = RunCounts()
     snapshots: list[int] = []
     lookups = _Lookups(plan.lookups)
@@ -114,8 +132,11 @@ def run_job(
         if stop():
             return
         target = _target(plan, step.reads, lookups, runtime)
-        work = _Work(plan, step, target, Progress(plan.job.writer, progress, step.end), lookups, runtime, on_rows)
+        moved = Progress(plan.job.writer, progress, step.end)
+        letters = StepLetters(plan.job, target, moved, kept, runtime.lake, runtime.commits, runtime.buffer_bytes)
+        work = _Work(plan, step, target, moved, lookups, runtime, on_rows, letters)
         snapshot, counts = _step_of(plan)(work)
+        kept = letters.kept
         snapshots.append(snapshot)
         total += counts
         progress = step.end
@@ -145,11 +166,16 @@ class _Lookups:
 
 
 def _output_frame(
-    job: Job, reads: Sequence[Source], lookups: _Lookups, models: ModelSet, on_rows: Callable[[int], None] = lambda rows: None
+    job: Job,
+    reads: Sequence[Source],
+    lookups: _Lookups,
+    models: ModelSet,
+    on_rows: Callable[[int], None] = lambda rows: None,
+    lost: Lost | None = None,
 ) -> pl.LazyFrame:
-    """The LazyFrame that the job's function makes of its inputs."""
+    """The LazyFrame that the job's function makes of its inputs; rows that its models leave out go to `lost`."""
     frames = {source.parameter: scan(source.table, source.splits, on_rows) for source in reads}
-    with bound(models), user_code(job):
+    with bound(models, lost), user_code(job):
         frame = job.function(**frames, **lookups.frames())
     if not isinstance(frame, pl.LazyFrame):
         raise JobFailed(
@@ -198,15 +224,16 @@ class _Work:
     lookups: _Lookups
     runtime: Runtime
     on_rows: Callable[[int], None]
+    letters: StepLetters
 
     @property
     def rows(self) -> int:
         return sum(source.rows for source in self.step.reads)
 
-    def chunks(self, reads: Sequence[Source]) -> Iterator[pa.Table]:
+    def chunks(self, reads: Sequence[Source], lost: Lost) -> Iterator[pa.Table]:
         """The job's rows over `reads` in their order, streamed."""
         job = self.plan.job
-        frame = _output_frame(job, reads, self.lookups, self.runtime.models, self.on_rows)
+        frame = _output_frame(job, reads, self.lookups, self.runtime.models, self.on_rows, lost)
         with user_code(job):
             for chunk in frame.collect_batches(chunk_size=CHUNK_ROWS, maintain_order=True, engine="streaming"):
                 yield chunk.to_arrow()
@@ -248,10 +275,16 @@ def _write_step(work: _Work) -> tuple[int, RunCounts]:
         written = list(work.runtime.engine.map(write, list(enumerate(_parts(work.plan, work.step)))))
     except BaseException:
         _discard(work.target, finished)
+        work.letters.discard([data_file for part in finished for data_file in part.letters])
         raise
     counts = sum((part.counts for part in written), RunCounts())
     files = tuple(data_file for part in written for data_file in part.files)
     replaces = work.plan.output is Output.COMPLETE
+    try:
+        work.letters.land([data_file for part in written for data_file in part.letters])
+    except BaseException:
+        _discard(work.target, written)
+        raise
     return work.commit(Change(work.plan.target, files, replace_all=replaces, summary=counts.summary())), counts
 
 
@@ -264,15 +297,20 @@ def _parts(plan: JobPlan, step: Step) -> list[tuple[Source, ...]]:
 
 
 def _write_part(work: _Work, reads: tuple[Source, ...], number: int) -> _Written:
-    writer = work.writer(number)
+    writer, lost = work.writer(number), work.letters.part(number)
     try:
-        for chunk in work.chunks(reads):
+        for chunk in work.chunks(reads, lost):
             writer.write(chunk)
-        rows = writer.rows
-        return _Written(writer.finish(), RunCounts(sum(source.rows for source in reads), rows))
+        counts = _counted(sum(source.rows for source in reads), writer.rows, lost)
+        return _Written(writer.finish(), counts, lost.finish())
     except BaseException:
         writer.abort()
+        lost.abort()
         raise
+
+
+def _counted(read: int, written: int, lost: PartLetters) -> RunCounts:
+    return RunCounts(read, written, lost.dead_lettered, lost.skipped)
 
 
 def _discard(target: Table, written: Sequence[_Written]) -> None:
@@ -290,16 +328,18 @@ def _replace_by_key_step(work: _Work) -> tuple[int, RunCounts]:
     """Replace all by the last row of each key: what merging every row in turn into an empty table would come to."""
     plan = work.plan
     latest = LatestRows(arrow_schema(work.target), plan.job.key, plan.target, work.runtime.spool)
-    writer = work.writer()
+    writer, lost = work.writer(), work.letters.part()
     try:
-        for chunk in work.chunks(work.step.reads):
+        for chunk in work.chunks(work.step.reads, lost):
             latest.write(chunk)
         for rows in latest.last_rows():
             writer.write(rows)
-        counts = RunCounts(work.rows, writer.rows)
+        counts = _counted(work.rows, writer.rows, lost)
         files = writer.finish()
+        work.letters.land(lost.finish())
     except BaseException:
         writer.abort()
+        lost.abort()
         raise
     finally:
         latest.close()
@@ -309,11 +349,12 @@ def _replace_by_key_step(work: _Work) -> tuple[int, RunCounts]:
 def _merge_step(work: _Work) -> tuple[int, RunCounts]:
     """Merge by key. Where another writer's commit comes first, the spooled rows are merged again into what it left."""
     plan = work.plan
-    merge = KeyedMerge(work.target, plan.job.key, work.runtime.spool)
+    merge, lost = KeyedMerge(work.target, plan.job.key, work.runtime.spool), work.letters.part()
     try:
-        for chunk in work.chunks(work.step.reads):
+        for chunk in work.chunks(work.step.reads, lost):
             merge.write(chunk)
-        counts = RunCounts(work.rows, merge.rows)
+        counts = _counted(work.rows, merge.rows, lost)
+        work.letters.land(lost.finish())
         for attempt in range(MERGE_ATTEMPTS):
             merged = _merged(merge, work.writer())
             summary = {
@@ -331,6 +372,9 @@ def _merge_step(work: _Work) -> tuple[int, RunCounts]:
                 with lake_errors(f"table {plan.target}"):
                     work.target.refresh()
         raise AssertionError("the last attempt returns or raises")
+    except BaseException:
+        lost.abort()
+        raise
     finally:
         merge.close()
 

@@ -14,6 +14,7 @@ from lakeflow.lake.commit import CommitProtocol
 from lakeflow.lake.history import writers_in
 from lakeflow.lake.read import Batch, Split, appended, cut, position_at, snapshot_at, splits_at
 from lakeflow.progress import SnapshotPosition
+from lakeflow.runner.letters import Kept, kept_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +70,10 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class JobPlan:
-    """A run of one job: its steps in order, each a commit. `start` is the target's progress now."""
+    """A run of one job: its steps in order, each a commit. `start` is the target's progress now.
+
+    `letters` are the dead letters that the job left last.
+    """
 
     job: Job
     mode: Mode
@@ -78,6 +82,7 @@ class JobPlan:
     start: str | None
     lookups: tuple[Source, ...]
     steps: tuple[Step, ...]
+    letters: Kept | None = None
 
     @property
     def rows(self) -> int:
@@ -105,17 +110,18 @@ def plan_job(job: Job, request: Request, lake: Lake, commits: CommitProtocol, ca
             f"job {job.name!r} reads {target}, so it cannot write to it", next_step="name another table after --into"
         )
     start = commits.progress(target, job.writer)
+    letters = kept_of(job, target, lake, commits)
     lookups = tuple(
         _whole(parameter, _table(lake, job, s.table)) for parameter, s in job.inputs.items() if isinstance(s, Lookup)
     )
     if mode is Mode.INCREMENTAL:
-        steps = tuple(_incremental_steps(job, lake, start, _within(job.caps, caps)))
+        steps = tuple(_incremental_steps(job, lake, start, _within(job.caps, caps), letters))
     else:
         steps = (_snapshot_step(job, request, lake),)
     output = _output(job, mode)
     if start is None:
         _check_free(target, job, output, lake)
-    return JobPlan(job, mode, output, target, start, lookups, steps)
+    return JobPlan(job, mode, output, target, start, lookups, steps, letters)
 
 
 def _within(own: Caps | None, settings: Caps) -> Caps:
@@ -172,7 +178,8 @@ def _reads(job: Job) -> dict[str, Read]:
     return {parameter: source for parameter, source in job.inputs.items() if isinstance(source, Read)}
 
 
-def _incremental_steps(job: Job, lake: Lake, start: str | None, caps: Caps) -> Iterator[Step]:
+def _incremental_steps(job: Job, lake: Lake, start: str | None, caps: Caps, letters: Kept | None) -> Iterator[Step]:
+    """A step whose letters have landed and whose rows have not comes first, as it was cut then."""
     reads = _reads(job)
     if len(reads) != 1:
         raise DeclarationError(
@@ -182,8 +189,23 @@ def _incremental_steps(job: Job, lake: Lake, start: str | None, caps: Caps) -> I
         )
     [(parameter, source)] = reads.items()
     table = _table(lake, job, source.table)
-    for batch in cut(appended(table, SnapshotPosition.loads(start)), caps, table):
+    splits = appended(table, SnapshotPosition.loads(start))
+    again = _again(splits, start, letters, str(table.metadata.table_uuid))
+    if again is not None:
+        splits = splits[len(again.splits) :]
+    for batch in [*([again] if again else []), *cut(splits, caps, table)]:
         yield Step((_part(parameter, table, batch),), batch.end.dumps())
+
+
+def _again(splits: Sequence[Split], start: str | None, letters: Kept | None, table_uuid: str) -> Batch | None:
+    """The step that left letters and has not landed, if there is one and its files are there. Pure."""
+    if letters is None or letters.start != start:
+        return None
+    end = SnapshotPosition.loads(letters.end)
+    if end is None or end.table_uuid != table_uuid:
+        return None
+    covered = tuple(split for split in splits if end.covers(split.sequence, split.path))
+    return Batch(covered, end) if covered else None
 
 
 def _part(parameter: str, table: Table, batch: Batch) -> Source:

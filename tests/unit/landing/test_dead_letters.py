@@ -54,6 +54,7 @@ def test_a_letter_keeps_the_record_and_why_it_gave_no_row(lake: Lake) -> None:
         "timestamp_type": "CreateTime",
         "leader_epoch": 4,
         "headers": [{"key": "h", "value": b"1"}, {"key": "h", "value": None}],
+        "model": None,
     }
 
 
