@@ -32,7 +32,7 @@ _PASSWORD_IN_URI = re.compile(r"(?P<before>://[^/@:\s]*:)(?P<password>[^/\s]+)(?
 
 _SECRET_WORDS = {"password", "passwd", "passphrase", "secret", "token", "credential", "credentials", "sasl", "jaas", "apikey"}
 _SECRET_WORDS |= {"authorization"}
-_SECRET_PAIRS = {(first, "key") for first in ("api", "access", "private", "account", "secret", "ssl", "shared")}
+_SECRET_PAIRS = {(first, "key") for first in ("api", "access", "private", "account", "secret", "service", "ssl", "shared")}
 _SECRET_PAIRS |= {("user", "info"), ("connection", "string"), ("key", "pem")}
 _PUBLIC_WORDS = {"mechanism", "mechanisms", "username"}
 

@@ -12,20 +12,27 @@ import pyarrow as pa
 import pytest
 
 from lakeflow.errors import ModelError
+from lakeflow.models.providers.anthropic import AnthropicProvider
 from lakeflow.models.providers.azure_openai import AzureOpenAIProvider
 from lakeflow.models.providers.azureml import AzureMLProvider
 from lakeflow.models.providers.base import Provider
 from lakeflow.models.providers.bedrock import BedrockProvider
+from lakeflow.models.providers.googleai import GoogleAIProvider
 from lakeflow.models.providers.onnx import OnnxProvider
 from lakeflow.models.providers.openai import OpenAIProvider
 from lakeflow.models.providers.sagemaker import SageMakerProvider
+from lakeflow.models.providers.vertex import VertexProvider
 from lakeflow.models.spec import ModelSpec, Task
 from lakeflow.testing.provider import EchoProvider
+from tests.services.anthropic import KEY as ANTHROPIC_KEY
+from tests.services.anthropic import Anthropic
 from tests.services.aws import ACCESS_KEY, REGION, SECRET_KEY
 from tests.services.azure_openai import AZURE_KEY, AzureOpenAI
 from tests.services.azureml import KEY as ENDPOINT_KEY
 from tests.services.azureml import AzureML
 from tests.services.bedrock import TEXT_MODEL, Bedrock
+from tests.services.google import KEY as GOOGLE_KEY
+from tests.services.google import TOKEN, Google
 from tests.services.http import Handler, Server
 from tests.services.openai import KEY, OpenAI
 from tests.services.sagemaker import SageMaker
@@ -142,12 +149,49 @@ def _azureml(root: Path, url: str) -> Case:
     return Case(AzureMLProvider, spec, pa.RecordBatch.from_pydict(columns, schema=spec.input))
 
 
+def _messages(root: Path, url: str) -> Case:
+    case = _chat(root, url)
+    options = {**case.spec.options, "endpoint": url, "api_key": ANTHROPIC_KEY, "model": "claude-haiku-4-5"}
+    return Case(AnthropicProvider, replace(case.spec, provider="anthropic", options=options), case.rows)
+
+
+def _gemini(root: Path, url: str) -> Case:
+    case = _chat(root, url)
+    options = {**case.spec.options, "endpoint": url, "api_key": GOOGLE_KEY, "model": "gemini-2.5-flash"}
+    return Case(GoogleAIProvider, replace(case.spec, provider="googleai", options=options), case.rows)
+
+
+def _gemini_embeddings(root: Path, url: str) -> Case:
+    case = _embeddings(root, url)
+    options = {**case.spec.options, "endpoint": url, "api_key": GOOGLE_KEY, "model": "gemini-embedding-001"}
+    return Case(GoogleAIProvider, replace(case.spec, provider="googleai", options=options), case.rows)
+
+
+def _vertex_embeddings(root: Path, url: str) -> Case:
+    case = _embeddings(root, url)
+    options = {"endpoint": url, "project": "p", "location": "l", "access_token": TOKEN, "model": "text-embedding-005"}
+    return Case(VertexProvider, replace(case.spec, provider="vertex", options={**options, "batch_size": "2"}), case.rows)
+
+
+def _vertex_endpoint(root: Path, url: str) -> Case:
+    options = {"project": "p", "location": "l", "access_token": TOKEN, "endpoint_id": "7", "null_policy": "ask"}
+    output = pa.schema([("score", pa.float64())])
+    spec = replace(_scored(url, root, **options), provider="vertex", task=Task.REGRESSION, output=output)
+    columns = {"hour": [1, 2, None, 4, 5], "carrier": ["AA", None, "DL", "", "DL"]}
+    return Case(VertexProvider, spec, pa.RecordBatch.from_pydict(columns, schema=spec.input))
+
+
 SERVICES: Mapping[Callable[[Path, str], Case], Callable[[], Handler]] = {
     _chat: OpenAI,
     _embeddings: OpenAI,
     _responses: OpenAI,
     _azure_chat: AzureOpenAI,
     _azure_embeddings: AzureOpenAI,
+    _messages: Anthropic,
+    _gemini: Google,
+    _gemini_embeddings: Google,
+    _vertex_embeddings: Google,
+    _vertex_endpoint: Google,
     _converse: Bedrock,
     _sagemaker: SageMaker,
     _azureml: AzureML,

@@ -293,7 +293,13 @@ def _checked(body: Mapping[str, Any]) -> str | None:
     return None
 
 
+def _camel(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """Names may have underscores, too, as protobuf's JSON allows."""
+    return {re.sub("_(.)", lambda found: found[1].upper(), name): value for name, value in schema.items()}
+
+
 def _checked_schema(schema: Mapping[str, Any], place: str) -> str | None:
+    schema = _camel(schema)
     if unknown := sorted(set(schema) - SCHEMA):
         return _unknown(unknown[0], place)
     if schema.get("type") not in TYPES:
@@ -319,6 +325,7 @@ def _content(text: str, config: Mapping[str, Any]) -> str:
 
 def _value(schema: Mapping[str, Any], draw: random.Random) -> Any:
     """Some value that fits a schema."""
+    schema = _camel(schema)
     if "enum" in schema:
         return draw.choice(schema["enum"])
     match schema["type"]:
