@@ -215,6 +215,11 @@ def test_a_text_may_end_before_its_time_but_not_before_it_began(server: Server, 
     assert ask(model, "a") == [{"t": "Once"}]
     with pytest.raises(ModelError, match="truncated"):
         ask(model, "b")
+    service.scripted = [said(message([], "end_turn")), said(message([thought], "end_turn"))]
+    model = opened(spec_of(server, retry_num="0"))
+    assert ask(model, "c") == [{"t": ""}], "a model may have nothing to say"
+    with pytest.raises(ModelError, match="broken_answer"):
+        ask(model, "d")
 
 
 @pytest.mark.parametrize(

@@ -334,6 +334,14 @@ def test_how_long_to_wait_is_what_the_service_says() -> None:
     assert waits(limited(DAY, retry_info("26s"))) is None, "a day is not waited for"
 
 
+def test_errors_are_read_in_each_way_that_they_are_written() -> None:
+    for body in (b'[{"error": {"message": "slowly"}}]', b'{"error": "slowly"}', b"slowly", b'{"error": {"message": "slowly"}}'):
+        assert blame_of(429, {}, body).message == "HTTP 429: slowly"
+    assert blame_of(503, {}, b"").message == "HTTP 503: no reason given"
+    for odd in (b'{"error": {"details": 5}}', b'{"error": {"details": [5, {"@type": 5}]}}', b"[[[]]]", b"\xff"):
+        assert blame_of(429, {}, odd).retry_after is None
+
+
 def test_a_limit_is_waited_out_and_the_row_is_answered(server: Server, service: Google) -> None:
     service.scripted = [limited(retry_info("0.01s")), error(503, "UNAVAILABLE", "overloaded", retry_info("0.01s"))]
     assert ask(opened(spec_of(server)), "a") == [{"t": "A"}]
