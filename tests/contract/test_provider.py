@@ -21,6 +21,7 @@ from lakeflow.models.providers.googleai import GoogleAIProvider
 from lakeflow.models.providers.onnx import OnnxProvider
 from lakeflow.models.providers.openai import OpenAIProvider
 from lakeflow.models.providers.sagemaker import SageMakerProvider
+from lakeflow.models.providers.triton import TritonProvider
 from lakeflow.models.providers.vertex import VertexProvider
 from lakeflow.models.spec import ModelSpec, Task
 from lakeflow.testing.provider import EchoProvider
@@ -36,6 +37,7 @@ from tests.services.google import TOKEN, Google
 from tests.services.http import Handler, Server
 from tests.services.openai import KEY, OpenAI
 from tests.services.sagemaker import SageMaker
+from tests.services.triton import Triton
 from tests.unit.models import graphs
 
 
@@ -181,6 +183,19 @@ def _vertex_endpoint(root: Path, url: str) -> Case:
     return Case(VertexProvider, spec, pa.RecordBatch.from_pydict(columns, schema=spec.input))
 
 
+def _triton(root: Path, url: str) -> Case:
+    given = pa.schema([("hour", pa.int64()), ("distance", pa.float32()), ("carrier", pa.string())])
+    output = pa.schema([("label", pa.string()), ("both", pa.list_(pa.float32())), ("is_late", pa.bool_())])
+    options = {"endpoint": url, "model_name": "scores", "outputs": "probabilities:both", "batch_size": "2"}
+    spec = ModelSpec("m", "triton", Task.CLASSIFICATION, given, output, options, root)
+    columns = {
+        "hour": [1, 2, None, 4, 5],
+        "distance": [1.0, 2.0, 3.0, float("nan"), 5.0],
+        "carrier": ["AA", None, "DL", "", "DL"],
+    }
+    return Case(TritonProvider, spec, pa.RecordBatch.from_pydict(columns, schema=given))
+
+
 SERVICES: Mapping[Callable[[Path, str], Case], Callable[[], Handler]] = {
     _chat: OpenAI,
     _embeddings: OpenAI,
@@ -195,6 +210,7 @@ SERVICES: Mapping[Callable[[Path, str], Case], Callable[[], Handler]] = {
     _converse: Bedrock,
     _sagemaker: SageMaker,
     _azureml: AzureML,
+    _triton: Triton,
 }
 """Models of services, which are there while a test runs; `Case` is made with the service's address."""
 

@@ -21,6 +21,7 @@ PROVIDERS = (
     ("bedrock", "lakeflow.models.providers.bedrock:BedrockProvider"),
     ("sagemaker", "lakeflow.models.providers.sagemaker:SageMakerProvider"),
     ("azureml", "lakeflow.models.providers.azureml:AzureMLProvider"),
+    ("triton", "lakeflow.models.providers.triton:TritonProvider"),
 )
 
 
