@@ -57,7 +57,7 @@ def check_answer(answer: Answer, columns: Sequence[pa.Field], labels: Sequence[s
             raise ModelError(f"{column.name!r} is {_shown(fitted)}; valid: {', '.join(labels)}")
         try:
             pa.array([fitted], column.type)
-        except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
+        except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError, UnicodeEncodeError) as error:
             raise ModelError(f"{column.name!r} is {_shown(one)}, which is no {column.type}") from error
 
 

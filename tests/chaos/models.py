@@ -68,11 +68,18 @@ class Heard(OpenAI):
 
 @dataclass(slots=True)
 class Tally:
-    """What was done. `kept` holds for each kill how much the service had said, and which questions were kept."""
+    """What was done. `kept` holds for each kill how much the service had said, and which questions were kept.
+
+    `again` are questions that were kept and asked again, `lost` answers that the service gave and nobody kept,
+    `asked_undisturbed` requests of a run over the same rows and answers that nobody killed.
+    """
 
     kills: Counter[Moment] = field(default_factory=Counter)
     ended: int = 0
     kept: list[tuple[int, frozenset[str]]] = field(default_factory=list)
+    again: int = 0
+    lost: int = 0
+    asked_undisturbed: int = 0
 
 
 @dataclass(slots=True)
@@ -122,11 +129,11 @@ def kill_and_count(folder: Path, seed: int, kills: int) -> Outcome:
         asked = len(server.asked)
         nursery.run("run", JOB, "--mode", "snapshot", "--into", "audit.triaged")
         undisturbed = _undisturbed(folder, server.url, project, rows)
-        assert len(server.asked) == asked, "what was answered was asked again by a run without kills"
+        tally.asked_undisturbed = len(server.asked) - asked
     triaged = project.triaged()
     assert triaged == undisturbed, "the table is not that of an undisturbed run"
-    lost = _check(triaged, rows, service, tally, project)
-    return Outcome(seed, time.monotonic() - began, _facts(tally, rows, service, lost, project))
+    _check(triaged, rows, service, tally, project)
+    return Outcome(seed, time.monotonic() - began, _facts(tally, rows, service, project))
 
 
 def _strike(child: Child, project: Project, service: Heard, roll: random.Random, tally: Tally) -> None:
@@ -161,28 +168,23 @@ def _undisturbed(folder: Path, url: str, killed: Project, rows: Rows) -> list[tu
     return project.triaged()
 
 
-def _check(triaged: Sequence[tuple[int, str, str | None]], rows: Rows, service: Heard, tally: Tally, project: Project) -> int:
-    """Every row once, with an answer that the service gave, equal ones for equal texts; nothing kept is asked again.
-
-    Returns how many answers were lost: said by the service, and not kept when the run was killed.
-    """
+def _check(triaged: Sequence[tuple[int, str, str | None]], rows: Rows, service: Heard, tally: Tally, project: Project) -> None:
+    """Every row once, with an answer that the service gave, equal ones for equal texts; nothing kept is asked again."""
     assert [(number, text) for number, text, _ in triaged] == rows.made, "rows are missing, repeated or changed"
     given = set(service.said)
     notes: dict[str, str | None] = {}
     for _, text, note in triaged:
         assert (text, note) in given, f"{note!r} is no answer to {text!r}"
         assert notes.setdefault(text, note) == note, f"{text!r} has two answers"
-    for place, kept in tally.kept:
-        again = kept & {text for text, _ in service.said[place:]}
-        assert not again, f"kept and asked again: {sorted(again)[:5]}"
-    lost = len(service.said) - len(service.answered)
-    assert lost <= tally.kills.total() * AT_ONCE, f"{lost} answers lost: more than were under way"
-    audit = project.lake.table("audit.triaged").scan().to_arrow().num_rows
-    assert audit == len(triaged)
-    return lost
+    tally.again = sum(len(kept & {text for text, _ in service.said[place:]}) for place, kept in tally.kept)
+    tally.lost = len(service.said) - len(service.answered)
+    assert tally.again == 0, f"{tally.again} questions were kept and asked again"
+    assert tally.asked_undisturbed == 0, "a run that nobody killed asked what was answered before"
+    assert tally.lost <= tally.kills.total() * AT_ONCE, f"{tally.lost} answers lost: more than were under way"
+    assert project.lake.table("audit.triaged").scan().to_arrow().num_rows == len(triaged)
 
 
-def _facts(tally: Tally, rows: Rows, service: Heard, lost: int, project: Project) -> dict[str, int]:
+def _facts(tally: Tally, rows: Rows, service: Heard, project: Project) -> dict[str, int]:
     return {
         "killed by SIGKILL": tally.kills.total(),
         **{f"  {moment}": tally.kills[moment] for moment in Moment},
@@ -191,9 +193,9 @@ def _facts(tally: Tally, rows: Rows, service: Heard, lost: int, project: Project
         "  of them distinct inputs": len(service.answered),
         "commits of the job": len(project.lake.table(TARGET).snapshots()),
         "answers of the service": len(service.said),
-        "  lost: under way at a kill, and not kept": lost,
-        "  asked again though kept": 0,
-        "asked by an undisturbed run over the same rows with these answers": 0,
+        "  lost: under way at a kill, and not kept": tally.lost,
+        "  asked again though kept": tally.again,
+        "asked by an undisturbed run over the same rows with these answers": tally.asked_undisturbed,
     }
 
 

@@ -17,6 +17,7 @@ from lakeflow.models.answering import Leniency
 from lakeflow.models.cache import AnswerStore, Stored
 from lakeflow.models.failing import Failed, error_of
 from lakeflow.models.remote.dialect import Answer, Blame, ErrorKind, Reading, Request, Row
+from lakeflow.models.remote.keeping import Keeping
 from lakeflow.models.remote.operation import Service, operate
 from lakeflow.models.usage import Asked, Tokens
 
@@ -34,6 +35,7 @@ class Asker:
         self.label = label
         self.service = service
         self.store = store
+        self._keeping = Keeping(store) if store is not None else None
         self.rows_a_request = service.dialect.rows_a_request
         self.slots = asyncio.Semaphore(service.settings.concurrency)
         self._flying: dict[bytes, asyncio.Future[Outcome]] = {}
@@ -88,13 +90,13 @@ class Asker:
     async def keep(self, keys: Sequence[bytes], reading: Reading) -> Reading:
         """Write answers to the cache; they are not used before. What another process kept first takes their place."""
         self.service.usage.count(self.service.model, Asked(answered=len(keys)))
-        if self.store is None:
+        if self._keeping is None:
             return reading
         each = reading.tokens.total // max(1, len(keys))
         texts = [json.dumps(answer, ensure_ascii=False, separators=(",", ":")) for answer in reading.answers]
         model = self.service.model
         given = [Stored(key, model, text, each) for key, text in zip(keys, texts, strict=True)]
-        first = self._read_kept(await _on_thread(self.store.put, given))
+        first = self._read_kept(await self._keeping.put(given))
         answers = zip(keys, reading.answers, strict=True)
         return replace(reading, answers=tuple(first.get(key, answer) for key, answer in answers)) if first else reading
 
@@ -213,6 +215,7 @@ class _Batch:
     def _divide(self, keys: list[bytes]) -> None:
         middle = len(keys) // 2
         self._units.extendleft([keys[middle:], keys[:middle]])
+
 
 Given = TypeVar("Given")
 Done = TypeVar("Done")

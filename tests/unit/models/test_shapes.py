@@ -124,3 +124,10 @@ def test_the_models_of_the_documentation_are_declared_as_it_says() -> None:
     assert isinstance(statement, CreateModel)
     spec = ModelSpec.from_declaration(statement.model, REPOSITORY)
     assert read_prompt(spec).of({"subject": "Hello", "body": "It is down"}) == "Subject: Hello. It is down"
+
+
+def test_half_of_a_pair_of_surrogates_is_no_text() -> None:
+    column = pa.field("a", pa.string())
+    with pytest.raises(ModelError, match="which is no string"):
+        answer_of(parsed('{"a": "half \\ud83d"}'), [column])
+    assert answer_of(parsed('{"a": "\\ud83d\\ude00"}'), [column]) == ("😀",)
