@@ -128,7 +128,7 @@ def read_show(cursor: Cursor) -> ShowModels | ShowCreateModel:
     if cursor.take_words("CREATE", "MODEL"):
         return ShowCreateModel(*_read_version(cursor))
     shown = cursor.token
-    message = f"SHOW {shown.text} is not understood{did_you_mean(shown.upper, ('MODELS', 'CREATE MODEL'))}"
+    message = f"{f'SHOW {shown.text}'.strip()} is not understood{did_you_mean(shown.upper, ('MODELS', 'CREATE MODEL'))}"
     raise cursor.source.error(shown, message, next_step=OTHER_SHOWS.get(shown.upper))
 
 
