@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -18,8 +19,9 @@ from lakeflow.models.providers.azureml import AzureMLProvider
 from lakeflow.models.providers.base import Provider
 from lakeflow.models.providers.bedrock import BedrockProvider
 from lakeflow.models.providers.googleai import GoogleAIProvider
-from lakeflow.models.providers.onnx import OnnxProvider
+from lakeflow.models.providers.onnx import FETCHED, OnnxProvider
 from lakeflow.models.providers.openai import OpenAIProvider
+from lakeflow.models.providers.python import PythonProvider
 from lakeflow.models.providers.sagemaker import SageMakerProvider
 from lakeflow.models.providers.triton import TritonProvider
 from lakeflow.models.providers.vertex import VertexProvider
@@ -38,7 +40,7 @@ from tests.services.http import Handler, Server
 from tests.services.openai import KEY, OpenAI
 from tests.services.sagemaker import SageMaker
 from tests.services.triton import Triton
-from tests.unit.models import graphs
+from tests.unit.models import classes, graphs
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,41 @@ def _text(root: Path) -> Case:
     spec = graphs.spec(root, folder, {"t": pa.string()}, {"v": pa.list_(pa.float32())}, "embedding", batch_tokens="8")
     texts = ["late", None, "", "storm late gate", "flight flight", "late"]
     return Case(OnnxProvider, spec, pa.RecordBatch.from_pydict({"t": texts}, schema=spec.input))
+
+
+def _fetched(root: Path) -> Case:
+    """A graph that was brought from elsewhere, whose server is not asked again."""
+    case = _tabular(root)
+    content = (root / "m.onnx").read_bytes()
+    checksum = hashlib.sha256(content).hexdigest()
+    kept = root / FETCHED / f"sha256-{checksum}" / "model.onnx"
+    kept.parent.mkdir(parents=True)
+    kept.write_bytes(content)
+    options = {**case.spec.options, "model_path": "https://127.0.0.1:9/m.onnx", "checksum": f"sha256:{checksum}"}
+    return replace(case, spec=replace(case.spec, options=options))
+
+
+def _python(root: Path) -> Case:
+    source = """
+        import pyarrow as pa
+
+        class Mine:
+            def __init__(self, factor: float, thread_safe: bool = False):
+                self.factor, self.thread_safe = factor, thread_safe
+
+            def predict(self, rows):
+                given = rows.to_pylist()
+                score = [row["a"] * self.factor for row in given]
+                marks = [[len(word) / 2 for word in row["t"].split()] for row in given]
+                return {"score": score, "marks": marks, "n": [len(row["t"]) for row in given]}
+    """
+    classes.write(root, source)
+    given = {"a": pa.float64(), "t": pa.string()}
+    output = {"n": pa.int32(), "score": pa.float64(), "marks": pa.list_(pa.float64())}
+    options = {"factor": "2", "batch_size": "3", "thread_safe": "true"}
+    spec = classes.spec(root, "models.mine:Mine", given, output, "classification", **options)
+    columns = {"a": [1.0, None, 3.0, float("nan"), 5.0, 6.0], "t": ["x", "y z", None, "x", "", "a b"]}
+    return Case(PythonProvider, spec, pa.RecordBatch.from_pydict(columns, schema=spec.input))
 
 
 def _echo(root: Path) -> Case:
@@ -215,7 +252,7 @@ SERVICES: Mapping[Callable[[Path, str], Case], Callable[[], Handler]] = {
 """Models of services, which are there while a test runs; `Case` is made with the service's address."""
 
 
-@pytest.fixture(params=[_tabular, _by_name, _text, _echo, *SERVICES])
+@pytest.fixture(params=[_tabular, _by_name, _text, _fetched, _python, _echo, *SERVICES])
 def case(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Case]:
     """Providers that were made are closed, and a service that one asks is there while the test runs."""
     made: list[Provider] = []

@@ -19,8 +19,7 @@ import pyarrow.compute as pc
 from lakeflow.errors import ModelError, did_you_mean
 from lakeflow.models.providers.onnx_session import Array, Tensor
 from lakeflow.models.providers.onnx_settings import NanPolicy, NullPolicy, TabularSettings
-
-LISTS = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
+from lakeflow.models.providers.task_outputs import is_list
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +39,6 @@ class Features:
     arrays: Mapping[str, Array]
     asked: Array | None
     rows: int
-
-
-def is_list(kind: pa.DataType) -> bool:
-    """Whether a column of this type holds a vector in each row."""
-    return any(check(kind) for check in LISTS)
 
 
 def plan_inputs(label: str, declared: pa.Schema, tensors: Sequence[Tensor]) -> tuple[Feed, ...]:

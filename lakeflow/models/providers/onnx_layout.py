@@ -9,18 +9,21 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from lakeflow.errors import ModelError
 from lakeflow.models.providers.onnx_settings import Pooling
 
 GRAPHS = ("model.onnx", "onnx/model.onnx")
+WEIGHTS = (".data", "_data")
+"""What stands behind the graph's name in that of the file with its weights."""
 TOKENIZER = "tokenizer.json"
 MODULES = "modules.json"
 LENGTHS = (("sentence_bert_config.json", "max_seq_length"), ("tokenizer_config.json", "model_max_length"))
 TOKENS_WITHOUT_LIMIT = 1_000_000
 DEFAULT_MAX_TOKENS = 512
+CORRECT_PATH = "correct 'model_path' in its WITH (..); a relative path starts at the project's folder"
 INSIDE_MODULES = ("Transformer", "StaticEmbedding", "Pooling", "Normalize")
 
 
@@ -42,15 +45,17 @@ class TextLayout:
 
 
 def graph_files(label: str, path: Path) -> Mapping[str, Path]:
-    """The graph and, where it keeps its weights beside it, their file. Raises ModelError where the graph is missing."""
-    if not path.is_file():
-        what = "is a folder" if path.is_dir() else "is not there"
-        raise ModelError(
-            f"{label}: model_path {path} {what}; it is the .onnx file of the graph",
-            next_step="correct 'model_path' in its WITH (..); a relative path starts at the project's folder",
-        )
-    beside = {f"graph{suffix}": path.with_name(path.name + suffix) for suffix in (".data", "_data")}
-    return {"graph": path, **{name: file for name, file in beside.items() if file.is_file()}}
+    """The graph and, where it keeps its weights beside it, their file. `path` is the graph or the folder that holds it.
+
+    Raises ModelError where the graph is missing.
+    """
+    found = next((path / name for name in GRAPHS if (path / name).is_file()), None)
+    graph = path if found is None else found
+    if not graph.is_file():
+        what = f"is a folder, and holds none of {', '.join(GRAPHS)}" if path.is_dir() else "is not there"
+        raise ModelError(f"{label}: model_path {path} {what}; it is the .onnx file of the graph", next_step=CORRECT_PATH)
+    beside = {f"graph{suffix}": graph.with_name(graph.name + suffix) for suffix in WEIGHTS}
+    return {"graph": graph, **{name: file for name, file in beside.items() if file.is_file()}}
 
 
 def text_files(label: str, path: Path) -> Mapping[str, Path]:
@@ -61,10 +66,19 @@ def text_files(label: str, path: Path) -> Mapping[str, Path]:
             f"{label}: {folder / TOKENIZER} is not there; a text model's folder holds it and one of {', '.join(GRAPHS)}",
             next_step="copy the whole folder of the model, not the graph alone",
         )
-    modules = _modules(label, folder)
-    pooling = next((place for kind, place in modules if kind == "Pooling"), "1_Pooling")
-    names = (TOKENIZER, MODULES, f"{pooling}/config.json", *(name for name, _ in LENGTHS))
+    names = text_names(label, folder)
     return {**graph_files(label, graph), **{name: folder / name for name in names if (folder / name).is_file()}}
+
+
+def text_names(label: str, folder: Path) -> tuple[str, ...]:
+    """What is read beside the graph of a text model, as far as it is there; modules.json says where one of them lies.
+
+    Raises ModelError where modules.json is no list of modules, or names a place outside of the folder.
+    """
+    pooling = next((place for kind, place in _modules(label, folder) if kind == "Pooling"), "1_Pooling")
+    if PurePosixPath(pooling).is_absolute() or ".." in PurePosixPath(pooling).parts:
+        raise ModelError(f"{label}: {folder / MODULES} names the place {pooling!r}, which is outside of its folder")
+    return (TOKENIZER, MODULES, f"{pooling}/config.json", *(name for name, _ in LENGTHS))
 
 
 def read_layout(label: str, path: Path) -> TextLayout:
@@ -89,10 +103,8 @@ def _graph_in(label: str, path: Path) -> tuple[Path, Path]:
         return (path.parent.parent if path.parent.name == "onnx" else path.parent), path
     found = [path / name for name in GRAPHS if (path / name).is_file()]
     if not found:
-        raise ModelError(
-            f"{label}: model_path {path} {'holds none of ' + ', '.join(GRAPHS) if path.is_dir() else 'is not there'}",
-            next_step="correct 'model_path' in its WITH (..); a relative path starts at the project's folder",
-        )
+        what = f"holds none of {', '.join(GRAPHS)}" if path.is_dir() else "is not there"
+        raise ModelError(f"{label}: model_path {path} {what}", next_step=CORRECT_PATH)
     return path, found[0]
 
 

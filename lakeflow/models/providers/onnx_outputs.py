@@ -13,15 +13,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import assert_never
 
 import numpy as np
 import pyarrow as pa
 
 from lakeflow.errors import ModelError, did_you_mean
-from lakeflow.models.providers.onnx_inputs import is_list
 from lakeflow.models.providers.onnx_session import Array, Tensor
 from lakeflow.models.providers.onnx_settings import TensorRef
+from lakeflow.models.providers.task_outputs import is_float_list, is_list, is_real
 from lakeflow.models.spec import ModelSpec, Task
 
 WITHOUT_ZIPMAP = "convert the model again without it: skl2onnx.to_onnx(model, X, options={'zipmap': False})"
@@ -33,29 +32,6 @@ class Answer:
 
     column: pa.Field
     source: TensorRef
-
-
-def check_task(spec: ModelSpec) -> None:
-    """Raises ModelError where no OUTPUT column can hold what the task gives."""
-    kinds = [column.type for column in spec.output]
-    needed = _needed(spec.task, kinds)
-    if needed is not None:
-        raise ModelError(f"{spec.label}: task '{spec.task}' needs {needed} as OUTPUT; declared: {_declared(spec.output)}")
-
-
-def _needed(task: Task, kinds: Sequence[pa.DataType]) -> str | None:
-    """The columns that the task cannot do without; None where they are there."""
-    match task:
-        case Task.EMBEDDING:
-            return None if len(kinds) == 1 and is_float_list(kinds[0]) else "exactly one column, ARRAY<FLOAT>"
-        case Task.REGRESSION:
-            return None if any(map(_is_real, kinds)) else "a column of FLOAT, DOUBLE or DECIMAL"
-        case Task.CLUSTERING:
-            return None if any(map(_is_label, kinds)) else "a column of INT, BIGINT or STRING for the cluster"
-        case Task.CLASSIFICATION | Task.TEXT_GENERATION:
-            return None
-        case _ as never:
-            assert_never(never)
 
 
 def plan_answers(spec: ModelSpec, tensors: Sequence[Tensor], mapping: Mapping[str, TensorRef]) -> tuple[Answer, ...]:
@@ -77,7 +53,7 @@ def plan_answers(spec: ModelSpec, tensors: Sequence[Tensor], mapping: Mapping[st
 def _by_name(spec: ModelSpec, column: pa.Field, known: Mapping[str, Tensor]) -> TensorRef | None:
     if column.name not in known:
         return None
-    positive = spec.task is Task.CLASSIFICATION and _is_real(column.type) and _width(known[column.name]) == 2
+    positive = spec.task is Task.CLASSIFICATION and is_real(column.type) and _width(known[column.name]) == 2
     return TensorRef(column.name, 1 if positive else None)
 
 
@@ -87,7 +63,7 @@ def _by_kind(spec: ModelSpec, column: pa.Field, known: Mapping[str, Tensor]) -> 
         width, kind = _width(tensor), tensor.dtype.kind if tensor.dtype is not None else ""
         if is_list(column.type):
             found += [TensorRef(tensor.name)] if kind == "f" and width is not None and width != 1 else []
-        elif not _is_real(column.type):
+        elif not is_real(column.type):
             found += [TensorRef(tensor.name)] if kind in "iuOb" and kind and width == 1 else []
         elif kind == "f" and width == 1:
             found.append(TensorRef(tensor.name))
@@ -128,13 +104,13 @@ def _check_fit(spec: ModelSpec, column: pa.Field, source: TensorRef, tensor: Ten
 def _holds(kind: pa.DataType, numpy_kind: str) -> bool:
     match numpy_kind:
         case "f":
-            return _is_real(kind)
+            return is_real(kind)
         case "O":
             return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
         case "b":
             return bool(pa.types.is_boolean(kind) or pa.types.is_integer(kind))
         case _:
-            return pa.types.is_integer(kind) or pa.types.is_boolean(kind) or _is_real(kind)
+            return pa.types.is_integer(kind) or pa.types.is_boolean(kind) or is_real(kind)
 
 
 def answer_column(label: str, answer: Answer, tensor: Array, asked: Array | None, rows: int) -> pa.Array:
@@ -182,19 +158,6 @@ def empty_answers(output: pa.Schema) -> pa.RecordBatch:
     return pa.RecordBatch.from_pylist([], schema=output)
 
 
-def is_float_list(kind: pa.DataType) -> bool:
-    """Whether a column of this type holds a vector of floats in each row."""
-    return is_list(kind) and pa.types.is_floating(kind.value_type)
-
-
-def _is_real(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_floating(kind) or pa.types.is_decimal(kind))
-
-
-def _is_label(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_integer(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind))
-
-
 def _width(tensor: Tensor) -> int | None:
     """Values to a row; None where the tensor has no such number."""
     match tensor.shape:
@@ -210,7 +173,3 @@ def _zipmap_refused(spec: ModelSpec, tensor: Tensor) -> ModelError:
     return ModelError(
         f"{spec.label}: the graph's output {tensor.name} is {tensor.type}, made by ZipMap", next_step=WITHOUT_ZIPMAP
     )
-
-
-def _declared(schema: pa.Schema) -> str:
-    return ", ".join(f"{column.name} {column.type}" for column in schema)

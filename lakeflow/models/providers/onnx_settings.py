@@ -15,6 +15,10 @@ from lakeflow.models.spec import ModelSpec, Task
 
 SESSION_OPTIONS = (
     "model_path",
+    "checksum",
+    "fetch_mib",
+    "fetch_timeout",
+    "runtime",
     "outputs",
     "batch_size",
     "intra_op_threads",
@@ -30,6 +34,12 @@ TASKS = (Task.CLASSIFICATION, Task.REGRESSION, Task.CLUSTERING, Task.EMBEDDING)
 ROWS = 10_000
 TEXTS = 4_096
 TOKENS = 1_024
+
+
+class Runtime(StrEnum):
+    """What runs a model in this process."""
+
+    ONNX = "onnx"
 
 
 class NullPolicy(StrEnum):
@@ -121,7 +131,7 @@ def read_settings(spec: ModelSpec) -> TabularSettings | TextSettings:
     """The settings in a spec's options. Raises UnknownName and DeclarationError."""
     options.require_task(spec, TASKS)
     options.refuse_unknown(spec, TEXT_OPTIONS if is_text(spec) else TABULAR_OPTIONS)
-    options.required(spec, "model_path")
+    options.choice(spec, "runtime", Runtime)
     return _text_settings(spec) if is_text(spec) else _tabular_settings(spec)
 
 

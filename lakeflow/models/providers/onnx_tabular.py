@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -10,9 +11,10 @@ import pyarrow as pa
 from lakeflow.errors import ModelError
 from lakeflow.models.providers.onnx_inputs import Features, Feed, build_features, plan_inputs
 from lakeflow.models.providers.onnx_layout import graph_files
-from lakeflow.models.providers.onnx_outputs import answer_column, check_task, empty_answers, plan_answers
+from lakeflow.models.providers.onnx_outputs import answer_column, empty_answers, plan_answers
 from lakeflow.models.providers.onnx_session import Array, Session, Tensor
 from lakeflow.models.providers.onnx_settings import TabularSettings
+from lakeflow.models.providers.task_outputs import check_task
 from lakeflow.models.spec import ModelSpec
 
 CONVERTED_ROWS = 32_768
@@ -22,11 +24,11 @@ CONVERTED_ROWS = 32_768
 class TabularGraph:
     """An opened graph that fits its declaration. Raises ModelError where it does not."""
 
-    def __init__(self, spec: ModelSpec, settings: TabularSettings) -> None:
+    def __init__(self, spec: ModelSpec, settings: TabularSettings, path: Path) -> None:
         check_task(spec)
         self._spec = spec
         self._settings = settings
-        self._session = Session(spec.label, graph_files(spec.label, spec.path("model_path"))["graph"], settings.session)
+        self._session = Session(spec.label, graph_files(spec.label, path)["graph"], settings.session)
         self._feeds = plan_inputs(spec.label, spec.input, self._session.inputs)
         plain = [tensor for tensor in self._session.outputs if tensor.dtype is not None]
         measured = _measured(self._session, self._feeds, plain)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -18,10 +19,11 @@ from tokenizers import Tokenizer
 
 from lakeflow.errors import ModelError
 from lakeflow.models.providers.onnx_layout import TextLayout, read_layout
-from lakeflow.models.providers.onnx_outputs import Answer, answer_column, check_task, empty_answers
+from lakeflow.models.providers.onnx_outputs import Answer, answer_column, empty_answers
 from lakeflow.models.providers.onnx_pooling import Floats, cut_by_tokens, normalized, padded, pooled
 from lakeflow.models.providers.onnx_session import Session, Tensor
 from lakeflow.models.providers.onnx_settings import Pooling, TensorRef, TextSettings
+from lakeflow.models.providers.task_outputs import check_task
 from lakeflow.models.spec import ModelSpec
 
 IDS, MASK, TYPES = "input_ids", "attention_mask", "token_type_ids"
@@ -33,11 +35,11 @@ PROBE = "probe"
 class TextGraph:
     """An opened text model that fits its declaration. Raises ModelError where it does not."""
 
-    def __init__(self, spec: ModelSpec, settings: TextSettings) -> None:
+    def __init__(self, spec: ModelSpec, settings: TextSettings, path: Path) -> None:
         check_task(spec)
         self._spec = spec
         self._settings = settings
-        self._layout = read_layout(spec.label, spec.path("model_path"))
+        self._layout = read_layout(spec.label, path)
         self._tokenizer = _tokenizer(spec.label, self._layout, settings.max_tokens or self._layout.max_tokens)
         self._session = Session(spec.label, self._layout.graph, settings.session)
         self._types = _input_types(spec.label, self._session)

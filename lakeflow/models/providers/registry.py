@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 PROVIDERS = (
     ("onnx", "lakeflow.models.providers.onnx:OnnxProvider"),
+    ("local", "lakeflow.models.providers.onnx:OnnxProvider"),
+    ("python", "lakeflow.models.providers.python:PythonProvider"),
     ("openai", "lakeflow.models.providers.openai:OpenAIProvider"),
     ("anthropic", "lakeflow.models.providers.anthropic:AnthropicProvider"),
     ("googleai", "lakeflow.models.providers.googleai:GoogleAIProvider"),
