@@ -164,6 +164,10 @@ class ModelSet:
         histories = self.histories
         return MappingProxyType({name: self._spec(name, histories.get(name, History())) for name in self.names})
 
+    def spec(self, name: str) -> ModelSpec:
+        """The spec as declared. Opens nothing, but reads the registry. Raises UnknownName."""
+        return self._spec(name, self.history(name))
+
     @property
     def histories(self) -> Mapping[str, History]:
         """What the registry knows of each name, declared now or not."""
@@ -174,7 +178,7 @@ class ModelSet:
         history = self.histories.get(name, History())
         if name not in self._specs and history.declared is None:
             gone = f"its versions are kept; its declaration is gone from tables/: lakeflow models versions {name}"
-            raise UnknownName("model", name, self.names, next_step=gone if history.is_live else None)
+            raise UnknownName("model", name, self.names, next_step=gone if history.is_live else "lakeflow models")
         return history
 
     def begin_run(self) -> None:
@@ -196,16 +200,7 @@ class ModelSet:
         Raises DeclarationError where the declaration cannot be a version of the name.
         """
         with self._lock:
-            if self._closed:
-                raise UsageError(f"model {name!r} is asked for after the models were closed")
-            asked = reference(name)
-            if asked.every:
-                raise UsageError(f"{name!r} stands for all versions, which only an evaluation takes; valid: m, m$2")
-            if name not in self._opened:
-                self._opened[name] = self._open(asked)
-            if self._registering and self._opened[name].due:
-                self._opened[name] = self._recorded(self._opened[name])
-            model = self._opened[name]
+            model = self._model(name)
             self._used.add(f"{model.spec.name}${model.spec.version}")
             return model
 
@@ -247,6 +242,18 @@ class ModelSet:
             return declared
         spec = self._spec(name, self.history(name))
         return replace(declared, version=self._registry.record(name, self._identified(spec)))
+
+    def _model(self, name: str) -> Model:
+        if self._closed:
+            raise UsageError(f"model {name!r} is asked for after the models were closed")
+        asked = reference(name)
+        if asked.every:
+            raise UsageError(f"{name!r} stands for all versions, which only an evaluation takes; valid: m, m$2")
+        if name not in self._opened:
+            self._opened[name] = self._open(asked)
+        if self._registering and self._opened[name].due:
+            self._opened[name] = self._recorded(self._opened[name])
+        return self._opened[name]
 
     def _by_statement(self) -> set[str]:
         return {name for name, history in self.histories.items() if history.declared is not None}
@@ -329,7 +336,7 @@ class ModelSet:
         if "fallback_model" not in spec.options:
             return None
         first, *_ = fallbacks({**self.specs, spec.name: spec}, spec.name)
-        self.get(first)
+        self._model(first)
         return lambda: self.get(first)
 
     def close(self) -> None:

@@ -61,10 +61,8 @@ def evaluate_model(
     Raises UnknownName for a model, table or column that is not there, UsageError where label, task, condition or an
     option does not fit or no row is found, ModelError where the model does not fit or gives no answer.
     """
-    name = reference(model).name
-    if name not in project.models.names:
-        raise UnknownName("model", name, project.models.names, next_step="lakeflow models")
-    task = question.task or project.models.specs[name].task
+    declared = project.models.spec(reference(model).name)
+    task = question.task or declared.task
     if picture is not None:
         check_plot(picture, Task(task))
     table = _table(project, rows.table)

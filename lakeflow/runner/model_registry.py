@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from lakeflow.runner.model_log import ModelLog
 
 _SECRET = re.compile(r"\{\{\s*secret\.\w+\s*\}\}")
-_PARAMETER = re.compile(r"[?&](?P<name>[^=&#\s]+)=(?P<value>[^&#\s]+)")
+_PARAMETER = re.compile(r"[?&](?P<name>[^=&#]+)=[^&#]")
 
 
 class ModelRegistry:
@@ -86,7 +86,8 @@ def refuse_secrets(declaration: ModelDeclaration) -> None:
     """The registry holds options as written. Raises DeclarationError for a secret that stands in one as it is."""
     for name, text in declaration.options.items():
         bare = _SECRET.sub("", text)
-        said = [found["name"] for found in _PARAMETER.finditer(bare) if looks_secret(found["name"].replace("_", "-"))]
+        parameters = [found["name"] for word in bare.split() if "://" in word for found in _PARAMETER.finditer(word)]
+        said = [parameter for parameter in parameters if looks_secret(parameter.replace("_", "-"))]
         if (looks_secret(name.replace("_", "-")) and bare.strip()) or has_password(bare) or said:
             what = f"a value for {said[0]!r}" if said else "a secret"
             raise DeclarationError(

@@ -135,7 +135,8 @@ def test_without_a_project_each_verb_says_how_to_get_one(
     needed = [parameter for parameter in VERBS[words].params if parameter.param_type_name == "argument" and parameter.required]
     options = [part.opts[0] for part in VERBS[words].params if part.param_type_name == "option" and part.required]
     given = [*("SELECT 1" for _ in needed), *(word for option in options for word in (option, "a"))]
-    arguments = [*words, *given, *{("query",): ["SELECT 1"], ("sql",): ["-e", "SELECT 1"]}.get(words, [])]
+    text = {"query": ["SELECT 1"], "sql": ["-e", "SELECT 1"]}.get(words[0], [])
+    arguments = [*words, *given, *text]
     assert main(arguments) == 2
     captured = capsys.readouterr()
     assert "no lakeflow.toml" in captured.out + captured.err
