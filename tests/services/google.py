@@ -5,31 +5,21 @@ Bodies follow Google's references; tests/unit/models/remote/test_google_service.
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import itertools
 import json
 import random
 import re
-from base64 import urlsafe_b64decode
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import parse_qs
 
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric import padding, rsa
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-
+from tests.services.google_tokens import METADATA, refusal_of
 from tests.services.http import Asked, Reply
 
 KEY = "AIzaTest-5e0c7d19ab"
 TOKEN = "ya29.test-0d4b8f"
-EMAIL = "lakeflow@project-1.iam.gserviceaccount.com"
-GRANT = "urn:ietf:params:oauth:grant-type:jwt-bearer"
-SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 FIELDS = {"contents", "systemInstruction", "generationConfig", "safetySettings", "tools", "toolConfig"}
 CONFIG = {"temperature", "topP", "topK", "maxOutputTokens", "presencePenalty", "frequencyPenalty", "seed", "stopSequences"}
 CONFIG |= {"responseMimeType", "responseSchema", "thinkingConfig", "candidateCount"}
@@ -43,28 +33,6 @@ _PATH = re.compile(
     r"/(?P<version>v1|v1beta|v1beta1)/(?P<place>projects/(?P<project>[^/]+)/locations/(?P<location>[^/]+)/)?"
     r"(?P<kind>models|publishers/google/models|endpoints)/(?P<model>[^/:]+):(?P<method>\w+)"
 )
-
-
-@functools.cache
-def private_key() -> rsa.RSAPrivateKey:
-    """One for all tests: making it takes long."""
-    return rsa.generate_private_key(public_exponent=65537, key_size=2048)
-
-
-def key_file(url: str, **other: str) -> dict[str, str]:
-    """What Google writes into the key file of a service account; tokens come from the server at `url`."""
-    pem = private_key().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
-    return {
-        "type": "service_account",
-        "project_id": "project-1",
-        "private_key_id": "9f8e7d",
-        "private_key": pem,
-        "client_email": EMAIL,
-        "client_id": "1029384756",
-        "auth_uri": "https://accounts.google.com/o/oauth2/auth",
-        "token_uri": f"{url}/token",
-        **other,
-    }
 
 
 @dataclass
@@ -86,7 +54,7 @@ class Google:
     _numbers: itertools.count[int] = field(default_factory=itertools.count)
 
     async def __call__(self, asked: Asked) -> Reply:
-        if asked.path == "/token":
+        if asked.path == "/token" or asked.path == METADATA:
             return self._token(asked)
         if self.scripted and (scripted := self.scripted.pop(0)) is not None:
             return scripted
@@ -213,11 +181,8 @@ class Google:
     def _token(self, asked: Asked) -> Reply:
         if self.scripted_tokens and (scripted := self.scripted_tokens.pop(0)) is not None:
             return scripted
-        form = {name: values[0] for name, values in parse_qs(asked.body.decode()).items()}
-        if asked.headers.get("content-type") != "application/x-www-form-urlencoded" or form.get("grant_type") != GRANT:
-            return refused_token("unsupported_grant_type", "Invalid grant_type")
-        if wrong := _wrong_assertion(form.get("assertion", ""), f"{self.url}/token"):
-            return refused_token("invalid_grant", wrong)
+        if refusal := refusal_of(asked, self.url):
+            return refusal
         self.tokens.append(f"ya29.test-{next(self._numbers)}")
         body = {"access_token": self.tokens[-1], "expires_in": self.token_seconds, "token_type": "Bearer"}
         return Reply(200, json.dumps(body).encode())
@@ -262,10 +227,6 @@ def quota_failure(quota: str, value: str = "20") -> dict[str, Any]:
 def limited(*details: Mapping[str, Any], **headers: str) -> Reply:
     said = "You exceeded your current quota, please check your plan and billing details."
     return error(429, "RESOURCE_EXHAUSTED", said, *details, **headers)
-
-
-def refused_token(code: str, said: str, status: int = 400) -> Reply:
-    return Reply(status, json.dumps({"error": code, "error_description": said}).encode())
 
 
 def vector(text: str, width: int) -> list[float]:
@@ -344,29 +305,6 @@ def _value(schema: Mapping[str, Any], draw: random.Random) -> Any:
             if schema.get("format") == "date-time":
                 return "2026-01-31T23:59:59+00:00"
             return "2026-01-31" if "date" in told else "23:59:59" if "time" in told else f"word{draw.randrange(1000)}"
-
-
-def _wrong_assertion(assertion: str, audience: str) -> str | None:
-    """What is wrong with a signed claim; RFC 7523, section 3."""
-    try:
-        head, claims, signature = assertion.split(".")
-        private_key().public_key().verify(_decoded(signature), f"{head}.{claims}".encode(), padding.PKCS1v15(), SHA256())
-    except (ValueError, InvalidSignature):
-        return "Invalid JWT Signature."
-    header, said = json.loads(_decoded(head)), json.loads(_decoded(claims))
-    if (header.get("alg"), header.get("typ")) != ("RS256", "JWT") or header.get("kid") != "9f8e7d":
-        return "Invalid JWT: unknown key"
-    if said.get("aud") not in (audience, "https://oauth2.googleapis.com/token") or SCOPE not in said.get("scope", ""):
-        return "Invalid JWT: audience or scope"
-    if said.get("iss") != EMAIL:
-        return "Invalid grant: account not found"
-    if not 0 < said["exp"] - said["iat"] <= 3600:
-        return "Invalid JWT: Token must be a short-lived token (60 minutes) and in a reasonable timeframe."
-    return None
-
-
-def _decoded(text: str) -> bytes:
-    return urlsafe_b64decode(text + "=" * (-len(text) % 4))
 
 
 def _refused(texts: list[str]) -> Reply | None:

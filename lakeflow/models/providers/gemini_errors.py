@@ -67,7 +67,7 @@ def tokens_of(answer: object) -> Tokens:
             return Tokens()
 
 
-def _kind(status: int, error: Mapping[str, Any], message: str) -> ErrorKind:
+def _kind(status: int, error: Mapping[Any, Any], message: str) -> ErrorKind:
     reasons = {str(detail.get("reason")) for detail in _details(error, "ErrorInfo")}
     if 400 <= status < 500 and (_BILLING.search(message) or "BILLING_DISABLED" in reasons):
         return ErrorKind.QUOTA
@@ -82,7 +82,7 @@ def _kind(status: int, error: Mapping[str, Any], message: str) -> ErrorKind:
     return ErrorKind.REFUSED if status >= 400 else ErrorKind.MISUSED
 
 
-def _of_a_request(error: Mapping[str, Any], message: str, reasons: set[str]) -> ErrorKind:
+def _of_a_request(error: Mapping[Any, Any], message: str, reasons: set[str]) -> ErrorKind:
     if not reasons.isdisjoint(_KEY_REASONS) or _LOCATION.search(message):
         return ErrorKind.UNAUTHORIZED
     fields = " ".join(str(one.get("field")) for one in _violations(error, "BadRequest", "fieldViolations"))
@@ -93,7 +93,7 @@ def _of_a_request(error: Mapping[str, Any], message: str, reasons: set[str]) -> 
     return ErrorKind.MISUSED if error.get("status") == "FAILED_PRECONDITION" else ErrorKind.REFUSED
 
 
-def _used_up(error: Mapping[str, Any]) -> bool:
+def _used_up(error: Mapping[Any, Any]) -> bool:
     """Whether a limit that no wait of minutes renews is reached: one of a day, or one of nothing at all."""
     for violation in _violations(error, "QuotaFailure", "violations"):
         if "PerDay" in str(violation.get("quotaId")) or str(violation.get("quotaValue")) == "0":
@@ -101,7 +101,7 @@ def _used_up(error: Mapping[str, Any]) -> bool:
     return False
 
 
-def _wait(error: Mapping[str, Any], headers: Mapping[str, str], message: str) -> float | None:
+def _wait(error: Mapping[Any, Any], headers: Mapping[str, str], message: str) -> float | None:
     """Seconds as RetryInfo says, else the header, else the message."""
     for detail in _details(error, "RetryInfo"):
         if found := _DURATION.fullmatch(str(detail.get("retryDelay"))):
@@ -114,20 +114,20 @@ def _wait(error: Mapping[str, Any], headers: Mapping[str, str], message: str) ->
     return None
 
 
-def _violations(error: Mapping[str, Any], kind: str, name: str) -> Iterator[Mapping[str, Any]]:
+def _violations(error: Mapping[Any, Any], kind: str, name: str) -> Iterator[Mapping[str, Any]]:
     for detail in _details(error, kind):
         found = detail.get(name)
         yield from (one for one in (found if isinstance(found, list) else []) if isinstance(one, dict))
 
 
-def _details(error: Mapping[str, Any], kind: str) -> Iterator[Mapping[str, Any]]:
+def _details(error: Mapping[Any, Any], kind: str) -> Iterator[Mapping[str, Any]]:
     found = error.get("details")
     for detail in found if isinstance(found, list) else []:
         if isinstance(detail, dict) and str(detail.get("@type")).endswith(f"google.rpc.{kind}"):
             yield detail
 
 
-def _error(body: bytes) -> Mapping[str, Any]:
+def _error(body: bytes) -> Mapping[Any, Any]:
     """Some answers are a list with the error in it."""
     try:
         answer: Any = json.loads(body)

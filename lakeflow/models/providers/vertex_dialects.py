@@ -64,7 +64,7 @@ class Bearing:
             return token
         if token not in self.secrets:
             self.secrets = (*self._bearer.secrets, token)
-        return {"authorization": f"Bearer {token}"}
+        return {"authorization": f"Bearer {token}", **self._bearer.headers}
 
 
 class VertexPredictions:

@@ -62,7 +62,7 @@ class Output:
             case _:
                 raise self._unplaced(prediction)
 
-    def _trained_by_vertex(self, fields: Mapping[str, object]) -> list[object]:
+    def _trained_by_vertex(self, fields: Mapping[Any, Any]) -> list[object]:
         """The best class and its probability, or the value of a regression."""
         if len(self.columns) == 1 and "value" in fields:
             return [fields["value"]]
@@ -124,9 +124,12 @@ def _written(path: Path) -> str:
 
 def _best(labels: object, scores: object) -> tuple[object, float] | None:
     match labels, scores:
-        case [*names], [*chances] if names and len(names) == len(chances) and all(map(_is_number, chances)):
-            place = max(range(len(chances)), key=chances.__getitem__)
-            return names[place], float(chances[place])
+        case [*names], [*found]:
+            chances = [float(one) for one in found if isinstance(one, int | float) and not isinstance(one, bool)]
+            if not names or not len(names) == len(found) == len(chances):
+                return None
+            best = max(chances)
+            return names[chances.index(best)], best
         case _:
             return None
 
@@ -139,10 +142,6 @@ def _whole(value: object, kind: pa.DataType) -> object:
     if isinstance(value, list) and is_list and pa.types.is_integer(kind.value_type):
         return [_whole(one, kind.value_type) for one in value]
     return value
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _is_text(column: pa.Field) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -25,21 +26,19 @@ from lakeflow.models.providers.gemini_settings import (
 )
 from lakeflow.models.providers.service_options import read_batch_size
 from lakeflow.models.providers.vertex_outputs import Output, read_outputs
-from lakeflow.models.providers.vertex_token import Bearer, read_bearer
+from lakeflow.models.providers.vertex_token import ACCESS_OPTIONS, Bearer, read_bearer
 from lakeflow.models.remote.settings import REMOTE_OPTIONS
 from lakeflow.models.spec import ModelSpec, Task
 
-SERVICE_OPTIONS = ("endpoint", "project", "location", "api_version")
-SERVICE_OPTIONS += ("access_token", "service_account_file", "service_key")
+SERVICE_OPTIONS = ("endpoint", "project", "location", "api_version", *ACCESS_OPTIONS)
 PREDICT_OPTIONS = ("instances", "parameters", "outputs", "batch_size")
-MODEL_TASKS = (Task.TEXT_GENERATION, Task.CLASSIFICATION, Task.REGRESSION, Task.EMBEDDING)
-ENDPOINT_TASKS = tuple(Task)
 ROWS_A_REQUEST = 64
 MOST_ROWS = 10_000
 TEXTS_A_REQUEST = 64
 MOST_TEXTS = 250
 """What the service takes in one request of text embeddings."""
 MULTI_REGIONS = ("us", "eu")
+_LOCATION = re.compile(r"[a-z][a-z0-9-]*")
 
 
 class Method(StrEnum):
@@ -112,7 +111,10 @@ def read_vertex(spec: ModelSpec, columns: Sequence[pa.Field]) -> tuple[VertexSet
 
 
 def _generate(spec: ModelSpec, columns: Sequence[pa.Field], whole: str | None) -> Generate:
-    options.require_task(spec, MODEL_TASKS)
+    if spec.task is Task.CLUSTERING:
+        raise DeclarationError(
+            f"{spec.label}: task 'clustering' is one of deployed models alone", next_step="name its endpoint in 'endpoint_id'"
+        )
     options.refuse_unknown(spec, (*SERVICE_OPTIONS, "model", "endpoint_id", *TEXT_OPTIONS, *REMOTE_OPTIONS))
     return Generate(_place(spec, whole, Method.GENERATE), read_text(spec, columns))
 
@@ -133,7 +135,6 @@ def _embed(spec: ModelSpec, columns: Sequence[pa.Field], whole: str | None) -> E
 
 
 def _predict(spec: ModelSpec, columns: Sequence[pa.Field], whole: str | None) -> Predict:
-    options.require_task(spec, ENDPOINT_TASKS)
     options.refuse_unknown(spec, (*SERVICE_OPTIONS, "endpoint_id", *PREDICT_OPTIONS, *REMOTE_OPTIONS))
     if spec.task is Task.EMBEDDING:
         require_vector(spec, columns)
@@ -173,6 +174,10 @@ def _place(spec: ModelSpec, whole: str | None, method: Method) -> Place:
             )
         return Place(whole, _model_of(whole))
     location = options.required(spec, "location")
+    if not _LOCATION.fullmatch(location):
+        raise DeclarationError(
+            f"{spec.label}: option 'location' is {location!r}; valid: a region as 'us-central1', us, eu, global"
+        )
     resource = _resource(spec, location)
     version = header_text(spec, "api_version") or ("v1beta1" if method in (Method.EMBED, Method.EMBED_BATCH) else "v1")
     base = address(spec, "endpoint", _base(location))

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from tests.services.google import KEY, SCOPE, Google, generated, key_file, limited, retry_info
+from tests.services.google import KEY, Google, generated, limited, retry_info
 from tests.services.google import error as said
+from tests.services.google_tokens import SCOPE, key_file
 from tests.services.http import Reply, Server
 
 genai: Any = pytest.importorskip("google.genai")

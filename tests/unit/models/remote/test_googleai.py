@@ -245,14 +245,15 @@ def test_a_text_may_end_before_its_time_but_not_before_it_began(server: Server, 
         {"embeddings": [{"values": []}]},
         {"embeddings": [{"values": ["x"]}]},
         {"embeddings": [{}]},
-        {"embeddings": [{"values": [1.0]}, {"values": [2.0]}]},
+        {"embeddings": [{"values": [1.0, 2.0]}, {"values": [1.0, 2.0]}]},
+        {"embeddings": [{"values": [1.0, 2.0, 3.0]}]},
         [],
     ],
 )
 def test_vectors_of_another_shape_are_broken_answers(server: Server, service: Google, answer: object) -> None:
     service.scripted = [said(answer)]
     with pytest.raises(ModelError, match="broken_answer"):
-        ask(opened(spec_of(server, "embedding", VECTOR, retry_num="0")), "a")
+        ask(opened(spec_of(server, "embedding", VECTOR, retry_num="0", dimensions="2")), "a")
 
 
 DAY = quota_failure("GenerateRequestsPerDayPerProjectPerModel-FreeTier")

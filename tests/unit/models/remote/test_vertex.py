@@ -17,15 +17,18 @@ import pytest
 
 from lakeflow.declare import ModelDeclaration
 from lakeflow.errors import DeclarationError, ModelError, ProviderUnavailable, UnknownName
+from lakeflow.fill import looks_secret
 from lakeflow.models.cache import SqliteAnswers
 from lakeflow.models.providers.vertex import VertexProvider
-from lakeflow.models.providers.vertex_token import ServiceAccount, Token
+from lakeflow.models.providers.vertex_accounts import account_in
+from lakeflow.models.providers.vertex_token import RenewedToken, Token
 from lakeflow.models.registry import Model, ModelSet
 from lakeflow.models.remote.dialect import Blame, ErrorKind
 from lakeflow.models.remote.surroundings import Surroundings
 from lakeflow.models.spec import ModelSpec
 from lakeflow.models.usage import Usage
-from tests.services.google import TOKEN, Google, error, info, key_file, refused_token, retry_info
+from tests.services.google import TOKEN, Google, error, info, retry_info
+from tests.services.google_tokens import METADATA, USER, key_file, refused_token
 from tests.services.http import Reply, Server
 
 TEXT = pa.schema([("t", pa.string())])
@@ -57,7 +60,7 @@ def spec_of(
 ) -> ModelSpec:
     """As whom is said by `access_token`, where the options say nothing else."""
     fixed = {"provider": "vertex", "task": task, "endpoint": server.url, **PLACE}
-    if not {"service_key", "service_account_file", "access_token"}.intersection(options):
+    if not {"service_key", "service_account", "service_account_file", "access_token"}.intersection(options):
         fixed["access_token"] = TOKEN
     if "endpoint_id" not in options:
         fixed["model"] = "text-embedding-005" if task == "embedding" else "gemini-2.5-flash"
@@ -302,16 +305,22 @@ def test_a_service_account_gets_a_token_once_for_many_requests(server: Server, t
     assert ask(by_text, "a") == [{"t": "A"}]
 
 
-def asked_for(server: Server, service: Google, clock: list[float], times: list[float]) -> list[str | Blame]:
+def account(server: Server, clock: list[float]) -> RenewedToken:
+    """The tokens of a service account by that clock."""
+    made = RenewedToken("model 'm'", lambda: account_in("model 'm'", json.dumps(key_file(server.url))), lambda: clock[0])
+    made.open()
+    return made
+
+
+def asked_for(server: Server, times: list[float]) -> list[str | Blame]:
     """The tokens that a service account has at those times."""
 
     async def ask() -> list[str | Blame]:
-        account = ServiceAccount("model 'm'", json.dumps(key_file(server.url)), lambda: clock[0])
-        account.open()
+        clock = [0.0]
+        one = account(server, clock)
         found = []
-        for at in times:
-            clock[0] = at
-            found.append(await account.token())
+        for clock[0] in times:
+            found.append(await one.token())
         return found
 
     return asyncio.run(ask())
@@ -319,7 +328,7 @@ def asked_for(server: Server, service: Google, clock: list[float], times: list[f
 
 def test_a_token_is_renewed_before_it_runs_out(server: Server, service: Google) -> None:
     service.token_seconds = 3600
-    tokens = asked_for(server, service, [0.0], [1e9, 1e9 + 3290, 1e9 + 3310, 1e9 + 3311])
+    tokens = asked_for(server, [1e9, 1e9 + 3290, 1e9 + 3310, 1e9 + 3311])
     assert tokens[0] == tokens[1] != tokens[2] == tokens[3]
     assert len(server.asked) == 2
 
@@ -327,7 +336,7 @@ def test_a_token_is_renewed_before_it_runs_out(server: Server, service: Google) 
 def test_a_token_that_cannot_be_renewed_yet_is_used_to_its_end(server: Server, service: Google) -> None:
     service.token_seconds = 3600
     service.scripted_tokens = [None, Reply(503), Reply(503)]
-    tokens = asked_for(server, service, [0.0], [1e9, 1e9 + 3590, 1e9 + 3601])
+    tokens = asked_for(server, [1e9, 1e9 + 3590, 1e9 + 3601])
     assert tokens[0] == tokens[1]
     assert isinstance(tokens[2], Blame)
     assert tokens[2].kind is ErrorKind.UNAVAILABLE
@@ -339,11 +348,48 @@ def test_short_tokens_are_not_renewed_at_each_request() -> None:
     assert Token("t", 0.0, 3600.0).is_due(3300.0)
 
 
+def test_a_refusal_that_comes_late_is_one_of_the_token_before(server: Server) -> None:
+    async def ask() -> list[bool]:
+        clock = [1e9]
+        one = account(server, clock)
+        before = await one.token()
+        found = [one.refused()]
+        clock[0] += 61
+        found.append(one.refused())
+        assert await one.token() != before
+        clock[0] += 59
+        found.append(one.refused())
+        clock[0] += 1
+        return [*found, one.refused()]
+
+    assert asyncio.run(ask()) == [False, True, True, False]
+
+
+def test_users_and_machines_get_tokens_too(
+    server: Server, service: Google, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    user = {**USER, "token_uri": f"{server.url}/token", "quota_project_id": "project-9"}
+    (tmp_path / "adc.json").write_text(json.dumps(user))
+    assert ask(opened(spec_of(server, service_account_file=str(tmp_path / "adc.json"))), "a") == [{"t": "A"}]
+    assert server.asked[-1].headers["x-goog-user-project"] == "project-9"
+    with pytest.raises(ModelError, match="unauthorized: the user in service_key gets no token"):
+        ask(opened(spec_of(server, service_key=json.dumps({**user, "refresh_token": "1//gone"}))), "a")
+    monkeypatch.setenv("GCE_METADATA_HOST", server.url.removeprefix("http://"))
+    assert ask(opened(spec_of(server, service_account="default")), "b") == [{"t": "B"}]
+    assert METADATA in paths(server)
+    with pytest.raises(ModelError, match=r"unauthorized: service account 'other@.*' of this machine gets no token"):
+        ask(opened(spec_of(server, service_account="other@project-1.iam.gserviceaccount.com")), "c")
+
+
+def test_what_is_secret_is_given_by_reference_alone() -> None:
+    hidden = {name: looks_secret(name) for name in ("access-token", "service-key", "service-account", "service-account-file")}
+    assert hidden == {"access-token": True, "service-key": True, "service-account": False, "service-account-file": False}
+
+
 def test_requests_at_once_wait_for_one_token(server: Server, service: Google) -> None:
     async def ask() -> set[str | Blame]:
-        account = ServiceAccount("model 'm'", json.dumps(key_file(server.url)))
-        account.open()
-        return set(await asyncio.gather(*(account.token() for _ in range(8))))
+        one = account(server, [1e9])
+        return set(await asyncio.gather(*(one.token() for _ in range(8))))
 
     assert len(asyncio.run(ask())) == 1
     assert paths(server) == ["/token"]
@@ -353,7 +399,7 @@ def test_a_token_that_is_taken_back_is_replaced(server: Server, service: Google)
     clock = [1e9]
     spec = spec_of(server, service_key=json.dumps(key_file(server.url)), max_concurrent_operations="4")
     provider = VertexProvider(spec)
-    provider._bearing._bearer = ServiceAccount(spec.label, spec.options["service_key"], lambda: clock[0])
+    provider._bearing._bearer = account(server, clock)
     model = Model(spec, provider)
     provider.check()
     assert ask(model, "a") == [{"t": "A"}]
@@ -397,7 +443,9 @@ def test_a_key_of_somebody_else_is_refused_by_the_service(server: Server) -> Non
 @pytest.mark.parametrize(
     ("other", "said"),
     [
-        ({"type": "authorized_user"}, "is of type 'authorized_user'"),
+        ({"type": "external_account"}, "is of type 'external_account'; valid: service_account, authorized_user"),
+        ({"type": "authorized_user"}, "it has no 'client_secret'"),
+        ({"client_email": ""}, "it has no 'client_email'"),
         ({"private_key": "-----BEGIN PRIVATE KEY-----\nMIIE\n-----END PRIVATE KEY-----\n"}, "cannot be read"),
         ({"token_uri": "http://tokens.example/token"}, "names a token_uri without https"),
     ],
@@ -412,7 +460,7 @@ def test_a_key_file_that_is_none_is_found_before_any_row_is_read(server: Server,
 def test_a_key_file_that_is_not_there_is_named(server: Server, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"cannot read .*nothing\.json: No such file"):
         opened(spec_of(server, service_account_file=str(tmp_path / "nothing.json")))
-    with pytest.raises(ModelError, match="service_key is no key of a service account: it has no 'client_email'"):
+    with pytest.raises(ModelError, match="service_key is of type None"):
         opened(spec_of(server, service_key="not JSON"))
 
 
@@ -428,7 +476,7 @@ def test_secrets_are_in_no_text_that_anybody_sees(
     rows = ask(model, "b")
     provider = model.provider
     assert isinstance(provider, VertexProvider)
-    held = repr(vars(provider._bearing._bearer)["_key"]) + repr(vars(provider._bearing._bearer)["_token"])
+    held = repr(vars(provider._bearing._bearer)["_account"]) + repr(vars(provider._bearing._bearer)["_token"])
     kept = (tmp_path / "a.db").read_bytes().decode("latin-1")
     texts = [repr(spec), str(rows), caplog.text, repr(provider.identity()), held, kept]
     secrets = [service.tokens[-1], key["private_key"].splitlines()[1]]
@@ -463,7 +511,8 @@ def test_a_cache_knows_a_change_of_what_is_asked_and_not_of_who_asks(server: Ser
         ("text_generation", TEXT, {"access_token": ""}, "says not as whom the service is asked"),
         ("text_generation", TEXT, {"service_key": "{}", "access_token": "x"}, "it gives 'access_token' and 'service_key'"),
         ("text_generation", TEXT, {"access_token": "\u00e4"}, "characters that no header takes"),
-        ("clustering", TEXT, {}, "unknown task"),
+        ("clustering", TEXT, {}, "is one of deployed models alone"),
+        ("text_generation", TEXT, {"location": "evil.example/#"}, "valid: a region as 'us-central1'"),
         ("embedding", TEXT, {}, "OUTPUT of task 'embedding' is one column"),
         ("embedding", VECTOR, {"batch_size": "251"}, "valid: 1 to 250"),
         ("embedding", VECTOR, {"embedding_api": "predikt"}, "did you mean 'predict'"),
