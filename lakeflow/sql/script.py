@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Final
 
@@ -15,7 +14,7 @@ from lakeflow.sql.parse_model import (
     read_show,
 )
 from lakeflow.sql.query import FIRST_WORDS
-from lakeflow.sql.statements import ModelStatement, ReadRows
+from lakeflow.sql.statements import ModelStatement, Query, ReadRows
 from lakeflow.sql.tokens import Cursor, Kind, Source, Token
 
 VALID_STATEMENTS: Final = (
@@ -77,7 +76,7 @@ def _read_rows(cursor: Cursor) -> ReadRows:
     while not cursor.ended and not cursor.at_symbol(";"):
         stop = cursor.advance().stop
     text = cursor.source.text
-    return ReadRows(re.sub(r"[^\n]", " ", text[:start]) + text[start:stop])
+    return ReadRows(Query(text[start:stop], start, text, cursor.source.path))
 
 
 def _refused(cursor: Cursor, start: Token) -> DeclarationError:

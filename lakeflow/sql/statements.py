@@ -2,18 +2,77 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import timedelta
+from enum import StrEnum
+from pathlib import Path
 
-from lakeflow.declare import IndexSpec, ModelDeclaration, TableSpec
+from lakeflow.declare import UNKNOWN, IndexSpec, ModelDeclaration, Origin, TableSpec
+from lakeflow.sql.alterations import (
+    AlterTable,
+    AlterVectorIndex,
+    DescribeTable,
+    DescribeVectorIndex,
+    DropTable,
+    DropVectorIndex,
+    Show,
+    ShowCreateTable,
+    ShowCreateVectorIndex,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A query within a statement, as written and not judged yet. Where it stands tells no two queries apart.
+
+    `offset` is the place of its first character in `file`, the whole text that it was read from; `path` is that file's.
+    """
+
+    text: str
+    offset: int = field(default=0, compare=False)
+    file: str = field(default="", compare=False, repr=False)
+    path: Path | None = field(default=None, compare=False)
+
+    @property
+    def padded(self) -> str:
+        """The query with blanks before it in place of what stands there, so that messages name line and column of the file."""
+        return re.sub(r"[^\n]", " ", self.file[: self.offset]) + self.text
+
+    @property
+    def origin(self) -> Origin:
+        """The line that it begins on."""
+        return Origin(self.path, self.file.count("\n", 0, self.offset) + 1)
+
+
+class Kept(StrEnum):
+    """What CREATE TABLE .. LIKE takes over of the table that it names; the primary key goes with the columns."""
+
+    COLUMNS = "columns"
+    COMMENT = "comment"
+    CONSTRAINTS = "constraints"
+    OPTIONS = "options"
+    PARTITIONS = "partitions"
+    WATERMARKS = "watermarks"
+
+
+@dataclass(frozen=True, slots=True)
+class Like:
+    """LIKE other [(INCLUDING | EXCLUDING ..)]: what is taken over, and what of it the statement's own replaces."""
+
+    table: str
+    including: frozenset[Kept] = frozenset(Kept)
+    overwriting: frozenset[Kept] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
 class CreateTable:
-    """CREATE TABLE [IF NOT EXISTS]."""
+    """CREATE TABLE [IF NOT EXISTS]. With `like` the table is declared once that of the other is known (`liken`)."""
 
     table: TableSpec
     if_not_exists: bool = False
+    like: Like | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,11 +153,135 @@ class ShowCreateModel:
 
 @dataclass(frozen=True, slots=True)
 class ReadRows:
-    """A statement that reads, such as SELECT, for DuckDB to run. `text` has blanks in place of what stands around it."""
+    """A statement that reads, such as SELECT."""
 
-    text: str
+    query: Query
+
+    @property
+    def text(self) -> str:
+        """The query with blanks in place of what stands before it."""
+        return self.query.padded
+
+
+@dataclass(frozen=True, slots=True)
+class Insert:
+    """INSERT INTO | OVERWRITE target [(columns)] query. No `columns`: all of the target, in its order."""
+
+    target: str
+    query: Query
+    columns: tuple[str, ...] = ()
+    overwrite: bool = False
+    origin: Origin = field(default=UNKNOWN, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class StatementSet:
+    """BEGIN STATEMENT SET; insert; .. END; several targets of one run."""
+
+    inserts: tuple[Insert, ...]
+    origin: Origin = field(default=UNKNOWN, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class CreateTableAs:
+    """CREATE TABLE [IF NOT EXISTS] t [(primary key)] [COMMENT] [PARTITIONED BY] [WITH] AS query.
+
+    `table` has no columns: they are those of the query.
+    """
+
+    table: TableSpec
+    query: Query
+    if_not_exists: bool = False
+
+
+class RefreshMode(StrEnum):
+    """How a materialized table follows what its query reads: CONTINUOUS is an incremental job, FULL a snapshot job."""
+
+    CONTINUOUS = "CONTINUOUS"
+    FULL = "FULL"
+
+
+@dataclass(frozen=True, slots=True)
+class CreateMaterializedTable:
+    """CREATE MATERIALIZED TABLE t .. [FRESHNESS = INTERVAL '3' MINUTE] [REFRESH_MODE = CONTINUOUS | FULL] AS query.
+
+    `table` has no columns: they are those of the query. `freshness` is how far it may be behind what it reads.
+    """
+
+    table: TableSpec
+    query: Query
+    freshness: timedelta | None = None
+    refresh_mode: RefreshMode | None = None
+    if_not_exists: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SuspendTable:
+    """ALTER MATERIALIZED TABLE t SUSPEND."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class ResumeTable:
+    """ALTER MATERIALIZED TABLE t RESUME."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class RefreshTable:
+    """ALTER MATERIALIZED TABLE t REFRESH."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class DropMaterializedTable:
+    """DROP MATERIALIZED TABLE [IF EXISTS] t."""
+
+    name: str
+    if_exists: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SetOption:
+    """SET 'key' = 'value'; SET alone has neither, and shows what is set."""
+
+    key: str | None = None
+    value: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ResetOption:
+    """RESET 'key'; RESET alone takes back all that was set."""
+
+    key: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Explain:
+    """EXPLAIN query | insert | statement set: how it would be carried out."""
+
+    statement: ReadRows | Insert | StatementSet | CreateTableAs | CreateMaterializedTable
 
 
 Statement = CreateTable | CreateModel | CreateVectorIndex
+"""What a file in tables/ holds."""
+
+JobStatement = Insert | StatementSet | CreateTableAs | CreateMaterializedTable
+"""What a file in jobs/ holds, beside SetOption."""
+
 AlterModel = SetModelOptions | ResetModelOptions | RenameModel
 ModelStatement = CreateModel | AlterModel | DropModel | DescribeModel | ShowModels | ShowCreateModel
+TableStatement = CreateTable | AlterTable | DropTable | DescribeTable | ShowCreateTable
+AlterMaterializedTable = SuspendTable | ResumeTable | RefreshTable
+MaterializedStatement = AlterMaterializedTable | DropMaterializedTable
+IndexStatement = CreateVectorIndex | AlterVectorIndex | DropVectorIndex | DescribeVectorIndex | ShowCreateVectorIndex
+DataStatement = TableStatement | IndexStatement | Show
+"""What runner/statements.py carries out."""
+
+ScriptStatement = (
+    ReadRows | JobStatement | Explain | SetOption | ResetOption | ModelStatement | DataStatement | MaterializedStatement
+)
+"""What a text for `lakeflow sql` holds."""
