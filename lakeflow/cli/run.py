@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from lakeflow.runner.project import Project
 
 COLUMNS = ("name", "kind", "mode", "status", "read", "written", "filtered", "commits", "seconds", "rows_per_second")
+ASKED = ("calls", "cached", "tokens", "cost")
+"""Of remote models; shown where one was asked."""
 HELP = """Run jobs and bring the indexes up to date, in the order of the graph.
 
 Incremental jobs read what was appended since their last run; --mode snapshot reads the whole table as of now, or as of
@@ -83,7 +85,7 @@ def run(
             ended, code = _follow(opened, chosen, request, signals, every or opened.settings.run.follow_seconds, as_json)
         else:
             ended, code = _once(opened, chosen, request, signals, exit_on_empty)
-    show_rows([one.row for one in ended], COLUMNS, as_json=as_json)
+    _show([one.row for one in ended], as_json)
     raise typer.Exit(code)
 
 
@@ -133,7 +135,7 @@ def _follow(
         if signals.requested() or none_is_left:
             return ended, 1 if patience.given_up else signals.exit_code
         if done := [one.row for one in ended if one.did_something]:
-            show_rows(done, COLUMNS, as_json=as_json)
+            _show(done, as_json)
         signals.sleep(every)
 
 
@@ -223,7 +225,13 @@ def _run_job(project: Project, job: Job, request: Request, run: Run, signals: St
         run.status = Status.STOPPED
 
 
+def _show(rows: Sequence[dict[str, Any]], as_json: bool) -> None:
+    asked = any(row.get("calls") or row.get("cached") for row in rows)
+    show_rows(rows, (*COLUMNS, *ASKED) if asked else COLUMNS, as_json=as_json)
+
+
 def _result(run: Run) -> dict[str, Any]:
+    asked = run.asked
     return {
         "name": run.name,
         "kind": run.kind,
@@ -238,7 +246,11 @@ def _result(run: Run) -> dict[str, Any]:
         "commits": len(run.snapshot_ids),
         "seconds": round(run.seconds, 2),
         "rows_per_second": round(run.read / run.seconds) if run.seconds else 0,
-        "models": {model: asdict(asked) for model, asked in run.usage.items()},
+        "calls": asked.requests,
+        "cached": asked.cached,
+        "tokens": asked.input_tokens + asked.output_tokens,
+        "cost": asked.cost,
+        "models": {model: asdict(one) for model, one in run.usage.items()},
         "model_versions": list(run.models),
     }
 

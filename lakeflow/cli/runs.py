@@ -11,6 +11,8 @@ from lakeflow.cli.output import show_rows
 from lakeflow.cli.rows import shortened
 
 COLUMNS = ("ended", "kind", "name", "mode", "status", "read", "written", "rejected", "filtered", "seconds", "error")
+ASKED = ("model_calls", "model_tokens", "model_cost")
+"""Of remote models; shown where one was asked."""
 MOST = 10_000
 HELP = """Show the last runs of landings, jobs and indexes, the last one first.
 
@@ -50,4 +52,5 @@ def runs(
         }
         for row in recent_runs(opened.lake, last=last, name=name, failed=failed)
     ]
-    show_rows(rows, COLUMNS, as_json=as_json)
+    asked = any(row["model_calls"] for row in rows)
+    show_rows(rows, (*COLUMNS[:-1], *ASKED, "error") if asked else COLUMNS, as_json=as_json)

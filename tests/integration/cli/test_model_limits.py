@@ -78,6 +78,20 @@ def test_a_limit_stops_before_the_next_call_and_the_steps_before_stay(
     assert set(service.answered.values()) == {1}, "nothing is asked twice"
 
 
+def test_calls_tokens_and_cost_are_in_the_summary_of_a_run_that_asked(asking: Shop) -> None:
+    asking.configure(PRICES)
+    first, again = asking("run", "triage"), asking("run", "triage", "--mode", "snapshot", "--into", "audit.triaged")
+    heads = [ran.out.splitlines()[0].split() for ran in (first, again)]
+    values = [
+        dict(zip(head, ran.out.splitlines()[1].split(), strict=True)) for head, ran in zip(heads, (first, again), strict=True)
+    ]
+    [used, _] = rows(asking, "SELECT input_tokens + output_tokens AS tokens, cost FROM lakeflow.usage ORDER BY started_at")
+    assert (values[0]["calls"], values[0]["cached"], values[0]["tokens"]) == ("8", "0", f"{used['tokens']}")
+    assert float(values[0]["cost"]) == pytest.approx(used["cost"], rel=0.01)
+    assert (values[1]["calls"], values[1]["cached"], values[1]["cost"]) == ("0", "8", "-")
+    assert "model_cost" in asking("runs").out
+
+
 def test_a_limit_of_nothing_asks_nothing_but_takes_what_is_kept(asking: Shop, service: OpenAI) -> None:
     assert asking("run", "triage").code == 0
     asking.configure("[models]\nmax_calls = 0\n")

@@ -127,6 +127,25 @@ def test_a_model_behind_a_model_is_estimated_at_the_most(planning: Shop) -> None
     assert any("no price of 'gpt-4.1'" in line for line in found["second"]["rests_on"])
 
 
+def test_a_version_that_a_job_names_is_estimated_as_its_model(planning: Shop) -> None:
+    assert planning("run", "triage").code == 0
+    planning.declare("jobs/asking.py", JOBS.replace('"triage", ["customer"]', '"triage$1", ["customer"]'))
+    planning.orders(("o5", "carol", 900.0))
+    found = estimates(planning, "triage")
+    assert list(found) == ["triage"]
+    assert found["triage"]["expected"]["asked"] == 1
+
+
+def test_rows_that_a_model_leaves_out_are_estimated_too(planning: Shop, server: Server) -> None:
+    """A sample has no answers, so none fails: whatever 'on_error' says, nothing is skipped and nobody else is asked."""
+    more = MODELS.replace("'prompt' = ", "'on_error' = 'skip', 'prompt' = ")
+    assert more != MODELS
+    planning.declare("tables/models.sql", more.format(url=server.url))
+    found = estimates(planning, "triage")["triage"]
+    assert found["expected"]["asked"] == 2
+    assert not server.asked
+
+
 def test_a_job_that_fails_over_a_sample_is_estimated_without_one(planning: Shop, caplog: pytest.LogCaptureFixture) -> None:
     found = estimates(planning, "broken")["triage"]
     assert "job broken fails over a sample" in caplog.text
