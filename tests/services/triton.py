@@ -84,7 +84,7 @@ class Triton:
 
     async def __call__(self, asked: Asked) -> Reply:
         if asked.headers.get("authorization", f"Bearer {TOKEN}") != f"Bearer {TOKEN}":
-            return error(401, "unauthorized")
+            return error(401, f"the token {asked.headers['authorization'].removeprefix('Bearer ')} is not known")
         match asked.path.strip("/").split("/"):
             case ["v2"]:
                 return _json({"name": "triton", "version": "2.60.0", "extensions": ["binary_tensor_data"]})

@@ -142,8 +142,9 @@ def test_a_row_over_which_the_model_fails_does_not_lose_the_others(server: Serve
 )
 def test_each_error_has_its_kind(server: Server, service: AzureML, reply: Reply, kind: str, raised: type[Exception]) -> None:
     service.scripted = [reply]
+    model = opened(spec_of(server, retry_num="0", request_timeout="200 ms" if reply.stall else "30 s"))
     with pytest.raises(raised, match=f"model 'm': {kind}: ") as caught:
-        ask(opened(spec_of(server, retry_num="0", request_timeout="200 ms")), {"hour": [1], "distance": [1.0]})
+        ask(model, {"hour": [1], "distance": [1.0]})
     assert KEY not in str(caught.value)
     assert getattr(caught.value, "next_step", None)
 

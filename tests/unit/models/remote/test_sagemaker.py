@@ -15,9 +15,10 @@ from lakeflow.declare import ModelDeclaration
 from lakeflow.errors import DeclarationError, ModelError, ProviderUnavailable, UnknownName
 from lakeflow.models.cache import SqliteAnswers
 from lakeflow.models.providers.sagemaker import SageMakerProvider
+from lakeflow.models.providers.scoring_output import read_outputs
 from lakeflow.models.registry import Model, ModelSet
 from lakeflow.models.remote.surroundings import Surroundings
-from lakeflow.models.spec import ModelSpec
+from lakeflow.models.spec import ModelSpec, Task
 from lakeflow.models.usage import Usage
 from tests.services.aws import ACCESS_KEY, REGION, SECRET_KEY, error
 from tests.services.deployed import POISON
@@ -28,6 +29,7 @@ FEATURES = pa.schema([("hour", pa.int64()), ("distance", pa.float64()), ("carrie
 TEXT = pa.schema([("t", pa.string())])
 VECTOR = pa.schema([("v", pa.list_(pa.float32()))])
 SCORES = pa.schema([("label", pa.string()), ("score", pa.float64())])
+X = pa.schema([("x", pa.float64())])
 ROWS: dict[str, list[Any]] = {"hour": [1, 2, 3], "distance": [1.5, 2.5, 3.5], "carrier": ["AA", 'D"L,', "UA"]}
 
 
@@ -154,6 +156,30 @@ def test_paths_say_where_values_stand(server: Server) -> None:
     assert ask(opened(one), ROWS) == by_name
 
 
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("[].a", [{"b": 1}, {"a": 2}]),
+        ("[][0]", ["ab", "cd"]),
+        ("[][1]", [[1], [2]]),
+        ("[].a", [["a"], ["a"]]),
+        ("x.y[]", {"x": [1, 2]}),
+        ("x[]", {"x": [1]}),
+        ("x[]", {"x": {"0": 1, "1": 2}}),
+    ],
+)
+def test_a_path_leads_nowhere_in_an_answer_of_another_shape(text: str, answer: object) -> None:
+    spec = ModelSpec("m", "sagemaker", Task.REGRESSION, FEATURES, X, {"outputs": f"{text}:x"})
+    with pytest.raises(ModelError, match=r"the answer has no |2 rows were asked, and"):
+        read_outputs(spec, list(X), 2).read(answer, 2)
+
+
+def test_a_path_leads_through_lists_and_objects() -> None:
+    spec = ModelSpec("m", "sagemaker", Task.REGRESSION, FEATURES, X, {"outputs": "out.0.rows[].p[1].v:x"})
+    answer = {"out": {"0": {"rows": [{"p": [0, {"v": 1}]}, {"p": [0, {"v": 2}]}]}}}
+    assert read_outputs(spec, list(X), 2).read(answer, 2) == ((1,), (2,))
+
+
 def test_a_model_that_takes_one_row_at_a_time_is_found_out(server: Server, service: SageMaker) -> None:
     rows = {name: values * 3 for name, values in ROWS.items()}
     rows["hour"] = list(range(9))
@@ -257,7 +283,7 @@ def test_each_error_has_its_kind(server: Server, service: SageMaker, reply: Repl
     service.scripted = [reply]
     one = {name: values[:1] for name, values in ROWS.items()}
     with pytest.raises(raised, match=f"model 'm': {kind}: ") as caught:
-        ask(opened(spec_of(server, retry_num="0", request_timeout="200 ms")), one)
+        ask(opened(spec_of(server, retry_num="0", request_timeout="200 ms" if reply.stall else "30 s")), one)
     assert SECRET_KEY not in str(caught.value)
     assert getattr(caught.value, "next_step", None)
 

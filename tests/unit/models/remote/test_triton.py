@@ -224,6 +224,11 @@ def test_a_model_that_does_not_fit_is_found_before_any_row_is_asked(server: Serv
     assert not inferred(server)
 
 
+def test_the_token_is_not_repeated_by_the_check(server: Server) -> None:
+    with pytest.raises(ModelError, match=r"the token \*\*\* is not known"):
+        opened(spec_of(server, auth_token="another-token"))
+
+
 def test_a_server_that_is_away_or_not_ready_is_named_at_the_check(server: Server, service: Triton) -> None:
     service.ready = False
     with pytest.raises(ProviderUnavailable, match="is not ready: HTTP 503") as caught:
@@ -271,8 +276,9 @@ def said_by(*outputs: dict[str, Any]) -> Reply:
 )
 def test_each_error_has_its_kind(server: Server, service: Triton, reply: Reply, kind: str, raised: type[Exception]) -> None:
     service.scripted = [reply]
+    model = opened(spec_of(server, "one", X, Y, retry_num="0", request_timeout="200 ms" if reply.stall else "30 s"))
     with pytest.raises(raised, match=f"model 'm': {kind}: ") as caught:
-        ask(opened(spec_of(server, "one", X, Y, retry_num="0", request_timeout="200 ms")), {"x": [1.0]})
+        ask(model, {"x": [1.0]})
     assert getattr(caught.value, "next_step", None)
 
 
@@ -306,7 +312,7 @@ def test_binary_answers_of_another_shape_are_named(server: Server, body: bytes, 
 
 def test_a_binary_tensor_may_hold_anything_that_ends_json(server: Server) -> None:
     model = TritonProvider(spec_of(server, "one", X, Y, binary_data="true"))._model
-    for number in (1.0, 2.5e-300, -0.0):
+    for number in (1.0, 2.5e-300, -0.0, *struct.unpack("<d", b'"}]}\\}}@')):
         content = struct.pack("<d", number)
         assert model.read(packed([1, 1], "FP64", content), 1) == Reading(((number,),))
     assert asyncio.run(model.sign("", b'{"inputs":[]}')) == {}
