@@ -80,6 +80,13 @@ def test_a_declaration_that_is_taken_back_means_its_old_version_again(site: Shop
     assert len(log(site)) == 2
 
 
+def test_a_fallback_that_was_not_needed_was_not_used(site: Shop) -> None:
+    declare(site, fallback_model="spare")
+    spare = (site.folder / "tables" / "price.sql").read_text().replace("MODEL price", "MODEL spare").split(", 'fallback")[0]
+    site.declare("tables/spare.sql", f"{spare})")
+    assert site.json("run", "priced")[0]["model_versions"] == ["price$1"]
+
+
 def test_looking_around_writes_nothing(site: Shop) -> None:
     for words in (
         ("plan", "priced"),

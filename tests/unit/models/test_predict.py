@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -289,3 +290,14 @@ def test_a_provider_that_breaks_its_contract_is_found_out(answers: pa.RecordBatc
     rows = pa.RecordBatch.from_pydict({"hour": [1, 2], "carrier": ["a", "b"]}, schema=SPEC.input)
     with pytest.raises(ModelError, match=words):
         Model(SPEC, Breaking(SPEC)).predict(rows)
+
+
+def test_a_column_tells_the_version_on_request() -> None:
+    with ModelSet([replace(SPEC, version=3), EMBED], EchoProvider) as models, bound(models):
+        scored = ml_predict(FRAME.lazy(), "echo", ["h", "c"], version_into="note")
+        assert scored.collect_schema()["note0"] == pl.Int32
+        assert scored.collect()["note0"].to_list() == [3, 3, 3]
+        some = ml_predict(FRAME.lazy(), "echo", ["h", "c"], where=pl.col("h") > 1, version_into="v").collect()
+        assert some["v"].to_list() == [None, 3, 3]
+        assert ml_embed(FRAME.lazy(), "embed", "note", version_into="v").collect()["v"].to_list() == [1, 1, 1]
+        assert "v" not in ml_embed(FRAME.lazy(), "embed", "note").collect_schema()

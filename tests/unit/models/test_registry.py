@@ -110,3 +110,26 @@ def test_a_model_and_its_spec_have_one_fingerprint(tmp_path: Path) -> None:
     path = graphs.classifier(tmp_path / "m.onnx", [1.0])
     real = graphs.spec(tmp_path, path, {"x": pa.float64()}, {"p": pa.float64()})
     assert ModelSet([real]).get("m").fingerprint() == real.fingerprint()
+
+
+def test_without_a_registry_a_model_has_one_version() -> None:
+    models = ModelSet([spec("a")], EchoProvider)
+    assert models.get("a$1") is models.get("a")
+    assert models.every("a$all") == (models.get("a"),)
+    assert models.standing("a").due is None
+    with pytest.raises(UnknownName, match=r"unknown version of model 'a' '2'; valid: 1"):
+        models.get("a$2")
+    with pytest.raises(UsageError, match=r"'a\$all' stands for all versions"):
+        models.get("a$all")
+    with pytest.raises(UnknownName, match="unknown model 'b'"):
+        models.every("b$all")
+
+
+def test_the_versions_that_were_used_are_those_of_the_run() -> None:
+    models = ModelSet([spec("a"), spec("b")], EchoProvider)
+    models.get("a")
+    models.begin_run()
+    assert models.used == ()
+    models.get("b")
+    models.get("b$1")
+    assert models.used == ("b$1",)
