@@ -303,6 +303,7 @@ def test_how_long_to_wait_is_what_the_service_says() -> None:
     assert waits(**requests, **tokens) == pytest.approx(90, abs=2), "both limits have to be renewed"
     assert waits(**{**requests, "anthropic_ratelimit_requests_remaining": "3"}) is None, "that limit is not used up"
     assert waits(anthropic_ratelimit_requests_remaining="0", anthropic_ratelimit_requests_reset="soon") is None
+    assert waits(anthropic_ratelimit_requests_remaining="0", anthropic_ratelimit_requests_reset="2026-01-31T00:00:00Z") == 0.0
     assert blame_of(400, {"retry-after": "7"}, b"{}", []).retry_after is None
 
 
