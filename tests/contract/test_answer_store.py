@@ -183,6 +183,8 @@ def test_two_machines_that_race_from_an_empty_place_end_with_the_same_answers(
 ) -> None:
     """They go through the same questions from both ends, answer them otherwise, and make the table both."""
     place = str(tmp_path / "a.db") if kind == "sqlite" else request.getfixturevalue("postgres").uri
+    if kind == "postgres":
+        drop(place)
     command = [sys.executable, "-W", "error", "-c", MACHINE, place]
     pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "cwd": REPOSITORY}
     machines = [subprocess.Popen([*command, name, "200"], **pipes) for name in "ab"]
@@ -208,7 +210,11 @@ def test_two_machines_that_race_from_an_empty_place_end_with_the_same_answers(
 
 
 class TestPostgres:
-    """What befalls a database."""
+    """What befalls a database, which has no table when a test begins."""
+
+    @pytest.fixture(autouse=True)
+    def _empty(self, postgres: Postgres) -> None:
+        drop(postgres.uri)
 
     def test_a_wrong_password_a_missing_database_and_a_wrong_host_say_what_to_do(self, postgres: Postgres) -> None:
         place = read_place(postgres.uri)
