@@ -72,6 +72,7 @@ class Output:
             answers: list[Answer] = list(zip(*by_column, strict=True))
         else:
             answers = [self._of_row(row) for row in _of_rows(_rows_in(answer, rows), rows)]
+        answers = [tuple(map(_whole, one, self.columns)) for one in answers]
         for one in answers:
             check_answer(one, self.columns)
         return tuple(answers)
@@ -154,6 +155,12 @@ def _of_rows(found: object, rows: int) -> list[object]:
         return found
     many = f"{len(found)} answers" if isinstance(found, list) else _shown(found)
     raise ModelError(f"{rows} rows were asked, and {many} came")
+
+
+def _whole(value: object, column: pa.Field) -> object:
+    """Containers write labels and clusters as reals: 2.0 is a whole number here, 2.5 is none."""
+    is_whole = isinstance(value, float) and value.is_integer() and pa.types.is_integer(column.type)
+    return int(value) if is_whole and isinstance(value, float) else value
 
 
 def _shown(value: object) -> str:

@@ -218,6 +218,19 @@ def test_a_single_value_a_row_fills_a_single_column(server: Server, service: Sag
     ]
 
 
+def test_labels_that_are_written_as_reals_are_whole_numbers(server: Server, service: SageMaker) -> None:
+    clusters = b'{"predictions": [{"closest_cluster": 2.0}, {"closest_cluster": 0.0}, {"closest_cluster": 7}]}'
+    service.scripted = [Reply(200, clusters)]
+    output = pa.schema([("closest_cluster", pa.int32())])
+    assert [row["closest_cluster"] for row in ask(opened(spec_of(server, task="clustering", output=output)), ROWS)] == [2, 0, 7]
+    service.scripted = [Reply(200, b'{"predictions": [{"closest_cluster": 2.5}]}')]
+    with pytest.raises(ModelError, match=r"'closest_cluster' is 2\.5, which is no int32"):
+        ask(
+            opened(spec_of(server, task="clustering", output=output, retry_num="0")),
+            {name: one[:1] for name, one in ROWS.items()},
+        )
+
+
 def test_headers_choose_the_variant_and_are_signed(server: Server) -> None:
     options = {"target-variant": "v2", "target-model": "a.tar.gz", "inference-component": "c1", "custom-attributes": "x=1"}
     ask(opened(spec_of(server, **options)), ROWS)
