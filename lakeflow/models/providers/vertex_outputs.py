@@ -20,6 +20,8 @@ MOST_SHOWN = 200
 _STEP = re.compile(r"([^.\[\]:]+)|\[(\d+)\]")
 _PATH = re.compile(r"(?:[^.\[\]:]+|\[\d+\])(?:\.[^.\[\]:]+|\[\d+\])*")
 Path = tuple[str | int, ...]
+_EACH = "predictions[]"
+"""May stand before a path, which is the way that paths of other endpoints are written."""
 _CLASSES = (("classes", "scores"), ("displayNames", "confidences"))
 """How models that Vertex AI trained itself name classes, each beside its probability."""
 
@@ -87,8 +89,9 @@ def read_outputs(spec: ModelSpec, columns: Sequence[pa.Field]) -> Output:
     """
     pairs = []
     for piece in options.parts(spec, "outputs"):
-        path, colon, column = (part.strip() for part in piece.rpartition(":"))
-        if not colon or not _PATH.fullmatch(path):
+        written, colon, column = (part.strip() for part in piece.rpartition(":"))
+        path = written.removeprefix(_EACH).removeprefix(".")
+        if not colon or not (_PATH.fullmatch(path) or written == _EACH):
             raise DeclarationError(
                 f"{spec.label}: option 'outputs' has {piece!r}; valid: PATH:column, as 'label:late, scores[1]:probability'"
             )

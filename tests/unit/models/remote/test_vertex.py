@@ -216,6 +216,9 @@ def test_instances_may_be_arrays_or_values(server: Server, service: Google) -> N
         ({"value": 2.5, "lower_bound": 1.0, "upper_bound": 3.0}, SCORE, "", {"score": 2.5}),
         ({"a": {"b": [0.25, {"c": 0.75}]}}, SCORE, "a.b[1].c:score", {"score": 0.75}),
         ([[0.25, 0.75]], SCORE, "[0][1]:score", {"score": 0.75}),
+        ({"a": [0.25]}, SCORE, "predictions[].a[0]:score", {"score": 0.25}),
+        ([0.25, 0.75], SCORE, "predictions[][1]:score", {"score": 0.75}),
+        (0.75, SCORE, "predictions[]:score", {"score": 0.75}),
         (
             {"classes": ["a", "b"], "scores": [0.25, 0.75]},
             pa.schema([("p", pa.float64()), ("first", pa.string())]),
@@ -518,6 +521,7 @@ def test_a_cache_knows_a_change_of_what_is_asked_and_not_of_who_asks(server: Ser
         ("embedding", VECTOR, {"embedding_api": "predikt"}, "did you mean 'predict'"),
         ("regression", SCORE, {"endpoint_id": "7", "prompt": "{t}"}, "unknown option"),
         ("regression", SCORE, {"endpoint_id": "7", "outputs": "a..b:score"}, "valid: PATH:column"),
+        ("regression", SCORE, {"endpoint_id": "7", "outputs": ":score"}, "valid: PATH:column"),
         ("regression", SCORE, {"endpoint_id": "7", "outputs": "score"}, "valid: PATH:column"),
         ("regression", SCORE, {"endpoint_id": "7", "outputs": "a:scor"}, "did you mean 'score'"),
         ("regression", SCORE, {"endpoint_id": "7", "parameters": "[1]"}, "valid: an object of JSON"),
