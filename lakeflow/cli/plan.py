@@ -21,7 +21,7 @@ from lakeflow.cli.common import (
     open_project,
     request_of,
 )
-from lakeflow.cli.output import show_json, show_table, show_text, size_text
+from lakeflow.cli.output import aside, show_json, show_table, show_text, size_text
 from lakeflow.errors import Terminal
 from lakeflow.job import Job
 
@@ -80,7 +80,7 @@ def plan(
     check_into(into, chosen)
     check_tables(chosen, opened.lake.names(), opened.declarations.tables)
     landings = [] if jobs else [_landing_row(one) for one in _landings(opened)]
-    with opened.models:
+    with opened.models, aside():
         estimating = _estimating(opened, chosen)
         work = [_job_row(opened, node, request, estimating) for node in chosen if isinstance(node.work, Job)]
     indexes = [_index_row(one) for one in _index_plans(opened, chosen)]

@@ -57,7 +57,10 @@ class Kept:
 
 
 class AnswerStore(Protocol):
-    """Called from any thread, and by several processes at once. Raises CacheBroken, StorageFull, StorageUnavailable."""
+    """Called from any thread, and by several processes at once.
+
+    Raises CacheBroken, StorageFull, StorageUnavailable; ConfigError where the place refuses who asks.
+    """
 
     def get(self, keys: Sequence[bytes]) -> Mapping[bytes, str]:
         """Those of the answers that are there and not too old."""

@@ -146,6 +146,13 @@ def test_rows_that_a_model_leaves_out_are_estimated_too(planning: Shop, server: 
     assert not server.asked
 
 
+def test_what_a_job_prints_does_not_mix_with_the_plan(planning: Shop) -> None:
+    loud = JOBS.replace("    noted = lf", "    print('a job may print')\n    noted = lf")
+    assert loud != JOBS
+    planning.declare("jobs/asking.py", loud)
+    assert estimates(planning, "both")["triage"]["expected"]["asked"] == 2
+
+
 def test_a_job_that_fails_over_a_sample_is_estimated_without_one(planning: Shop, caplog: pytest.LogCaptureFixture) -> None:
     found = estimates(planning, "broken")["triage"]
     assert "job broken fails over a sample" in caplog.text
