@@ -1,24 +1,31 @@
-"""Long-lived HTTP connections to one service.
+"""Long-lived HTTP connections to one service, each with one request at a time.
 
-The pool of httpx looks through all of its connections for each request, which costs their square; so there are many
-small pools, and a request goes to the one with the least to do.
+A pool that looks through its connections, and the layers of a general client above it, cost more than half of a request. So
+connections stand by themselves here, over httpcore: one that is idle takes the next request, and where none is a new one does.
+Only where the environment names a proxy is a pool behind it asked.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import ssl
+import zlib
+from collections import deque
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from types import MappingProxyType
 from typing import TYPE_CHECKING
+from urllib.request import getproxies, proxy_bypass
 
 if TYPE_CHECKING:
+    import httpcore
     import httpx
 
-CONNECTIONS_A_POOL = 4
 IDLE_SECONDS = 30.0
 MOST_ANSWER_BYTES = 64 << 20
 NO_HEADERS: Mapping[str, str] = MappingProxyType({})
+GZIP = 16 + zlib.MAX_WBITS
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,54 +38,188 @@ class Response:
 
 
 class Clients:
-    """Made on any thread, used and closed on the loop alone. Redirects are not followed: a key would follow them."""
+    """Made on any thread, used and closed on the loop alone. Redirects are not followed: a key would follow them.
+
+    `connections` is how many are kept while nothing is asked; whoever asks limits how many there are.
+    """
 
     def __init__(self, headers: Mapping[str, str], connections: int) -> None:
         import httpx
 
-        context = httpx.create_ssl_context()
-        limits = httpx.Limits(max_connections=CONNECTIONS_A_POOL, keepalive_expiry=IDLE_SECONDS)
-        sent = {"user-agent": f"lakeflow/{version('lakeflow')}", "content-type": "application/json", **headers}
-        self._pools = [
-            httpx.AsyncClient(headers=sent, verify=context, limits=limits, timeout=None)
-            for _ in range(-(-connections // CONNECTIONS_A_POOL))
-        ]
-        self._busy = [0] * len(self._pools)
-        self._address = ("", httpx.URL(""))
+        self._tls = httpx.create_ssl_context()
+        self._connections = connections
+        sent = {
+            "user-agent": f"lakeflow/{version('lakeflow')}",
+            "accept": "*/*",
+            "accept-encoding": "gzip",
+            "content-type": "application/json",
+            **{name.lower(): value for name, value in headers.items()},
+        }
+        self._sent = {name.encode("ascii"): value.encode("ascii") for name, value in sent.items()}
+        self._routes: dict[str, _Route] = {}
 
     async def post(self, url: str, body: bytes, headers: Mapping[str, str] = NO_HEADERS) -> Response:
         """Raises httpx.HTTPError; without a time limit of its own. `headers` are of this request alone."""
-        place = self._busy.index(min(self._busy))
-        self._busy[place] += 1
-        try:
-            pool = self._pools[place]
-            answer = await pool.send(pool.build_request("POST", self._parsed(url), content=body, headers=headers), stream=True)
-            try:
-                return Response(answer.status_code, {k.lower(): v for k, v in answer.headers.items()}, await _body(answer))
-            finally:
-                await answer.aclose()
-        finally:
-            self._busy[place] -= 1
-
-    def _parsed(self, url: str) -> httpx.URL:
-        """The address, which is mostly the same as before, and costs a tenth of a request to parse."""
+        import httpcore
         import httpx
 
-        if self._address[0] != url:
-            self._address = (url, httpx.URL(url))
-        return self._address[1]
+        route = self._routes.get(url) or self._routed(url)
+        own = {name.lower().encode("ascii"): value.encode("ascii") for name, value in headers.items()}
+        length = str(len(body)).encode()
+        sent = {b"host": route.host, **self._sent, b"content-length": length, **own}
+        request = httpcore.Request("POST", route.url, headers=list(sent.items()), content=body)
+        try:
+            async with route.way.connection() as connection:
+                answer = await connection.handle_async_request(request)
+                try:
+                    return await _read(answer)
+                finally:
+                    await answer.aclose()
+        except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.ProxyError, httpcore.UnsupportedProtocol) as error:
+            raise httpx.TransportError(str(error) or type(error).__name__) from error
+
+    def _routed(self, url: str) -> _Route:
+        """The way to an address, which is mostly the same as before. Routes of one host share its connections."""
+        import httpx
+
+        parsed = httpx.URL(url)
+        same = next((route for route in self._routes.values() if route.goes_to(parsed)), None)
+        if len(self._routes) > 1000:  # addresses made for single requests
+            self._routes.clear()
+        self._routes[url] = _Route(parsed, same.way if same else self._way(parsed))
+        return self._routes[url]
+
+    def _way(self, url: httpx.URL) -> _Way:
+        proxy = _proxy_of(url)
+        return _Direct(url, self._tls, self._connections) if proxy is None else _Proxied(proxy, self._tls, self._connections)
 
     async def close(self) -> None:
-        for pool in self._pools:
-            await pool.aclose()
+        for way in {id(route.way): route.way for route in self._routes.values()}.values():
+            await way.close()
 
 
-async def _body(answer: httpx.Response) -> bytes:
+class _Route:
+    """An address, and the connections to its host."""
+
+    def __init__(self, url: httpx.URL, way: _Way) -> None:
+        import httpcore
+
+        self.url = httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path)
+        self.host = url.netloc
+        self.way = way
+        self._origin = _origin(url)
+
+    def goes_to(self, url: httpx.URL) -> bool:
+        return _origin(url) == self._origin
+
+
+def _origin(url: httpx.URL) -> tuple[str, str, int | None]:
+    return url.scheme, url.host, url.port
+
+
+class _Direct:
+    """Connections without anything in between, the one used last first: the others may end."""
+
+    def __init__(self, url: httpx.URL, tls: ssl.SSLContext, kept: int) -> None:
+        import httpcore
+
+        from lakeflow.models.remote.streams import Backend
+
+        port = url.port or (443 if url.scheme == "https" else 80)
+        self._origin = httpcore.Origin(url.raw_scheme, url.raw_host, port)
+        self._tls = tls
+        self._backend = Backend()
+        self._idle: deque[httpcore.AsyncHTTPConnection] = deque(maxlen=kept)
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[httpcore.AsyncConnectionInterface]:
+        """One for a single request."""
+        connection = await self._taken()
+        try:
+            yield connection
+        finally:
+            if connection.is_idle() and len(self._idle) < (self._idle.maxlen or 0):
+                self._idle.append(connection)
+            else:
+                await connection.aclose()
+
+    async def _taken(self) -> httpcore.AsyncHTTPConnection:
+        import httpcore
+
+        while self._idle:
+            connection = self._idle.pop()
+            if not connection.is_closed() and not connection.has_expired():
+                return connection
+            await connection.aclose()
+        return httpcore.AsyncHTTPConnection(
+            self._origin, ssl_context=self._tls, keepalive_expiry=IDLE_SECONDS, network_backend=self._backend
+        )
+
+    async def close(self) -> None:
+        while self._idle:
+            await self._idle.pop().aclose()
+
+
+class _Proxied:
+    """Connections through a proxy."""
+
+    def __init__(self, proxy: str, tls: ssl.SSLContext, connections: int) -> None:
+        import httpcore
+
+        from lakeflow.models.remote.streams import Backend
+
+        self._pool = httpcore.AsyncHTTPProxy(
+            proxy,
+            ssl_context=tls,
+            max_connections=connections,
+            keepalive_expiry=IDLE_SECONDS,
+            network_backend=Backend(),
+        )
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[httpcore.AsyncConnectionPool]:
+        yield self._pool
+
+    async def close(self) -> None:
+        await self._pool.aclose()
+
+
+_Way = _Direct | _Proxied
+
+
+def _proxy_of(url: httpx.URL) -> str | None:
+    """What HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY say, or the system. Raises httpx.UnsupportedProtocol."""
+    import httpx
+
+    if proxy_bypass(url.host):
+        return None
+    known = getproxies()
+    proxy = known.get(url.scheme) or known.get("all")
+    if proxy is not None and not proxy.startswith(("http://", "https://")):
+        raise httpx.UnsupportedProtocol(f"the proxy for {url.host} in the environment is none of HTTP; valid: http://..")
+    return proxy
+
+
+async def _read(answer: httpcore.Response) -> Response:
+    headers: dict[str, str] = {}
+    for raw_name, raw_value in answer.headers:
+        name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
+        headers[name] = f"{headers[name]}, {value}" if name in headers else value
+    unpack = zlib.decompressobj(GZIP) if headers.get("content-encoding", "").lower() == "gzip" else None
     parts: list[bytes] = []
     size = 0
-    async for part in answer.aiter_bytes():
-        parts.append(part)
-        size += len(part)
-        if size > MOST_ANSWER_BYTES:
+    async for part in answer.aiter_stream():
+        parts.append(part if unpack is None else _unpacked(unpack, part, MOST_ANSWER_BYTES - size))
+        size += len(parts[-1])
+        if size >= MOST_ANSWER_BYTES:
             break
-    return b"".join(parts)[:MOST_ANSWER_BYTES]
+    return Response(answer.status, headers, b"".join(parts)[:MOST_ANSWER_BYTES])
+
+
+def _unpacked(unpack: zlib._Decompress, part: bytes, most: int) -> bytes:
+    import httpx
+
+    try:
+        return unpack.decompress(part, max(1, most))
+    except zlib.error as error:
+        raise httpx.DecodingError(f"an answer is no gzip: {error}") from error

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol
+from functools import cache
+from typing import TYPE_CHECKING, Protocol, cast
 
 from lakeflow.models.remote.dialect import Blame, Dialect, ErrorKind, Reading, Request, Signing
 from lakeflow.models.remote.gate import Gate
@@ -141,7 +142,7 @@ async def _exchange(service: Service, request: Request, rows: int, seconds: floa
     dialect, url = service.dialect, request.url or service.dialect.url
     try:
         async with asyncio.timeout(seconds):
-            signed = await dialect.sign(url, request.body) if isinstance(dialect, Signing) else {}
+            signed = await cast(Signing, dialect).sign(url, request.body) if _signs(type(dialect)) else {}
             if isinstance(signed, Blame):
                 return replace(signed, message=_clean(signed.message, dialect)), 0
             answer = await service.clients.post(url, request.body, signed)
@@ -157,6 +158,12 @@ async def _exchange(service: Service, request: Request, rows: int, seconds: floa
             said_back, message=_clean(said_back.message, dialect), status=said_back.status or answer.status, headers=headers
         )
     return said_back, answer.status
+
+
+@cache
+def _signs(kind: type) -> bool:
+    """Whether dialects of a kind sign; to find that out costs a tenth of a request."""
+    return issubclass(kind, Signing)
 
 
 def _read(dialect: Dialect, answer: Response, rows: int) -> Reading | Blame:
