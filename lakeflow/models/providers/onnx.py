@@ -18,6 +18,7 @@ from lakeflow.errors import ModelError
 from lakeflow.models.providers.onnx_layout import TOKENIZER, graph_files, text_files
 from lakeflow.models.providers.onnx_place import LocalPlace, RemotePlace, read_place
 from lakeflow.models.providers.onnx_settings import TabularSettings, TextSettings, read_settings
+from lakeflow.models.providers.task_outputs import require_answers
 from lakeflow.models.remote.surroundings import Surroundings
 from lakeflow.models.spec import ModelSpec
 
@@ -72,7 +73,7 @@ class OnnxProvider:
     def predict(self, rows: pa.RecordBatch) -> pa.RecordBatch:
         if self._graph is None:
             raise ModelError(f"{self._spec.label} is asked before it was checked, or after it was closed")
-        return self._graph.predict(rows)
+        return require_answers(self._spec, self._graph.predict(rows))
 
     def close(self) -> None:
         self._graph = None

@@ -27,7 +27,7 @@ from lakeflow.errors import ModelError
 from lakeflow.models.providers.python_answers import asked_rows, output_columns, spread
 from lakeflow.models.providers.python_class import FoundClass, arguments, find_class, own_code
 from lakeflow.models.providers.python_settings import read_settings
-from lakeflow.models.providers.task_outputs import check_task
+from lakeflow.models.providers.task_outputs import check_task, require_answers
 from lakeflow.models.spec import ModelSpec
 
 
@@ -95,13 +95,7 @@ class PythonProvider:
                 columns = [spread(column, asked) for column in columns]
         else:
             columns = [pa.nulls(rows.num_rows, column.type) for column in self._spec.output]
-        for column, declared in zip(columns, self._spec.output, strict=True):
-            if column.null_count and not declared.nullable:
-                raise ModelError(
-                    f"{self._spec.label}: OUTPUT {declared.name!r} is NOT NULL, and {column.null_count} rows have no answer",
-                    next_step="take NOT NULL away, or say 'null_policy' = 'error' and answer each row",
-                )
-        return pa.RecordBatch.from_arrays(columns, schema=self._spec.output)
+        return require_answers(self._spec, pa.RecordBatch.from_arrays(columns, schema=self._spec.output))
 
     def _asked(self, instance: Any, rows: pa.RecordBatch) -> object:
         with self._turn, own_code(self._spec, "failed in predict", self._class().is_own):

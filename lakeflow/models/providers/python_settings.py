@@ -10,7 +10,7 @@ from lakeflow.models import options
 from lakeflow.models.remote.settings import NullPolicy
 from lakeflow.models.spec import ModelSpec
 
-OWN_OPTIONS = ("class", "batch_size", "null_policy")
+OWN_OPTIONS = ("class", "batch_size", "null_policy", *options.FAILING_OPTIONS)
 ROWS = 10_000
 _PLACE = re.compile(r"([^\W\d]\w*(?:\.[^\W\d]\w*)*):([^\W\d]\w*)")
 _ENTRY = re.compile(r"[\w.-]+")

@@ -36,6 +36,17 @@ def _needed(task: Task, kinds: Sequence[pa.DataType]) -> str | None:
             assert_never(never)
 
 
+def require_answers(spec: ModelSpec, rows: pa.RecordBatch) -> pa.RecordBatch:
+    """The rows. Raises ModelError where a row has no answer in a column that OUTPUT declares NOT NULL."""
+    for column, declared in zip(rows.columns, spec.output, strict=True):
+        if column.null_count and not declared.nullable:
+            raise ModelError(
+                f"{spec.label}: OUTPUT {declared.name!r} is NOT NULL, and {column.null_count} rows have no answer",
+                next_step="take NOT NULL away, or say 'null_policy' = 'error'",
+            )
+    return rows
+
+
 def is_list(kind: pa.DataType) -> bool:
     """Whether a column of this type holds a vector in each row."""
     return any(check(kind) for check in LISTS)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import decimal
 from pathlib import Path
 
@@ -63,6 +64,15 @@ def test_nan_and_null_give_null_and_are_not_asked(tmp_path: Path) -> None:
     answers = predict(tmp_path, {"a": [1.0, None, float("nan"), 0.0], "b": [0.0, 1.0, 1.0, None]})
     assert answers[1:] == [None, None, None]
     assert answers[0] == pytest.approx(graphs.positive(np.array([[1.0, 0.0]]), WEIGHTS)[0])
+
+
+def test_a_null_answer_where_output_says_not_null_is_refused(tmp_path: Path) -> None:
+    path = graphs.classifier(tmp_path / "m.onnx", WEIGHTS)
+    output = pa.schema([pa.field("p", pa.float64(), nullable=False)])
+    provider = opened(dataclasses.replace(graphs.spec(tmp_path, path, TWO, PROBABILITY), output=output))
+    assert provider.predict(batch(TWO, a=[1.0], b=[1.0])).num_rows == 1
+    with pytest.raises(ModelError, match="OUTPUT 'p' is NOT NULL, and 1 rows have no answer"):
+        provider.predict(batch(TWO, a=[1.0, None], b=[1.0, 1.0]))
 
 
 def test_rows_that_are_all_null_do_not_reach_the_graph(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import pytest
 
 from lakeflow.errors import DeclarationError, LakeflowError, ModelError, ProviderUnavailable, UnknownName
 from lakeflow.models.providers.python import PythonProvider
+from lakeflow.models.registry import ModelSet
 from lakeflow.models.spec import ModelSpec
 from tests.unit.models.classes import GIVEN, SUM, answers, opened, spec, write
 
@@ -103,6 +104,7 @@ def test_load_and_close_are_called_once_each_time(tmp_path: Path) -> None:
 
 OVERLAP = """
     import threading
+    import time
 
     class Mine:
         thread_safe = {safe}
@@ -117,6 +119,8 @@ OVERLAP = """
             self.most = max(self.most, self.inside)
             if self.thread_safe:
                 self.meet.wait(30)
+            else:
+                time.sleep(0.05)
             most = self.most
             self.inside -= 1
             return [float(most)] * rows.num_rows
@@ -489,6 +493,22 @@ def test_models_of_scikit_learn_answer_each_task(tmp_path: Path, name: str, task
             assert rows[0]["cluster"] != rows[2]["cluster"]
         case _:
             assert rows[3]["v"] == [0.5, 0.25]
+
+
+def test_only_the_rows_that_a_class_fails_on_have_no_answer_where_that_is_said(tmp_path: Path) -> None:
+    source = """
+        class Mine:
+            def predict(self, rows):
+                return [1.0 / value for value in rows.column("a").to_pylist()]
+    """
+    write(tmp_path, source)
+    declared = spec(tmp_path, "models.mine:Mine", on_error="ignore", error_columns="true")
+    rows = pa.RecordBatch.from_pydict({"a": [2.0, 0.0, 4.0, None], "b": [0] * 4}, schema=declared.input)
+    with ModelSet([declared]) as models:
+        answered = models.get("m").predict(rows).to_pylist()
+    assert [row["score"] for row in answered] == [0.5, None, 0.25, None]
+    assert "models/mine.py:3: ZeroDivisionError" in answered[1]["error_message"]
+    assert [row["error_message"] is None for row in answered] == [True, False, True, True]
 
 
 def test_models_are_listed_without_importing_their_classes(tmp_path: Path) -> None:
