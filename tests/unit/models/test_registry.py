@@ -129,7 +129,7 @@ def test_the_versions_that_were_used_are_those_of_the_run() -> None:
     models = ModelSet([spec("a"), spec("b")], EchoProvider)
     models.get("a")
     models.begin_run()
-    assert models.used == ()
+    assert not models.used
     models.get("b")
     models.get("b$1")
     assert models.used == ("b$1",)
