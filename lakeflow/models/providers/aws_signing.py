@@ -7,9 +7,9 @@ looked for, and is an extra of the package.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from lakeflow.errors import ModelError, UnknownName
@@ -30,7 +30,6 @@ class Signer:
         self._takes_api_keys = takes_api_keys
         self._api_key = access.api_key
         self._credentials: Any = None
-        self._threads: ThreadPoolExecutor | None = None
         self.secrets: tuple[str, ...] = _texts(access.access_key, access.secret_key, access.session_token, access.api_key)
 
     def find(self, label: str) -> None:
@@ -70,9 +69,8 @@ class Signer:
         credentials = self._credentials
         if not isinstance(credentials, RefreshableCredentials) or not credentials.refresh_needed():
             return None
-        self._threads = self._threads or ThreadPoolExecutor(1, "lakeflow-models-aws")
         try:
-            await asyncio.get_running_loop().run_in_executor(self._threads, credentials.get_frozen_credentials)
+            await asyncio.to_thread(credentials.get_frozen_credentials)
         except (SSOError, TokenRetrievalError) as error:
             return Blame(ErrorKind.UNAUTHORIZED, f"the account's credentials have run out: {error}")
         except (BotoCoreError, ClientError, OSError) as error:
@@ -92,6 +90,7 @@ def _credentials(access: Access, label: str) -> Any:
         from botocore.session import Session
     except ImportError as error:
         raise ModelError(f"{label} needs a package that is not installed: {error}", next_step=INSTALL) from error
+    logging.getLogger("botocore.auth").setLevel(logging.INFO)  # below, it logs what it signs, session tokens among it
     if access.access_key:
         return Credentials(access.access_key, access.secret_key, access.session_token or None)
     session = Session(profile=access.profile)

@@ -159,7 +159,7 @@ def test_a_wait_that_is_asked_for_is_read(server: Server, headers: dict[str, str
 def test_secrets_are_in_no_text_that_anybody_sees(
     server: Server, service: AzureML, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.INFO)
+    caplog.set_level(logging.DEBUG)
     spec = spec_of(server, on_error="ignore", error_columns="true", batch_size="1", max_concurrent_operations="1")
     model = opened(spec, Surroundings(answers=SqliteAnswers(tmp_path / "a.db")))
     service.scripted = [model_error(400, f"you sent {KEY}"), None]

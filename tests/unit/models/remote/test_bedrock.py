@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -320,6 +321,14 @@ def test_the_account_of_the_environment_and_of_a_profile_is_found(
     assert ask(opened(of_account({}, server)), "b") == [{"t": "B"}]
 
 
+def test_keys_need_the_extra_and_an_api_key_does_not(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "botocore.credentials", None)
+    with pytest.raises(ModelError, match="needs a package that is not installed") as caught:
+        opened(spec_of(server))
+    assert caught.value.next_step == 'pip install "lakeflow[aws]"'
+    assert ask(opened(of_account({"api_key": API_KEY}, server)), "a") == [{"t": "A"}]
+
+
 def renewing(refresh: Any) -> Signer:
     """A signer whose credentials have run out, and are renewed by `refresh`."""
     from botocore.credentials import RefreshableCredentials
@@ -368,7 +377,7 @@ def test_a_question_longer_than_the_context_is_cut_or_left_out(server: Server) -
 def test_secrets_are_in_no_text_that_anybody_sees(
     server: Server, service: Bedrock, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.INFO)
+    caplog.set_level(logging.DEBUG)
     spec = spec_of(server, on_error="ignore", error_columns="true", max_concurrent_operations="1")
     model = opened(spec, Surroundings(answers=SqliteAnswers(tmp_path / "a.db")))
     service.scripted = [error(400, "ValidationException", f"messages.0: you sent {SECRET_KEY} and {SESSION_TOKEN}"), None]

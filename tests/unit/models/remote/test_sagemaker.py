@@ -309,7 +309,7 @@ def test_an_endpoint_that_is_not_there_is_no_rows_error(server: Server) -> None:
 def test_secrets_are_in_no_text_that_anybody_sees(
     server: Server, service: SageMaker, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.INFO)
+    caplog.set_level(logging.DEBUG)
     spec = spec_of(server, on_error="ignore", error_columns="true", batch_size="1", max_concurrent_operations="1")
     model = opened(spec, Surroundings(answers=SqliteAnswers(tmp_path / "a.db")))
     service.scripted = [model_error(400, f"you sent {SECRET_KEY}"), None]

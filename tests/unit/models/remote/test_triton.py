@@ -321,7 +321,7 @@ def test_a_binary_tensor_may_hold_anything_that_ends_json(server: Server) -> Non
 def test_secrets_are_in_no_text_that_anybody_sees(
     server: Server, service: Triton, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.INFO)
+    caplog.set_level(logging.DEBUG)
     spec = spec_of(
         server, "one", X, Y, on_error="ignore", error_columns="true", max_concurrent_operations="1", auth_token=TOKEN
     )
