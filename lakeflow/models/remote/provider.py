@@ -11,7 +11,7 @@ import pyarrow as pa
 from lakeflow.errors import ConfigError, Interrupted, ModelError
 from lakeflow.models.answering import Answers, Leniency, with_told_columns
 from lakeflow.models.cache import answer_key
-from lakeflow.models.failing import Failed, error_of, read_failing
+from lakeflow.models.failing import Failed, OnError, error_of, read_failing
 from lakeflow.models.prompt import Prompt, is_missing
 from lakeflow.models.remote.asking import Asker, Outcome
 from lakeflow.models.remote.dialect import Dialect, ErrorKind, Row
@@ -71,7 +71,7 @@ class RemoteProvider:
         self._asker = submit(self._opened(price)).result()
 
     def predict(self, rows: pa.RecordBatch) -> pa.RecordBatch:
-        told = self.tell(rows, Leniency(strict=not self._failing.told))
+        told = self.tell(rows, Leniency(strict=self._failing.on_error is OnError.FAIL))
         return with_told_columns(told, self._spec.output, self._failing)
 
     def tell(self, rows: pa.RecordBatch, leniency: Leniency) -> Answers:
