@@ -12,7 +12,7 @@ from lakeflow.models.spec import ModelSpec
 ACCESS_OPTIONS = ("endpoint", "region", "aws_access_key", "aws_secret_key", "aws_session_token", "profile")
 _KEYS = ("aws_access_key", "aws_secret_key", "aws_session_token")
 _REGION = re.compile(r"[a-z]{2,4}(-[a-z]+)+-\d{1,2}")
-_HOST = re.compile(rf"\.({_REGION.pattern})\.(?:amazonaws\.com(?:\.cn)?|api\.aws)(?::\d+)?(?:/|$)")
+_HOST = re.compile(rf"\.({_REGION.pattern})\.(?:vpce\.)?(?:amazonaws\.com(?:\.cn)?|api\.aws)(?::\d+)?(?:/|$)")
 
 
 @dataclass(frozen=True, slots=True)

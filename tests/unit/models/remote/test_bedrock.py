@@ -458,5 +458,6 @@ def test_the_services_own_address_is_made_of_the_region(server: Server) -> None:
         provider = BedrockProvider(replace(spec, options=Options({**spec.options, "endpoint": "", "region": region})))
         encoded = TEXT_MODEL.replace(":", "%3A")
         assert provider._aws.url == f"https://bedrock-runtime.{host}/model/{encoded}/converse"
-    fips = Options({**KEYS, "model": TEXT_MODEL, "endpoint": "https://bedrock-runtime-fips.us-west-2.amazonaws.com"})
-    assert read_access(replace(spec_of(server), options=fips)).region == "us-west-2"
+    for host in ("bedrock-runtime-fips.us-west-2.amazonaws.com", "vpce-0a1b.bedrock-runtime.us-west-2.vpce.amazonaws.com"):
+        given = Options({**KEYS, "model": TEXT_MODEL, "endpoint": f"https://{host}"})
+        assert read_access(replace(spec_of(server), options=given)).region == "us-west-2"
