@@ -18,6 +18,8 @@ from lakeflow.models.providers import provider_type
 from lakeflow.models.versions import Identified
 
 READ_SIZE = 1 << 20
+CHECKSUM = "sha256:"
+"""What a provider's identity says of bytes that lie elsewhere begins so."""
 
 
 class Task(StrEnum):
@@ -109,6 +111,8 @@ def identified(spec: ModelSpec, identity: Mapping[str, str | Path]) -> Identifie
             artifacts[name] = content.hex()
             _absorb(digest, content)
         else:
+            if value.startswith(CHECKSUM):
+                artifacts[name] = value.removeprefix(CHECKSUM)
             _absorb(digest, value.encode())
     return Identified(digest.hexdigest(), artifacts)
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 from lakeflow.declare import ModelDeclaration, Origin
 from lakeflow.errors import DeclarationError, ModelError, Terminal, UnknownName
 from lakeflow.models.providers import registered
-from lakeflow.models.spec import ModelSpec, Task
+from lakeflow.models.spec import ModelSpec, Task, fingerprint_of, identified
 from tests.unit.models import graphs
 
 INPUT = pa.schema([("a", pa.float64()), ("b", pa.float64())])
@@ -126,3 +127,15 @@ def test_models_are_listed_without_onnxruntime() -> None:
     )
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert shown.stdout.strip() == "[]"
+
+
+def test_artifacts_are_known_by_their_bytes_wherever_they_lie(tmp_path: Path) -> None:
+    columns = pa.schema([("x", pa.float64())])
+    spec = ModelSpec("m", "onnx", Task.REGRESSION, columns, columns)
+    (tmp_path / "a").write_bytes(b"bytes")
+    found = identified(spec, {"graph": tmp_path / "a", "files": "sha256:abc", "temperature": "0"})
+    assert found.artifacts == {"graph": hashlib.sha256(b"bytes").hexdigest(), "files": "abc"}
+    assert found.fingerprint == fingerprint_of(spec, {"graph": tmp_path / "a", "files": "sha256:abc", "temperature": "0"})
+    assert (
+        found.fingerprint != identified(spec, {"graph": tmp_path / "a", "files": "sha256:abd", "temperature": "0"}).fingerprint
+    )
