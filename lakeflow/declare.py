@@ -51,10 +51,18 @@ class Watermark:
 
 
 @dataclass(frozen=True, slots=True)
+class MetadataColumn:
+    """A column METADATA [FROM 'key']: what a record brings beside its value, such as 'timestamp'."""
+
+    column: pa.Field
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
 class TableSpec:
     """A CREATE TABLE. `name` is namespace.table; `schema` holds the declared columns, nullable unless NOT NULL was said.
 
-    `options` are the WITH pairs as written, secrets not yet filled in.
+    `options` are the WITH pairs as written, secrets not yet filled in. The columns `metadata` are not in `schema`.
     """
 
     name: str
@@ -65,6 +73,7 @@ class TableSpec:
     primary_key: tuple[str, ...] = ()
     comment: str | None = None
     origin: Origin = UNKNOWN
+    metadata: tuple[MetadataColumn, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

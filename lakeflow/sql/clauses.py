@@ -1,16 +1,23 @@
-"""The parts that several statements share: names, columns, COMMENT, WITH."""
+"""The parts that several statements share: names, columns, COMMENT, WITH, LIKE 'pattern', a query."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Final
 
 import pyarrow as pa
 
+from lakeflow.errors import did_you_mean
+from lakeflow.sql.query import CATALOG
+from lakeflow.sql.statements import Query
 from lakeflow.sql.tokens import Cursor, Source, Token
 from lakeflow.sql.types import read_nullable, read_type
 
 COMMENT_KEY = b"doc"
 """The key of a column's comment in its Arrow field's metadata: the one that PyIceberg reads and writes."""
+
+QUERY_WORDS: Final = ("SELECT", "WITH", "FROM", "VALUES", "TABLE")
+"""What a query begins with, behind as many opening parentheses as there are."""
 
 
 def read_if_not_exists(cursor: Cursor) -> bool:
@@ -30,17 +37,21 @@ def read_if_exists(cursor: Cursor) -> bool:
 
 
 def read_table_name(cursor: Cursor) -> str:
-    """Read `namespace.table`. Raises DeclarationError for any other number of parts."""
+    """Read `namespace.table`, or `lakeflow.namespace.table`, which is the same. Raises DeclarationError for any other name."""
     first = cursor.expect_name("a table's name")
     parts = [first]
     while cursor.take_symbol("."):
         parts.append(cursor.expect_name("a name after the dot"))
     for part in parts:
         _refuse_dot(cursor, part)
-    name = ".".join(part.text for part in parts)
+    written = ".".join(part.text for part in parts)
+    if len(parts) == 3 and first.text.lower() == CATALOG:
+        parts = parts[1:]
+    if len(parts) == 3:
+        cursor.fail(f"unknown catalog {first}; valid: {CATALOG}.{'.'.join(part.text for part in parts[1:])}", first)
     if len(parts) != 2:
-        cursor.fail(f"table {name!r}: a table is named namespace.table, for instance 'bronze.flights'", first)
-    return name
+        cursor.fail(f"table {written!r}: a table is named namespace.table, for instance 'bronze.flights'", first)
+    return ".".join(part.text for part in parts)
 
 
 def read_simple_name(cursor: Cursor, what: str) -> str:
@@ -132,6 +143,16 @@ def read_keys(cursor: Cursor, after: str) -> tuple[str, ...]:
     return tuple(keys)
 
 
+def read_pattern(cursor: Cursor) -> tuple[str | None, bool]:
+    """Read [[NOT] LIKE 'pattern'], if it comes next: the pattern, and whether NOT was said."""
+    negated = cursor.take_words("NOT")
+    if not cursor.take_words("LIKE"):
+        if negated:
+            cursor.fail(f"expected LIKE after NOT, found {cursor.token}")
+        return None, False
+    return cursor.expect_string("the pattern").text, negated
+
+
 def read_clauses(cursor: Cursor, clauses: Mapping[str, Callable[[], None]]) -> None:
     """Read clauses in any order, each at most once, up to a semicolon or the end.
 
@@ -153,3 +174,31 @@ def read_clauses(cursor: Cursor, clauses: Mapping[str, Callable[[], None]]) -> N
 def parse_columns(text: str) -> pa.Schema:
     """The schema of `a INT NOT NULL, b STRING`. Raises DeclarationError, pointing at what is wrong."""
     return read_columns(Cursor(Source(f"({text})")), "before the columns")
+
+
+def at_query(cursor: Cursor) -> bool:
+    """Whether a query comes next: one of `QUERY_WORDS`, behind parentheses or not. `(a, b)` is a list of names."""
+    ahead = 0
+    while cursor.peek(ahead).is_symbol("("):
+        ahead += 1
+    if cursor.peek(ahead).upper not in QUERY_WORDS:
+        return False
+    behind = cursor.peek(ahead + 1)
+    return not ahead or not (behind.is_symbol(",") or behind.is_symbol(")"))
+
+
+def read_query(cursor: Cursor, after: str) -> Query:
+    """Read everything up to the next semicolon or the end. Raises DeclarationError where no query comes next."""
+    if not at_query(cursor):
+        cursor.fail(f"expected a query {after}, found {cursor.token}{did_you_mean(cursor.token.upper, QUERY_WORDS)}")
+    return read_rest(cursor)
+
+
+def read_rest(cursor: Cursor, first: Token | None = None) -> Query:
+    """Read everything up to the next semicolon or the end, whatever it is. It begins with `first`, if that was taken."""
+    begin = first or cursor.token
+    stop = begin.stop
+    while not cursor.ended and not cursor.at_symbol(";"):
+        stop = cursor.advance().stop
+    text = cursor.source.text
+    return Query(text[begin.start : stop], begin.start, text, cursor.source.path)

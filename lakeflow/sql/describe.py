@@ -1,4 +1,6 @@
-"""A statement back as SQL text. Pure; `parse_declarations(describe(s))` is `[s]` again, apart from its origin."""
+"""A statement back as SQL text. Pure; `parse_declarations(describe(s))` is `[s]` again, apart from its origin, and so is
+`parse_jobs(describe(s))` for a statement of jobs/.
+"""
 
 from __future__ import annotations
 
@@ -8,25 +10,45 @@ from typing import assert_never
 
 import pyarrow as pa
 
-from lakeflow.declare import IndexSpec, ModelDeclaration, PartitionField, TableSpec, Watermark
+from lakeflow.declare import IndexSpec, MetadataColumn, ModelDeclaration, PartitionField, TableSpec, Watermark
 from lakeflow.sql.clauses import COMMENT_KEY
+from lakeflow.sql.parse_like import like_text
 from lakeflow.sql.parse_table import UNITS
-from lakeflow.sql.statements import CreateModel, CreateTable, CreateVectorIndex, Statement
+from lakeflow.sql.statements import (
+    CreateMaterializedTable,
+    CreateModel,
+    CreateTable,
+    CreateTableAs,
+    CreateVectorIndex,
+    Insert,
+    JobStatement,
+    Like,
+    Statement,
+    StatementSet,
+)
 from lakeflow.sql.types import quoted, sql_type
 
 
-def describe(statement: Statement) -> str:
-    """The SQL text of a statement, secrets unfilled as in the value.
+def describe(statement: Statement | JobStatement) -> str:
+    """The SQL text of a statement, secrets unfilled as in the value, queries as they were written.
 
     Raises DeclarationError where a column's Arrow type has no SQL type.
     """
     match statement:
-        case CreateTable(table, if_not_exists):
-            return _table(table, _head("TABLE", if_not_exists))
+        case CreateTable(table, if_not_exists, like):
+            return _ended([*_table(table, _head("TABLE", if_not_exists)), *(_like(like) if like else ())])
         case CreateModel(model, if_not_exists):
-            return _model(model, _head("MODEL", if_not_exists))
+            return _ended(_model(model, _head("MODEL", if_not_exists)))
         case CreateVectorIndex(index, if_not_exists):
-            return _index(index, _head("VECTOR INDEX", if_not_exists))
+            return _ended(_index(index, _head("VECTOR INDEX", if_not_exists)))
+        case CreateTableAs(table, query, if_not_exists):
+            return _ended([*_table(table, _head("TABLE", if_not_exists)), "AS", query.text])
+        case CreateMaterializedTable():
+            return _ended(_materialized(statement))
+        case Insert():
+            return _insert(statement)
+        case StatementSet(inserts):
+            return "\n\n".join(["BEGIN STATEMENT SET;", *map(_insert, inserts), "END;"])
         case _:
             assert_never(statement)
 
@@ -40,8 +62,9 @@ def _head(kind: str, if_not_exists: bool) -> str:
     return f"CREATE {kind} IF NOT EXISTS" if if_not_exists else f"CREATE {kind}"
 
 
-def _table(table: TableSpec, head: str) -> str:
+def _table(table: TableSpec, head: str) -> list[str]:
     items = [_column(field) for field in table.schema]
+    items += map(_metadata, table.metadata)
     if table.primary_key:
         items.append(f"PRIMARY KEY ({', '.join(map(quoted, table.primary_key))}) NOT ENFORCED")
     if table.watermark:
@@ -51,30 +74,53 @@ def _table(table: TableSpec, head: str) -> str:
         lines.append(f"COMMENT {_text(table.comment)}")
     if table.partitioning:
         lines.append(f"PARTITIONED BY ({', '.join(map(_partition_field, table.partitioning))})")
-    return _ended(lines, table.options)
+    return [*lines, *_with(table.options)]
 
 
-def _model(model: ModelDeclaration, head: str) -> str:
+def _model(model: ModelDeclaration, head: str) -> list[str]:
     lines = [f"{head} {quoted(model.name)}", f"INPUT {_block(map(_column, model.input))}"]
     lines.append(f"OUTPUT {_block(map(_column, model.output))}")
     if model.comment is not None:
         lines.append(f"COMMENT {_text(model.comment)}")
-    return _ended(lines, model.options)
+    return [*lines, *_with(model.options)]
 
 
-def _index(index: IndexSpec, head: str) -> str:
+def _index(index: IndexSpec, head: str) -> list[str]:
     options = {"key": index.key, "metric": index.metric}
     if index.model is not None:
         options["model"] = index.model
     if index.columns:
         options["columns"] = ", ".join(index.columns)
     line = f"{head} {quoted(index.name)} ON {_table_name(index.table)} ({quoted(index.column)})"
-    return _ended([line], {**options, **index.options})
+    return [line, *_with({**options, **index.options})]
 
 
-def _ended(lines: list[str], options: Mapping[str, str]) -> str:
+def _materialized(statement: CreateMaterializedTable) -> list[str]:
+    lines = _table(statement.table, _head("MATERIALIZED TABLE", statement.if_not_exists))
+    if statement.freshness is not None:
+        lines.append(f"FRESHNESS = {_interval(statement.freshness)}")
+    if statement.refresh_mode is not None:
+        lines.append(f"REFRESH_MODE = {statement.refresh_mode}")
+    return [*lines, "AS", statement.query.text]
+
+
+def _insert(insert: Insert) -> str:
+    columns = f" ({', '.join(map(quoted, insert.columns))})" if insert.columns else ""
+    verb = "OVERWRITE" if insert.overwrite else "INTO"
+    return _ended([f"INSERT {verb} {_table_name(insert.target)}{columns}", insert.query.text])
+
+
+def _like(like: Like) -> list[str]:
+    return [f"LIKE {_table_name(like.table)} {like_text(like)}".rstrip()]
+
+
+def _with(options: Mapping[str, str]) -> list[str]:
     pairs = [f"{_text(key)} = {_text(value)}" for key, value in options.items()]
-    return "\n".join([*lines, *([f"WITH {_block(pairs)}"] if pairs else [])]) + ";"
+    return [f"WITH {_block(pairs)}"] if pairs else []
+
+
+def _ended(lines: list[str]) -> str:
+    return "\n".join(lines) + ";"
 
 
 def _block(items: Iterable[str]) -> str:
@@ -95,6 +141,13 @@ def _column(field: pa.Field) -> str:
     null = "" if field.nullable else " NOT NULL"
     tail = f" COMMENT {_text(comment.decode())}" if comment is not None else ""
     return f"{quoted(field.name)} {sql_type(field.type)}{null}{tail}"
+
+
+def _metadata(metadata: MetadataColumn) -> str:
+    field = metadata.column
+    comment = (field.metadata or {}).get(COMMENT_KEY)
+    tail = f" COMMENT {_text(comment.decode())}" if comment is not None else ""
+    return f"{quoted(field.name)} {sql_type(field.type)} METADATA FROM {_text(metadata.key)}{tail}"
 
 
 def _watermark(watermark: Watermark) -> str:

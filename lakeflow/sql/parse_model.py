@@ -29,6 +29,7 @@ from lakeflow.sql.clauses import (
     read_keys,
     read_option_pairs,
     read_options,
+    read_pattern,
     read_simple_name,
 )
 from lakeflow.sql.statements import (
@@ -45,7 +46,6 @@ from lakeflow.sql.statements import (
 from lakeflow.sql.tokens import Cursor, Token
 
 ALTERATIONS: Final = ("SET", "RESET", "RENAME TO")
-OTHER_SHOWS: Final = {"TABLES": "lakeflow tables", "JOBS": "lakeflow jobs"}
 
 
 def read_create_model(cursor: Cursor, start: Token) -> CreateModel:
@@ -116,20 +116,14 @@ def read_describe_model(cursor: Cursor) -> DescribeModel:
     return DescribeModel(name, version, extended)
 
 
-def read_show(cursor: Cursor) -> ShowModels | ShowCreateModel:
-    """Read what follows SHOW. Raises DeclarationError, pointing at what is wrong."""
-    if cursor.take_words("MODELS"):
-        negated = cursor.take_words("NOT")
-        if not cursor.take_words("LIKE"):
-            if negated:
-                cursor.fail(f"expected LIKE after NOT, found {cursor.token}")
-            return ShowModels()
-        return ShowModels(cursor.expect_string("the pattern").text, negated)
-    if cursor.take_words("CREATE", "MODEL"):
-        return ShowCreateModel(*_read_version(cursor))
-    shown = cursor.token
-    message = f"{f'SHOW {shown.text}'.strip()} is not understood{did_you_mean(shown.upper, ('MODELS', 'CREATE MODEL'))}"
-    raise cursor.source.error(shown, message, next_step=OTHER_SHOWS.get(shown.upper))
+def read_show_models(cursor: Cursor) -> ShowModels:
+    """Read what follows SHOW MODELS. Raises DeclarationError, pointing at what is wrong."""
+    return ShowModels(*read_pattern(cursor))
+
+
+def read_show_create_model(cursor: Cursor) -> ShowCreateModel:
+    """Read what follows SHOW CREATE MODEL. Raises DeclarationError, pointing at what is wrong."""
+    return ShowCreateModel(*_read_version(cursor))
 
 
 def read_model_name(cursor: Cursor, what: str = "the model's name") -> str:

@@ -2,35 +2,41 @@
 
 CREATE TABLE [IF NOT EXISTS] namespace.table (
   column TYPE [NOT NULL] [COMMENT '..'], ..
+  [column TYPE METADATA [FROM 'timestamp'] [VIRTUAL], ..]
   [[CONSTRAINT name] PRIMARY KEY (column, ..) NOT ENFORCED]
   [WATERMARK FOR column AS column [- INTERVAL '5' MINUTE]]
 )
 [COMMENT '..'] [PARTITIONED BY (column | day(column) | bucket(16, column) | .., ..)] [WITH ('key' = 'value', ..)]
+[LIKE namespace.other [(INCLUDING | EXCLUDING | OVERWRITING part ..)] | AS query]
 
 A table with connector kafka may leave its columns to the topic's schema, and with them the parentheses; columns that
-it names elsewhere are then looked for when the table is made.
+it names elsewhere are then looked for when the table is made. So are those of a table that is like another.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import timedelta
-from typing import Final
+from typing import Final, NoReturn
 
 import pyarrow as pa
 
-from lakeflow.declare import PartitionField, TableSpec, Watermark
+from lakeflow.declare import MetadataColumn, PartitionField, TableSpec, Watermark
 from lakeflow.errors import did_you_mean
 from lakeflow.sql.clauses import (
+    COMMENT_KEY,
     read_clauses,
     read_column,
     read_comment,
     read_if_not_exists,
     read_options,
+    read_query,
     read_table_name,
 )
-from lakeflow.sql.statements import CreateTable
+from lakeflow.sql.parse_like import read_like
+from lakeflow.sql.statements import CreateTable, CreateTableAs, Like, Query
 from lakeflow.sql.tokens import Cursor, Token
 
 UNITS: Final[dict[str, timedelta]] = {
@@ -47,38 +53,78 @@ TRANSFORMS: Final[dict[str, str]] = {
 }
 
 
-def read_create_table(cursor: Cursor, start: Token) -> CreateTable:
+def read_create_table(cursor: Cursor, start: Token) -> CreateTable | CreateTableAs:
     """Read what follows CREATE TABLE. Raises DeclarationError, pointing at what is wrong."""
     if_not_exists = read_if_not_exists(cursor)
-    name = read_table_name(cursor)
-    body = _Body(cursor)
-    if cursor.at_symbol("("):
-        body.read()
-    comment: list[str] = []
-    partitioning: list[PartitionField] = []
-    options: list[Mapping[str, str]] = []
-    read_clauses(
-        cursor,
-        {
-            "COMMENT": lambda: comment.append(read_comment(cursor)),
-            "PARTITIONED BY": lambda: partitioning.extend(_read_partitioning(cursor, body)),
-            "WITH": lambda: options.append(read_options(cursor)[0]),
-        },
-    )
-    given = options[0] if options else {}
-    if not body.has_columns and given.get("connector") != "kafka":
-        cursor.fail("the table has no column; only with 'connector' = 'kafka' may they come from the topic's schema", start)
-    table = TableSpec(
-        name=name,
-        schema=body.schema(),
-        options=given,
-        partitioning=tuple(partitioning),
-        watermark=body.watermark,
-        primary_key=body.primary_key,
-        comment=comment[0] if comment else None,
-        origin=cursor.source.origin(start),
-    )
-    return CreateTable(table, if_not_exists)
+    parts = TableParts(cursor, read_table_name(cursor))
+    likes: list[Like] = []
+    queries: list[Query] = []
+
+    def read_as() -> None:
+        cursor.expect_words("AS", after="before the query")
+        queries.append(read_query(cursor, "after AS"))
+
+    parts.read({"LIKE": lambda: likes.append(read_like(cursor)), "AS": read_as})
+    if queries:
+        if likes:
+            cursor.fail(f"table {parts.name!r} is LIKE another and has a query; valid: one of them", start)
+        return CreateTableAs(replace(parts.spec(start), schema=parts.no_columns("table")), queries[0], if_not_exists)
+    if not likes:
+        parts.check(start)
+    return CreateTable(parts.spec(start), if_not_exists, likes[0] if likes else None)
+
+
+class TableParts:
+    """The parts of a table's statement, in the order in which they are read."""
+
+    def __init__(self, cursor: Cursor, name: str) -> None:
+        self.name = name
+        self._cursor = cursor
+        self._body = _Body(cursor)
+        self._comment: list[str] = []
+        self._partitioning: list[tuple[PartitionField, Token]] = []
+        self._options: list[Mapping[str, str]] = []
+
+    def read(self, clauses: Mapping[str, Callable[[], None]]) -> None:
+        """Read the columns and all clauses, `clauses` among them. Raises DeclarationError."""
+        cursor = self._cursor
+        if cursor.at_symbol("("):
+            self._body.read()
+        own: dict[str, Callable[[], None]] = {
+            "COMMENT": lambda: self._comment.append(read_comment(cursor)),
+            "PARTITIONED BY": lambda: self._partitioning.extend(_read_partitioning(cursor)),
+            "WITH": lambda: self._options.append(read_options(cursor)[0]),
+        }
+        read_clauses(cursor, own | dict(clauses))
+
+    def check(self, start: Token) -> None:
+        """That there are columns, and that what names one finds it. Raises DeclarationError."""
+        kafka = self.spec(start).options.get("connector") == "kafka"
+        if not self._body.has_columns and not kafka:
+            message = "the table has no column; only with 'connector' = 'kafka' may they come from the topic's schema"
+            self._cursor.fail(message, start)
+        self._body.check(is_topic=kafka)
+        for field, token in self._partitioning:
+            self._body.check_partition(field, token)
+
+    def no_columns(self, what: str) -> pa.Schema:
+        """No columns, as a statement with a query has. Raises DeclarationError where one is declared."""
+        self._body.refuse_columns(f"{what} {self.name!r} has the columns of its query")
+        return pa.schema([])
+
+    def spec(self, start: Token) -> TableSpec:
+        """The table as a value."""
+        return TableSpec(
+            name=self.name,
+            schema=self._body.schema(),
+            options=self._options[0] if self._options else {},
+            partitioning=tuple(field for field, _ in self._partitioning),
+            watermark=self._body.watermark,
+            primary_key=self._body.primary_key,
+            comment=self._comment[0] if self._comment else None,
+            origin=self._cursor.source.origin(start),
+            metadata=self._body.metadata,
+        )
 
 
 class _Body:
@@ -87,6 +133,8 @@ class _Body:
     def __init__(self, cursor: Cursor) -> None:
         self._cursor = cursor
         self._fields: dict[str, pa.Field] = {}
+        self._metadata: dict[str, tuple[Token, MetadataColumn]] = {}
+        self._first: Token | None = None
         self._taken: set[str] = set()
         self._key: list[Token] = []
         self._watermarked: Token | None = None
@@ -104,6 +152,10 @@ class _Body:
     def watermark(self) -> Watermark | None:
         return Watermark(self._watermarked.text, self._delay) if self._watermarked else None
 
+    @property
+    def metadata(self) -> tuple[MetadataColumn, ...]:
+        return tuple(column for _, column in self._metadata.values())
+
     def schema(self) -> pa.Schema:
         """The columns; those of the primary key are NOT NULL, said or not, as Flink has it."""
         key = set(self.primary_key)
@@ -117,16 +169,41 @@ class _Body:
             if not cursor.take_symbol(","):
                 break
         cursor.expect_symbol(")", "or ',' after a column")
+
+    def check(self, *, is_topic: bool) -> None:
+        """That what names a column finds one that fits. Raises DeclarationError."""
+        for token, column in self._metadata.values():
+            if not is_topic:
+                message = f"column {token} is METADATA of a record; only with 'connector' = 'kafka' are there records"
+                self._cursor.fail(message, token)
+            if column.column.name in self.primary_key:
+                self._cursor.fail(f"column {token} is METADATA of a record, which is no PRIMARY KEY of rows", token)
         self._check_key()
         if self._fields:
             self._check_watermark()
 
+    def refuse_columns(self, why: str) -> None:
+        """Raises DeclarationError, pointing at the first column, where there is one."""
+        if self._first is not None:
+            self._cursor.fail(f"{why}; valid between the parentheses: PRIMARY KEY (..) NOT ENFORCED", self._first)
+
     def field(self, name: Token, what: str) -> pa.Field:
         """The declared column that `name` names, `what` being its part in the declaration."""
-        found = self._fields.get(name.text)
+        known = self._fields | {column.column.name: column.column for column in self.metadata}
+        found = known.get(name.text)
         if found is None:
-            self._cursor.fail(f"unknown column {name} in {what}{did_you_mean(name.text, self._fields)}", name)
+            self._cursor.fail(f"unknown column {name} in {what}{did_you_mean(name.text, known)}", name)
         return found
+
+    def check_partition(self, field: PartitionField, token: Token) -> None:
+        """That a partition field names a column of a type that its transform takes. Raises DeclarationError."""
+        if not self.has_columns:
+            return
+        arrow = self.field(token, "PARTITIONED BY").type
+        fits, valid = FITS[field.transform]
+        if not fits(arrow):
+            message = f"column {token} of type {arrow} cannot be partitioned by {field.transform}; valid types: {valid}"
+            self._cursor.fail(message, token)
 
     def _read_item(self) -> None:
         cursor = self._cursor
@@ -135,8 +212,24 @@ class _Body:
         elif cursor.at_words("WATERMARK"):
             self._read_watermark()
         else:
-            name, field = read_column(cursor, self._taken)
+            self._read_column()
+
+    def _read_column(self) -> None:
+        cursor = self._cursor
+        start = self._first = self._first or cursor.token
+        if cursor.peek(1).upper == "AS":
+            refuse_computed(cursor)
+        name, field = read_column(cursor, self._taken)
+        if not cursor.take_words("METADATA"):
             self._fields[name.text] = field
+            return
+        key = cursor.expect_string("the key of the metadata").text if cursor.take_words("FROM") else name.text
+        cursor.take_words("VIRTUAL")
+        if not field.nullable:
+            cursor.fail(f"column {name} is METADATA NOT NULL, and a record may come without it", start)
+        if (comment := read_comment(cursor) if cursor.at_words("COMMENT") else None) is not None:
+            field = field.with_metadata({COMMENT_KEY: comment.encode()})
+        self._metadata[name.text] = (name, MetadataColumn(field, key))
 
     def _read_key(self) -> None:
         cursor = self._cursor
@@ -192,9 +285,24 @@ class _Body:
             self._cursor.fail(f"the watermark's column {name} is of type {arrow}; valid: TIMESTAMP, TIMESTAMP_LTZ", name)
 
 
-def read_interval(cursor: Cursor) -> timedelta:
+def refuse_computed(cursor: Cursor) -> NoReturn:
+    """Raise the error about `column AS expression`, which comes next."""
+    name = cursor.advance()
+    depth, start, stop = 0, cursor.peek(1).start, cursor.advance().stop
+    while not cursor.ended and (depth or not (cursor.at_symbol(",") or cursor.at_symbol(")"))):
+        depth += cursor.at_symbol("(") - cursor.at_symbol(")")
+        stop = cursor.advance().stop
+    expression = " ".join(cursor.source.text[start:stop].split())
+    cursor.fail(
+        f"column {name} is computed, and a table keeps values: no expression is worked out when it is read",
+        name,
+        next_step=f"compute it in the job that reads the table: SELECT *, {expression or '..'} AS {name.text} FROM ..",
+    )
+
+
+def read_interval(cursor: Cursor, after: str = "after '-'") -> timedelta:
     """Read INTERVAL '5' MINUTE; seconds may have a fraction. Raises DeclarationError where it is malformed."""
-    cursor.expect_words("INTERVAL", after="after '-'")
+    cursor.expect_words("INTERVAL", after=after)
     number = cursor.expect_string("the length of the interval")
     unit = cursor.expect_name("the interval's unit")
     singular = unit.upper.removesuffix("S")
@@ -209,26 +317,27 @@ def read_interval(cursor: Cursor) -> timedelta:
     return UNITS[singular] * int(whole) + timedelta(microseconds=int(fraction.ljust(6, "0")))
 
 
-def _read_partitioning(cursor: Cursor, body: _Body) -> list[PartitionField]:
+def _read_partitioning(cursor: Cursor) -> list[tuple[PartitionField, Token]]:
+    """The partition fields, each with the token of its column."""
     cursor.expect_words("PARTITIONED", "BY", after="before the partition fields")
     cursor.expect_symbol("(", "after PARTITIONED BY")
-    found: list[PartitionField] = []
+    found: dict[PartitionField, Token] = {}
     while True:
         start = cursor.token
-        field = _read_partition_field(cursor, body)
+        field, column = _read_partition_field(cursor)
         if field in found:
             cursor.fail(f"partition field {field.transform} of {field.column!r} is there twice", start)
-        found.append(field)
+        found[field] = column
         if not cursor.take_symbol(","):
             break
     cursor.expect_symbol(")", "or ',' after a partition field")
-    return found
+    return list(found.items())
 
 
-def _read_partition_field(cursor: Cursor, body: _Body) -> PartitionField:
+def _read_partition_field(cursor: Cursor) -> tuple[PartitionField, Token]:
     first = cursor.expect_name("a column or a partition transform")
     if not cursor.at_symbol("("):
-        return _partition_field(cursor, body, first, "identity", None)
+        return PartitionField(first.text), first
     transform = TRANSFORMS.get(first.text.lower())
     if transform is None:
         cursor.fail(f"unknown partition transform {first}{did_you_mean(first.text.lower(), TRANSFORMS)}", first)
@@ -241,7 +350,7 @@ def _read_partition_field(cursor: Cursor, body: _Body) -> PartitionField:
         cursor.expect_symbol(",", f"after the width of {transform}")
     column = cursor.expect_name("the transform's column")
     cursor.expect_symbol(")", "after the transform's column")
-    return _partition_field(cursor, body, column, transform, width)
+    return PartitionField(column.text, transform, width), column
 
 
 def _is_whole(arrow: pa.DataType) -> bool:
@@ -264,13 +373,3 @@ FITS: Final[dict[str, tuple[Callable[[pa.DataType], bool], str]]] = {
     ),
 }
 """The types that a transform takes, after the Iceberg specification, "Partition Transforms"."""
-
-
-def _partition_field(cursor: Cursor, body: _Body, column: Token, transform: str, width: int | None) -> PartitionField:
-    if not body.has_columns:
-        return PartitionField(column.text, transform, width)
-    arrow = body.field(column, "PARTITIONED BY").type
-    fits, valid = FITS[transform]
-    if not fits(arrow):
-        cursor.fail(f"column {column} of type {arrow} cannot be partitioned by {transform}; valid types: {valid}", column)
-    return PartitionField(column.text, transform, width)

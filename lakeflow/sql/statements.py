@@ -47,23 +47,22 @@ class Query:
 
 
 class Kept(StrEnum):
-    """What CREATE TABLE .. LIKE takes over of the table that it names; the primary key goes with the columns."""
+    """What CREATE TABLE .. LIKE may take over of the table that it names, beside its columns."""
 
-    COLUMNS = "columns"
-    COMMENT = "comment"
-    CONSTRAINTS = "constraints"
-    OPTIONS = "options"
-    PARTITIONS = "partitions"
-    WATERMARKS = "watermarks"
+    CONSTRAINTS = "CONSTRAINTS"
+    METADATA = "METADATA"
+    OPTIONS = "OPTIONS"
+    PARTITIONS = "PARTITIONS"
+    WATERMARKS = "WATERMARKS"
 
 
 @dataclass(frozen=True, slots=True)
 class Like:
-    """LIKE other [(INCLUDING | EXCLUDING ..)]: what is taken over, and what of it the statement's own replaces."""
+    """LIKE other [(INCLUDING | EXCLUDING | OVERWRITING ..)]: what is taken over, what of it may be said anew."""
 
     table: str
     including: frozenset[Kept] = frozenset(Kept)
-    overwriting: frozenset[Kept] = frozenset()
+    overwriting: frozenset[Kept] = frozenset({Kept.OPTIONS})
 
 
 @dataclass(frozen=True, slots=True)

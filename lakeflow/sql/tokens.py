@@ -46,6 +46,10 @@ class Token:
         """The word in capitals, as keywords are compared; empty for whatever is no bare word."""
         return self.text.upper() if self.kind is Kind.WORD else ""
 
+    def is_symbol(self, symbol: str) -> bool:
+        """Whether it is this symbol, and no text or name of that look."""
+        return self.kind is Kind.SYMBOL and self.text == symbol
+
     def __str__(self) -> str:
         """As a message names it."""
         return "the end of the text" if self.kind is Kind.END else repr(self.text)
@@ -142,6 +146,10 @@ class Cursor:
         """The token that comes next."""
         return self._tokens[self._at]
 
+    def peek(self, ahead: int) -> Token:
+        """The token `ahead` places behind the next one; END where there are fewer."""
+        return self._tokens[min(self._at + ahead, len(self._tokens) - 1)]
+
     @property
     def ended(self) -> bool:
         """Whether no token is left."""
@@ -160,7 +168,7 @@ class Cursor:
 
     def at_symbol(self, symbol: str) -> bool:
         """Whether the next token is this symbol."""
-        return self.token.kind is Kind.SYMBOL and self.token.text == symbol
+        return self.token.is_symbol(symbol)
 
     def take_words(self, *words: str) -> bool:
         """Take these words if they come next."""

@@ -87,7 +87,7 @@ def test_a_text_may_hold_no_statement(text: str) -> None:
         ("ALTER MODLE m", "m.sql:1:1: ALTER MODLE is no statement that lakeflow sql runs; did you mean 'ALTER MODEL'?"),
         ("SHOW MODELS;\n  SELEC 1", "m.sql:2:3: SELEC is no statement that lakeflow sql runs; did you mean 'SELECT'?"),
         ("SHOW MODLES", "m.sql:1:6: SHOW MODLES is not understood; did you mean 'MODELS'?"),
-        ("SHOW", "m.sql:1:5: SHOW is not understood; valid: CREATE MODEL, MODELS"),
+        ("SHOW", "m.sql:1:5: SHOW is not understood; valid: CREATE MATERIALIZED TABLE, CREATE MODEL, CREATE TABLE"),
         ("ALTER MODEL m RENAM TO n", "1:15: expected what ALTER MODEL changes, found 'RENAM'; did you mean 'RENAME TO'?"),
         ("ALTER MODEL m", "expected what ALTER MODEL changes, found the end of the text; valid: RENAME TO, RESET, SET"),
         ("ALTER MODEL m RENAME n", "expected TO after RENAME, found 'n'"),
@@ -107,8 +107,8 @@ def test_a_text_may_hold_no_statement(text: str) -> None:
         ("SHOW MODELS LIKE x", "expected the pattern in single quotes, found 'x'"),
         ("SHOW MODELS NOT 'x'", "expected LIKE after NOT, found 'x'"),
         ("CREATE MODEL m$2 INPUT (a INT) OUTPUT (b INT) WITH ('k' = 'v')", "the model's name has no '$'"),
-        ("CREATE TEMPORARY MODEL m", "CREATE TEMPORARY is no statement that lakeflow sql runs; did you mean 'CREATE MODEL'?"),
-        ("5", "m.sql:1:1: expected a statement, found '5'; valid: CREATE MODEL, ALTER MODEL, DROP MODEL"),
+        ("CREATE TEMPORARY MODEL m", "1:1: CREATE TEMPORARY is no statement that lakeflow sql runs; valid: SELECT"),
+        ("5", "m.sql:1:1: expected a statement, found '5'; valid: SELECT, WITH, FROM"),
         ("SHOW MODELS LIKE 'x", "' is opened and not closed"),
     ],
 )
@@ -119,11 +119,11 @@ def test_a_wrong_statement_says_what_is_wrong_and_where(text: str, message: str)
 @pytest.mark.parametrize(
     ("text", "next_step"),
     [
-        ("CREATE TABLE a.b (c INT)", "declare the table in a file of tables/"),
-        ("CREATE VECTOR INDEX i ON a.b (c)", "declare the index in a file of tables/"),
-        ("DROP TABLE a.b", "lakeflow tables drop NAME"),
-        ("INSERT INTO a.b SELECT 1", "write a job in jobs/"),
-        ("SHOW TABLES", "lakeflow tables"),
+        ("CREATE TEMPORARY TABLE a.b (c INT)", "leave TEMPORARY out"),
+        ("CREATE VIEW v AS SELECT 1", "WITH name AS"),
+        ("USE a", "write names whole: namespace.table"),
+        ("DELETE FROM a.b", "INSERT OVERWRITE the table with the rows that stay"),
+        ("COPY a.b TO 'x'", "lakeflow query writes rows"),
     ],
 )
 def test_what_is_said_elsewhere_is_sent_there(text: str, next_step: str) -> None:
