@@ -303,6 +303,23 @@ def test_a_list_of_models_needs_no_secret(site: Shop) -> None:
     ]
 
 
+def test_a_version_that_another_process_took_is_not_taken_twice(site: Shop, caplog: pytest.LogCaptureFixture) -> None:
+    declare(site, null_policy="error")
+    with site.project.models as slow:
+        before = slow.get("price")
+        assert (before.spec.version, before.due) == (1, True)
+        declare(site)
+        site.json("models", "register", "price")
+        slow.begin_run()
+        after = slow.get("price")
+        assert "another process wrote first" in caplog.text
+        assert (after.spec.version, after.due, after.provider) == (2, False, before.provider)
+        assert slow.get("price$2").provider is after.provider
+        assert slow.used == ("price$2",)
+        assert slow.get("price$1").spec.options != after.spec.options
+    assert log(site) == [("version", "price", 1), ("version", "price", 2)]
+
+
 def test_a_registry_that_something_else_wrote_to_is_refused(site: Shop) -> None:
     site.json("run", "priced")
     lake = site.project.lake
