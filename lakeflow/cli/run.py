@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from lakeflow.runner.project import Project
 
 COLUMNS = ("name", "kind", "mode", "status", "read", "written", "filtered", "commits", "seconds", "rows_per_second")
+LOST = ("dead_lettered", "skipped")
+"""Rows that models left without an answer; shown where there are some."""
 ASKED = ("calls", "cached", "tokens", "cost")
 """Of remote models; shown where one was asked."""
 HELP = """Run jobs and bring the indexes up to date, in the order of the graph.
@@ -226,8 +228,9 @@ def _run_job(project: Project, job: Job, request: Request, run: Run, signals: St
 
 
 def _show(rows: Sequence[dict[str, Any]], as_json: bool) -> None:
-    asked = any(row.get("calls") or row.get("cached") for row in rows)
-    show_rows(rows, (*COLUMNS, *ASKED) if asked else COLUMNS, as_json=as_json)
+    more = [name for name in LOST if any(row.get(name) for row in rows)]
+    more += ASKED if any(row.get("calls") or row.get("cached") for row in rows) else ()
+    show_rows(rows, (*COLUMNS, *more), as_json=as_json)
 
 
 def _result(run: Run) -> dict[str, Any]:
