@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -31,8 +32,20 @@ def row_key(model: str, values: Mapping[str, object]) -> bytes:
 
 
 def row_text(values: Mapping[str, object]) -> bytes:
-    """INPUT as an object of JSON; what JSON has no kind for is text."""
-    return json.dumps(values, default=str, ensure_ascii=False).encode("utf-8", "replace")
+    """INPUT as an object of JSON; what JSON has no kind for, NaN too, is text."""
+    return json.dumps(_plain(values), default=str, ensure_ascii=False).encode("utf-8", "replace")
+
+
+def _plain(value: object) -> object:
+    match value:
+        case float() if not math.isfinite(value):
+            return str(value)
+        case Mapping():
+            return {str(name): _plain(one) for name, one in value.items()}
+        case list():
+            return [_plain(one) for one in value]
+        case _:
+            return value
 
 
 class Lost(Protocol):
@@ -77,3 +90,10 @@ class Counted:
             f"{rows[0].why.kind}: {rows[0].why.message}",
             next_step="ask it in a job that `lakeflow run` starts, or say 'on_error' = 'skip'",
         )
+
+
+class Forgotten(Counted):
+    """Lost rows of a frame that is made for its columns alone: those of a job's function that collects for itself."""
+
+    def keep(self, rows: Sequence[LostRow]) -> None:
+        self.skip(len(rows))

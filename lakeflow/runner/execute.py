@@ -21,7 +21,7 @@ from lakeflow.lake.latest import LatestRows
 from lakeflow.lake.merge import KeyedMerge, Merged
 from lakeflow.lake.schema import fit, require_columns, storable
 from lakeflow.lake.write import DataFile, DataWriter
-from lakeflow.models.lost import Lost
+from lakeflow.models.lost import Forgotten, Lost
 from lakeflow.models.predict import bound
 from lakeflow.models.registry import ModelSet
 from lakeflow.runner.engines import Engine
@@ -196,7 +196,7 @@ def _no_rows(job: Job, lake: Lake) -> tuple[Source, ...]:
 
 def _target(plan: JobPlan, reads: Sequence[Source], lookups: _Lookups, runtime: Runtime) -> Table:
     """The target table, made where it is missing; checked to fit before any row is read."""
-    frame = _output_frame(plan.job, reads, lookups, runtime.models)
+    frame = _output_frame(plan.job, reads, lookups, runtime.models, lost=Forgotten())
     with user_code(plan.job):
         schema = arrow_schema_of(frame)
     if not schema.names:

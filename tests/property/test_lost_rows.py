@@ -40,7 +40,7 @@ def letters(world: World) -> list[tuple[float, int]]:
     return [(json.loads(value)["x"], place) for value, place in found]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(
     files=st.lists(st.lists(st.integers(0, 6), min_size=1, max_size=6), min_size=1, max_size=5),
     caps=st.lists(st.sampled_from([1, 2, 100]), min_size=1, max_size=4),

@@ -267,6 +267,19 @@ def test_a_run_that_fails_leaves_no_letters_and_no_files(world: World) -> None:
     assert not lakes.stored_files(world.lake.table(DEAD_LETTERS))
 
 
+def test_a_job_that_collects_for_itself_leaves_its_letters_once(world: World) -> None:
+    @lf.job(target=TARGET)
+    def eager(rows: pl.LazyFrame = lf.Read("bronze.rows")) -> pl.LazyFrame:  # type: ignore[assignment]
+        return lf.ml_predict(rows, "m", ["x"]).collect().lazy()
+
+    modelled(world)
+    append(world, 1, 3)
+    done = world.run(eager)
+    assert done is not None
+    assert (done.counts.written, done.counts.dead_lettered) == (1, 1)
+    assert kept(world) == [3.0]
+
+
 def test_too_many_letters_are_a_broken_model(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(letters, "MOST_LETTERS", 1)
     modelled(world)
