@@ -237,11 +237,12 @@ class ModelSet:
 
     def register(self, name: str) -> Decision:
         """Make the declaration of a name a version where it is none; what it was before that. Raises as `standing` does."""
-        declared = self.standing(name).declared
-        if isinstance(declared, Known) or self._registry is None:
-            return declared
-        spec = self._spec(name, self.history(name))
-        return replace(declared, version=self._registry.record(name, self._identified(spec)))
+        with self._lock:
+            declared = self.standing(name).declared
+            if isinstance(declared, Known) or self._registry is None:
+                return declared
+            spec = self._spec(name, self.history(name))
+            return replace(declared, version=self._registry.record(name, self._identified(spec)))
 
     def _model(self, name: str) -> Model:
         if self._closed:
