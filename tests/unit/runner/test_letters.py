@@ -167,7 +167,7 @@ def test_every_death_of_those_happens(world: World) -> None:
     assert trap.happened == 2
 
 
-def dies_behind_the_letters(world: World, job: Job = scored) -> None:
+def dies_behind_the_letters(world: World, job: Job = scored, mode: str | None = None) -> None:
     """A run whose letters land and whose rows do not."""
     land = StepLetters.land
 
@@ -178,7 +178,7 @@ def dies_behind_the_letters(world: World, job: Job = scored) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(StepLetters, "land", land_and_die)
         with pytest.raises(Crash):
-            world.run(job)
+            world.run(job, mode)
 
 
 def test_a_step_whose_letters_landed_is_taken_again_as_it_was_cut(world: World) -> None:
@@ -196,6 +196,23 @@ def test_a_step_whose_letters_landed_is_taken_again_as_it_was_cut(world: World) 
     assert (done.counts.read, done.counts.written, done.counts.dead_lettered) == (4, 3, 1)
     assert model.asked[3.0] == 0, "what has a letter is not asked again"
     assert kept(world) == [3.0]
+
+
+@pytest.mark.parametrize("job", [scored, merged])
+def test_a_snapshot_run_that_died_behind_its_letters_is_taken_again_and_the_next_one_asks_anew(world: World, job: Job) -> None:
+    modelled(world)
+    append(world, 1, 3)
+    dies_behind_the_letters(world, job, "snapshot")
+    append(world, 5)
+    model = modelled(world)
+    done = world.run(job, "snapshot")
+    assert done is not None
+    assert (done.counts.read, done.counts.written, done.counts.dead_lettered) == (3, 1, 2)
+    assert model.asked[3.0] == 0
+    assert kept(world) == [3.0, 5.0]
+    world.run(job, "snapshot")
+    assert model.asked[3.0] == 1
+    assert kept(world) == [3.0, 5.0, 3.0, 5.0], "each snapshot run leaves letters of its own"
 
 
 def test_equal_rows_are_told_apart_by_how_many_they_are(world: World) -> None:
