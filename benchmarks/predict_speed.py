@@ -9,6 +9,7 @@ import runpy
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,7 @@ FLIGHT_COPIES = 20
 BATCHES = (1_000, 10_000, 100_000)
 TEXTS = 2_000
 TOKENS_A_BATCH = 1_024
+THREADS = (1, 2)
 MOST_TOKENS = 256
 SHARE_OF_RAW = 0.70
 CACHEFUL = 32_768
@@ -69,10 +71,11 @@ def run(settings: Settings) -> Result:
     matrix = in_child(converted, settings.count(ROWS["linear"]), settings.rounds).value
     notes = [
         _ceiling(pairs, matrix),
-        "Both ways run ONNX Runtime on one thread; lakeflow's CPU time is that of all threads of the process.",
+        "Each run of ONNX Runtime has one thread; CPU times are those of all threads of the process.",
     ]
     if folder := os.environ.get(MODELS):
-        pairs.append(in_child(texts, Path(folder) / "minilm", settings.count(TEXTS), settings.rounds).value)
+        minilm = Path(folder) / "minilm"
+        pairs += [in_child(texts, minilm, settings.count(TEXTS), settings.rounds, threads).value for threads in THREADS]
     else:
         notes.append(f"Embeddings were left out: {MODELS} names no folder with minilm/ in it.")
     return Result(
@@ -173,8 +176,8 @@ def _tabular(spec: ModelSpec, frame: pl.DataFrame, ready: Arrays, output: str, b
         return _in_turn(f"{spec.name}, {batch:,}", frame.height, raw, ours, rounds)
 
 
-def texts(folder: Path, count: int, rounds: int) -> Pair:
-    """MiniLM: padded tokens, sorted by length, against ml_embed on the texts."""
+def texts(folder: Path, count: int, rounds: int, threads: int) -> Pair:
+    """MiniLM: padded tokens, sorted by length, against ml_embed on the texts; both ways `threads` runs at once."""
     given = _documentation(count)
     session = _session(folder / "onnx" / "model.onnx")
     batches = _padded_batches(folder, given)
@@ -185,21 +188,31 @@ def texts(folder: Path, count: int, rounds: int) -> Pair:
         task=Task.EMBEDDING,
         input=pa.schema([("text", pa.string())]),
         output=pa.schema([("embedding", pa.list_(pa.float32()))]),
-        options={"model_path": str(folder), "batch_tokens": str(TOKENS_A_BATCH), "max_tokens": str(MOST_TOKENS)},
+        options={
+            "model_path": str(folder),
+            "batch_tokens": str(TOKENS_A_BATCH),
+            "max_tokens": str(MOST_TOKENS),
+            "threads": str(threads),
+        },
     )
 
+    def embedded(feeds: Arrays) -> None:
+        session.run([output], {name: feeds[name] for name in taken})
+
     def raw() -> None:
-        for feeds in batches:
-            session.run([output], {name: feeds[name] for name in taken})
+        with ThreadPoolExecutor(threads) as pool:
+            for _ in pool.map(embedded, batches):
+                pass
 
     with ModelSet([spec]) as models, bound(models):
         vectors = ml_embed(pl.LazyFrame({"text": given}), spec.name, "text").select("embedding")
 
         def ours() -> None:
-            embedded = sum(chunk.height for chunk in vectors.collect_batches(maintain_order=True, engine="streaming"))
-            assert embedded == count, f"{embedded} of {count} texts"
+            given_back = sum(chunk.height for chunk in vectors.collect_batches(maintain_order=True, engine="streaming"))
+            assert given_back == count, f"{given_back} of {count} texts"
 
-        return _in_turn(f"minilm, {TOKENS_A_BATCH:,} tokens", count, raw, ours, rounds)
+        runs = "1 thread" if threads == 1 else f"{threads} threads"
+        return _in_turn(f"minilm, {TOKENS_A_BATCH:,} tokens, {runs}", count, raw, ours, rounds)
 
 
 def _documentation(count: int) -> list[str]:

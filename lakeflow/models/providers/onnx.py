@@ -39,11 +39,11 @@ class OnnxProvider:
         self._settings: TabularSettings | TextSettings = read_settings(spec)
         self._is_text = isinstance(self._settings, TextSettings)
         self._place = read_place(spec, text=self._is_text)
-        self._storage: Mapping[str, str] = {}
+        self._surroundings = Surroundings()
         self._graph: TabularGraph | TextGraph | None = None
 
     def surround(self, surroundings: Surroundings) -> None:
-        self._storage = surroundings.storage
+        self._surroundings = surroundings
 
     def identity(self) -> Mapping[str, str | Path]:
         """Files of this disk count by their bytes; those elsewhere by their checksum, so that nothing is fetched here."""
@@ -93,8 +93,9 @@ class OnnxProvider:
                     require_checksum(label, str(path), checksum, self._named(path))
                 return path
             case RemotePlace() as remote:
-                fetcher = Fetcher(label, remote, self._is_text, self._spec.root / FETCHED)
-                return fetcher.fetched(lambda: open_store(label, remote, self._storage))
+                around = self._surroundings
+                fetcher = Fetcher(label, remote, self._is_text, self._spec.root / FETCHED, stop=lambda: around.stop())
+                return fetcher.fetched(lambda: open_store(label, remote, around.storage))
             case _ as never:
                 assert_never(never)
 

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from lakeflow.errors import ModelError, StorageFull, StorageUnavailable
+from lakeflow.errors import Interrupted, ModelError, StorageFull, StorageUnavailable
 from lakeflow.models.providers.onnx_layout import GRAPHS, MODULES, WEIGHTS, text_names
 from lakeflow.models.providers.onnx_place import MIB, RemotePlace
 from lakeflow.models.providers.onnx_stores import Store
@@ -32,7 +32,10 @@ logger = logging.getLogger("lakeflow.models")
 
 @dataclass(frozen=True, slots=True)
 class Fetcher:
-    """Fetches the model `label` from `place` to a folder under `cache`. `text`: with a tokenizer and its configuration."""
+    """Fetches the model `label` from `place` to a folder under `cache`. `text`: with a tokenizer and its configuration.
+
+    `stop` says whether a signal came.
+    """
 
     label: str
     place: RemotePlace
@@ -40,12 +43,13 @@ class Fetcher:
     cache: Path
     backoff: Backoff = BACKOFF
     clock: Callable[[], float] = time.monotonic
+    stop: Callable[[], bool] = lambda: False
 
     def fetched(self, store: Callable[[], Store]) -> Path:
         """What 'model_path' would name were it here: the graph, or the folder. `store` is opened where nothing is here yet.
 
         Raises ModelError where files are missing, too many bytes or of another checksum, StorageUnavailable where
-        asking again may help, StorageFull where the folder cannot be written.
+        asking again may help, StorageFull where the folder cannot be written, Interrupted after a signal.
         """
         folder = self.cache / f"sha256-{self.place.checksum}"
         with _disk_errors(self.label, self.cache):
@@ -124,6 +128,12 @@ class _Fetching:
                         f"{self._fetcher.label}: the files at {self._fetcher.place.shown} are larger than 'fetch_mib' = "
                         f"'{self._fetcher.place.most_bytes // MIB}' allows",
                         next_step="raise 'fetch_mib' in its WITH (..) if they are meant to be",
+                    )
+                if self._fetcher.stop():
+                    raise Interrupted(
+                        f"{self._fetcher.label} was stopped by a signal while it was fetched from {self._fetcher.place.shown}",
+                        left_behind="nothing that counts as fetched",
+                        next_step="run again: it is fetched from the beginning",
                     )
                 if self._fetcher.clock() > until:
                     raise StorageUnavailable(

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 import pyarrow as pa
 import pytest
 
-from lakeflow.errors import ModelError, StorageFull, StorageUnavailable
+from lakeflow.errors import Interrupted, ModelError, StorageFull, StorageUnavailable
 from lakeflow.models.providers.onnx import FETCHED, OnnxProvider
 from lakeflow.models.providers.onnx_fetch import Fetcher, checksum_of
 from lakeflow.models.providers.onnx_place import RemotePlace
@@ -250,6 +250,15 @@ def test_a_file_that_takes_too_long_is_given_up(tmp_path: Path, files: Files, se
     one = fetcher(tmp_path, f"{server.url}/m.onnx", sum_of(graph), clock=lambda: float(next(ticks)))
     with pytest.raises(StorageUnavailable, match="within 60 s, the 'fetch_timeout'"):
         one.fetched(store(one))
+
+
+def test_a_signal_stops_it_and_nothing_is_left(tmp_path: Path, files: Files, server: Server) -> None:
+    graph = graphs.classifier(files.folder / "m.onnx", [0.5])
+    models = ModelSet([tabular(tmp_path, f"{server.url}/m.onnx", sum_of(graph))])
+    models.stop_when(lambda: True)
+    with models, pytest.raises(Interrupted, match="stopped by a signal while it was fetched from http"):
+        models.get("m")
+    assert left(tmp_path) == []
 
 
 def test_a_folder_whose_modules_lie_outside_is_refused(tmp_path: Path, files: Files, server: Server) -> None:
