@@ -21,7 +21,7 @@ class RecordDecoder:
         self._values = values
         self._keys = keys
         self._key = spec.key
-        self._metadata = spec.metadata
+        self._metadata = spec.metadata_names
         self._lacks_keys = spec.mode is ChangelogMode.UPSERT and keys is None
         self._deletes_by_key = spec.mode is ChangelogMode.UPSERT and keys is not None
 

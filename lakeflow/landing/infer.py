@@ -55,11 +55,10 @@ def propose(table: TableSpec, settings: Settings, *, records: int) -> Proposal:
 
 def _missing(table: TableSpec, columns: pa.Schema) -> tuple[str, ...]:
     """What the rest of the declaration asks of columns that were not found, or not as it needs them."""
+    known = {*columns.names, *(each.column.name for each in table.metadata)}
     parts = [("PARTITIONED BY", part.column) for part in table.partitioning]
     keys = [("PRIMARY KEY", column) for column in table.primary_key]
-    gone = [
-        f"{clause} names {name}, which was not found: declare it" for clause, name in parts + keys if name not in columns.names
-    ]
+    gone = [f"{clause} names {name}, which was not found: declare it" for clause, name in parts + keys if name not in known]
     declared = [column.name for column in table.schema if not column.nullable and column.name in columns.names]
     looser = [name for name in declared if columns.field(name).nullable]
     return (

@@ -25,7 +25,7 @@ from lakeflow.landing.ledger import WRITER as LANDING
 from lakeflow.landing.letters_ordered import OrderedLetters
 from lakeflow.landing.letters_read import Wanted, first_letter_after
 from lakeflow.landing.replays import WRITER, Claims, Replays, mark, next_number
-from lakeflow.landing.spec import METADATA_PREFIX, ChangelogMode, LandingSpec
+from lakeflow.landing.spec import ChangelogMode, LandingSpec
 from lakeflow.landing.taking import Taken
 from lakeflow.landing.target import Target, fitting_of
 from lakeflow.progress import KafkaOffsets
@@ -231,8 +231,7 @@ def declared_columns(spec: LandingSpec, present: pa.Schema) -> pa.Schema:
     Raises SchemaMismatch where no evolution leads from there to what is declared.
     """
     if spec.columns is None:
-        metadata = [METADATA_PREFIX + name for name in spec.metadata]
-        columns = pa.schema([column for column in present if column.name not in metadata])
+        columns = pa.schema([column for column in present if column.name not in spec.metadata_columns])
     else:
         columns = spec.columns
     evolved = evolve(present, spec.stored(columns).schema, f"table {spec.table}")

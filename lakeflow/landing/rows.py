@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from lakeflow.landing.spec import METADATA_COLUMNS, METADATA_PREFIX
+from lakeflow.landing.spec import METADATA_COLUMNS
 from lakeflow.topics.source import Headers, Records, TopicPartition, last_offsets
 
 _COLUMN_OF = {
@@ -29,17 +29,20 @@ _MOST_MS = 253_402_300_799_999
 """The last millisecond of the year 9999."""
 
 
-def with_metadata(rows: pa.RecordBatch, records: Records, kept: pa.Array | None, names: Sequence[str]) -> pa.RecordBatch:
-    """`rows` with the metadata columns `names` behind them. `kept` holds each row's place in `records`; None: all."""
+def with_metadata(rows: pa.RecordBatch, records: Records, kept: pa.Array | None, names: Mapping[str, str]) -> pa.RecordBatch:
+    """`rows` with metadata columns behind them: for each key of `names` the column that it is called.
+
+    `kept` holds each row's place in `records`; None: all.
+    """
     if not names:
         return rows
     columns = list(rows.columns)
     fields = list(rows.schema)
-    for name in names:
+    for name, called in names.items():
         kind = METADATA_COLUMNS[name]
         column = _metadata_column(name, getattr(records, _COLUMN_OF[name]), kind)
         columns.append(column if kept is None else column.take(kept))
-        fields.append(pa.field(METADATA_PREFIX + name, kind))
+        fields.append(pa.field(called, kind))
     return pa.RecordBatch.from_arrays(columns, schema=pa.schema(fields))
 
 

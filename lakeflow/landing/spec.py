@@ -93,8 +93,9 @@ class KeySpec:
 class LandingSpec:
     """One or several topics into one table.
 
-    `columns` are those declared, None where they come from the registry. `properties` go to librdkafka beside [kafka];
-    `options` are the WITH pairs, of which the formats and the start read their own.
+    `columns` are those declared, None where they come from the registry. `metadata` are keys of METADATA_COLUMNS,
+    `metadata_names` what their columns are called. `properties` go to librdkafka beside [kafka]; `options` are the WITH
+    pairs, of which the formats and the start read their own.
     """
 
     declared: TableSpec
@@ -107,6 +108,7 @@ class LandingSpec:
     on_error: OnError
     letter_topic: str | None
     metadata: tuple[str, ...]
+    metadata_names: Mapping[str, str]
     limits: Limits
     target_file_bytes: int | None
     properties: Mapping[str, str] = field(repr=False)
@@ -119,6 +121,11 @@ class LandingSpec:
     @property
     def columns(self) -> pa.Schema | None:
         return self.declared.schema if self.declared.schema.names else None
+
+    @property
+    def metadata_columns(self) -> tuple[str, ...]:
+        """The names of the metadata columns, in the order of `metadata`."""
+        return tuple(self.metadata_names[key] for key in self.metadata)
 
     @property
     def value_columns(self) -> pa.Schema | None:
@@ -152,8 +159,7 @@ class LandingSpec:
         for extra in extra_columns(self.options) if is_change_log(self.value_format) else ():
             if extra.name not in schema.names:
                 schema = schema.append(extra)
-        for name in self.metadata:
-            column = METADATA_PREFIX + name
+        for name, column in zip(self.metadata, self.metadata_columns, strict=True):
             if column in schema.names:
                 raise DeclarationError(f"{where} declares {column!r}, which 'metadata.columns' adds too")
             schema = schema.append(pa.field(column, METADATA_COLUMNS[name]))
@@ -186,6 +192,7 @@ def landing_spec(table: TableSpec, options: Mapping[str, str], defaults: Limits)
         raise DeclarationError(
             f"{where}: 'dead_letter.topic' has no effect with 'on_error' = {str(on_error)!r}; it goes with 'dead_letter'"
         )
+    metadata = _metadata_columns(table, options, where)
     spec = LandingSpec(
         declared=table,
         topics=_topics_of(options, where),
@@ -196,7 +203,8 @@ def landing_spec(table: TableSpec, options: Mapping[str, str], defaults: Limits)
         route=route_of(options, value_format, where),
         on_error=on_error,
         letter_topic=letter_topic,
-        metadata=_metadata_columns(options, where),
+        metadata=tuple(metadata),
+        metadata_names=metadata,
         limits=Limits(
             rows=count(options, "commit.max-rows", defaults.rows, where),
             bytes=size(options, "commit.max-bytes", defaults.bytes, where),
@@ -303,11 +311,32 @@ def _key_of(table: TableSpec, options: Mapping[str, str], where: str) -> KeySpec
     )
 
 
-def _metadata_columns(options: Mapping[str, str], where: str) -> tuple[str, ...]:
+def _metadata_columns(table: TableSpec, options: Mapping[str, str], where: str) -> dict[str, str]:
+    """The metadata that is kept, by key: what its column is called."""
     names = tuple(METADATA_COLUMNS) if options.get("metadata.columns") == "all" else listed(options, "metadata.columns", ",")
     for name in names:
         if name not in METADATA_COLUMNS:
             raise DeclarationError(
                 f"{where}: 'metadata.columns' names {name!r}{did_you_mean(name, [*METADATA_COLUMNS, 'all'])}"
             )
-    return names
+    return {name: METADATA_PREFIX + name for name in names} | _declared_metadata(table, where)
+
+
+def _declared_metadata(table: TableSpec, where: str) -> dict[str, str]:
+    """The same of columns METADATA FROM 'key'; Flink writes '-' within a key."""
+    found: dict[str, str] = {}
+    for each in table.metadata:
+        key, column = each.key.replace("-", "_"), each.column
+        if key not in METADATA_COLUMNS:
+            raise DeclarationError(
+                f"{where}: column {column.name!r} is METADATA FROM {each.key!r}{did_you_mean(key, METADATA_COLUMNS)}"
+            )
+        if key in found:
+            raise DeclarationError(f"{where}: columns {found[key]!r} and {column.name!r} are both METADATA FROM {each.key!r}")
+        if column.type != METADATA_COLUMNS[key]:
+            raise DeclarationError(
+                f"{where}: column {column.name!r} is METADATA FROM {each.key!r} and of type {column.type}; "
+                f"valid: {METADATA_COLUMNS[key]}"
+            )
+        found[key] = column.name
+    return found

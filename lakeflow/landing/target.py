@@ -17,7 +17,7 @@ from lakeflow.landing.counts import Counts, Sizes
 from lakeflow.landing.decode import RecordDecoder
 from lakeflow.landing.fitting import Fitting, places_of
 from lakeflow.landing.sinks import AppendSink, Changes, Rows, Sink, UpsertSink
-from lakeflow.landing.spec import METADATA_PREFIX, ChangelogMode, LandingSpec
+from lakeflow.landing.spec import ChangelogMode, LandingSpec
 from lakeflow.landing.taking import Taken
 
 logger = logging.getLogger("lakeflow.landing")
@@ -118,9 +118,8 @@ def shape_of(spec: LandingSpec, lake: Lake) -> tuple[TableSpec, bool]:
     """
     if spec.columns is not None:
         return spec.stored(spec.columns), spec.evolves
-    metadata = [METADATA_PREFIX + name for name in spec.metadata]
     present = arrow_schema(lake.table(spec.table))
-    return spec.stored(pa.schema([column for column in present if column.name not in metadata])), True
+    return spec.stored(pa.schema([column for column in present if column.name not in spec.metadata_columns])), True
 
 
 def _landed_table(spec: LandingSpec, decoder: RecordDecoder, lake: Lake) -> Table:

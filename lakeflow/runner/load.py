@@ -19,6 +19,7 @@ from lakeflow.errors import DeclarationError, LakeflowError
 from lakeflow.fill import looks_secret
 from lakeflow.job import Job
 from lakeflow.sql.parse import parse_declarations
+from lakeflow.sql.parse_like import likened
 from lakeflow.sql.statements import CreateModel, CreateTable, CreateVectorIndex
 
 TABLES = "tables"
@@ -39,6 +40,7 @@ class Declarations:
 def load_tables(settings: Settings) -> Declarations:
     """The declarations in tables/*.sql; jobs are not looked at. Raises DeclarationError, naming file and line."""
     tables: dict[str, TableSpec] = {}
+    created: list[CreateTable] = []
     models: dict[str, ModelDeclaration] = {}
     indexes: dict[str, IndexSpec] = {}
     for path in _files(settings.root / TABLES, ".sql"):
@@ -47,13 +49,14 @@ def load_tables(settings: Settings) -> Declarations:
                 case CreateTable():
                     _check_table_name(statement.table.name, "the name of a table", statement.table.origin)
                     _declare(tables, "table", statement.table.name, statement.table)
+                    created.append(statement)
                 case CreateModel():
                     _declare(models, "model", statement.model.name, statement.model)
                 case CreateVectorIndex():
                     _declare(indexes, "vector index", statement.index.name, statement.index)
                 case _:
                     assert_never(statement)
-    return Declarations(tables, models, indexes)
+    return Declarations(likened(created), models, indexes)
 
 
 def load_project(settings: Settings) -> Declarations:

@@ -10,6 +10,7 @@ too, OVERWRITING lets the statement have its way, EXCLUDING takes nothing over. 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Final
 
@@ -36,7 +37,7 @@ def read_like(cursor: Cursor) -> Like:
     said: dict[str, str] = {}
     while not cursor.take_symbol(")"):
         way, part = _read_way(cursor), cursor.token
-        valid = [ALL, *OVERWRITABLE] if way == "OVERWRITING" else [ALL, *Kept]
+        valid = [ALL, *map(str, OVERWRITABLE if way == "OVERWRITING" else Kept)]
         if part.upper not in valid:
             cursor.fail(f"expected what is taken over after {way}, found {part}{did_you_mean(part.upper, valid)}")
         if part.upper in said:
@@ -111,6 +112,38 @@ def liken(statement: CreateTable, other: TableSpec) -> CreateTable:
     )
     _check(table, where)
     return CreateTable(table, statement.if_not_exists)
+
+
+def likened(statements: Iterable[CreateTable]) -> dict[str, TableSpec]:
+    """The tables that statements declare, by name; those that are like another, once that one is known.
+
+    Raises as `liken` does, UnknownName for another table that none of them declares, DeclarationError for a circle.
+    """
+    by_name = {statement.table.name: statement for statement in statements}
+    done: dict[str, TableSpec] = {}
+
+    def table(name: str, behind: tuple[str, ...]) -> TableSpec:
+        if name in done:
+            return done[name]
+        statement = by_name[name]
+        if statement.like is not None:
+            other = statement.like.table
+            if other in (*behind, name):
+                raise DeclarationError(
+                    f"{statement.table.origin}: tables are LIKE each other: {' -> '.join((*behind, name, other))}"
+                )
+            if other not in by_name:
+                raise UnknownName(
+                    f"table, which {name} ({statement.table.origin}) is LIKE:",
+                    other,
+                    by_name,
+                    next_step="declare it in tables/; one that the catalog alone has: lakeflow sql, CREATE TABLE .. LIKE",
+                )
+            statement = liken(statement, table(other, (*behind, name)))
+        done[name] = statement.table
+        return done[name]
+
+    return {name: table(name, ()) for name in by_name}
 
 
 def _cure(part: Kept) -> str:

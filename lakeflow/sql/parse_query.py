@@ -165,7 +165,7 @@ def _read_mode(cursor: Cursor) -> RefreshMode:
     cursor.expect_symbol("=", "after REFRESH_MODE")
     mode = cursor.expect_name("CONTINUOUS or FULL")
     if mode.text.upper() not in RefreshMode.__members__:
-        cursor.fail(f"unknown REFRESH_MODE {mode}{did_you_mean(mode.text.upper(), RefreshMode)}", mode)
+        cursor.fail(f"unknown REFRESH_MODE {mode}{did_you_mean(mode.text.upper(), map(str, RefreshMode))}", mode)
     return RefreshMode(mode.text.upper())
 
 

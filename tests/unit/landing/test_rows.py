@@ -34,11 +34,11 @@ THREE = records_of((0, 0), (1, 1), (0, 2))
 
 
 def test_without_metadata_the_rows_are_left_alone() -> None:
-    assert with_metadata(ROWS, THREE, None, ()) is ROWS
+    assert with_metadata(ROWS, THREE, None, {}) is ROWS
 
 
 def test_metadata_stands_behind_the_rows() -> None:
-    rows = with_metadata(ROWS, THREE, None, tuple(METADATA_COLUMNS))
+    rows = with_metadata(ROWS, THREE, None, {name: f"kafka_{name}" for name in METADATA_COLUMNS})
     assert rows.schema.names == ["id", *(f"kafka_{name}" for name in METADATA_COLUMNS)]
     moment = datetime.fromtimestamp(1_357_000_000, UTC)
     assert rows.to_pylist() == [
@@ -66,8 +66,8 @@ def row(
 
 
 def test_metadata_goes_with_the_rows_that_are_kept() -> None:
-    rows = with_metadata(ROWS.slice(0, 2), THREE, pa.array([0, 2], pa.int64()), ("offset", "partition"))
-    assert rows.to_pydict() == {"id": [10, 11], "kafka_offset": [0, 2], "kafka_partition": [0, 0]}
+    rows = with_metadata(ROWS.slice(0, 2), THREE, pa.array([0, 2], pa.int64()), {"offset": "kafka_offset", "partition": "p"})
+    assert rows.to_pydict() == {"id": [10, 11], "kafka_offset": [0, 2], "p": [0, 0]}
 
 
 def test_the_next_offset_is_one_past_the_last_of_each_partition() -> None:

@@ -190,3 +190,9 @@ def test_a_job_does_not_target_the_system_s_tables(project_dir: Path) -> None:
     (project_dir / "jobs" / "one.py").write_text(JOB.format(name="one").replace("gold.one", "lakeflow.runs"))
     with pytest.raises(DeclarationError, match="the tables of lakeflow are lakeflow's own"):
         load_project(settings_of({}, project_dir, None, {}))
+
+
+def test_a_table_is_like_one_of_another_file(settings: Settings) -> None:
+    write(settings, "tables/a.sql", "CREATE TABLE x.a (c INT) LIKE x.b;")
+    write(settings, "tables/b.sql", "CREATE TABLE x.b (b INT);")
+    assert load_tables(settings).tables["x.a"].schema.names == ["b", "c"]
