@@ -13,7 +13,9 @@ import onnx
 import pyarrow as pa
 from onnx import helper
 from onnx.reference import ReferenceEvaluator
+from sklearn.cluster import KMeans
 from sklearn.ensemble import GradientBoostingRegressor
+from sklearn.linear_model import LogisticRegression
 
 from benchmarks import graphs as large
 from lakeflow.models.providers.onnx import OnnxProvider
@@ -23,13 +25,18 @@ from tests.unit.models import graphs
 ROWS = 300
 NAMES = [f"feature_{number}" for number in range(large.FEATURES)]
 MATRIX = np.random.default_rng(11).normal(size=(ROWS, large.FEATURES)).astype(np.float32)
+TWO = {"a": pa.float64(), "b": pa.float64()}
 MOST_APART = 1e-5
 
 
-def answers(spec: ModelSpec, rows: pa.RecordBatch, batch: int) -> npt.NDArray[np.float64]:
+def answered_by(spec: ModelSpec, rows: pa.RecordBatch, batch: int) -> pa.RecordBatch:
     provider = OnnxProvider(dataclasses.replace(spec, options={**spec.options, "batch_size": str(batch)}))
     provider.check()
-    answered = provider.predict(rows)
+    return provider.predict(rows)
+
+
+def answers(spec: ModelSpec, rows: pa.RecordBatch, batch: int) -> npt.NDArray[np.float64]:
+    answered = answered_by(spec, rows, batch)
     columns = [column.to_numpy(zero_copy_only=False).astype(np.float64) for column in answered.columns]
     return np.column_stack(columns)
 
@@ -93,6 +100,43 @@ def boosting(path: Path, model: GradientBoostingRegressor) -> Path:
 def rounded_down(threshold: float) -> float:
     single = np.float32(threshold)
     return float(single if single <= threshold else np.nextafter(single, np.float32(-np.inf)))
+
+
+def test_labels_of_strings_are_those_of_scikit_learn(tmp_path: Path) -> None:
+    given = MATRIX[:, :2]
+    model = LogisticRegression().fit(given, np.where(given[:, 0] > given[:, 1], "late", "on time"))
+    weights, bias = model.coef_[0], float(model.intercept_[0])
+    node = helper.make_node(
+        "LinearClassifier",
+        ["x"],
+        ["label", "probabilities"],
+        domain="ai.onnx.ml",
+        classlabels_strings=list(model.classes_),
+        coefficients=[*(-weights / 2), *(weights / 2)],
+        intercepts=[-bias / 2, bias / 2],
+        post_transform="SOFTMAX",
+    )
+    outputs = [graphs.value("label", graphs.STRING, [None]), graphs.value("probabilities", graphs.FLOAT, [None, 2])]
+    path = graphs.save(tmp_path / "m.onnx", [node], [graphs.value("x", graphs.FLOAT, [None, 2])], outputs)
+    spec = graphs.spec(tmp_path, path, TWO, {"label": pa.string(), "p": pa.float64()})
+    answered = answered_by(spec, rows_of(given, spec), 7)
+    assert answered.column(0).to_pylist() == model.predict(given).tolist()
+    np.testing.assert_allclose(answered.column(1).to_numpy(), model.predict_proba(given)[:, 1], rtol=0, atol=MOST_APART)
+
+
+def test_clusters_are_those_of_scikit_learn(tmp_path: Path) -> None:
+    given = MATRIX[:, :2]
+    model = KMeans(3, n_init=1, random_state=0).fit(given)
+    centres = model.cluster_centers_.astype(np.float32)
+    nodes = [
+        helper.make_node("MatMul", ["x", "twice"], ["products"]),
+        helper.make_node("Sub", ["squares", "products"], ["distances"]),
+        helper.make_node("ArgMin", ["distances"], ["cluster"], axis=1, keepdims=0),
+    ]
+    inputs, outputs = [graphs.value("x", graphs.FLOAT, [None, 2])], [graphs.value("cluster", graphs.INT64, [None])]
+    path = graphs.save(tmp_path / "m.onnx", nodes, inputs, outputs, twice=2 * centres.T, squares=(centres**2).sum(axis=1))
+    spec = graphs.spec(tmp_path, path, TWO, {"cluster": pa.int32()}, "clustering")
+    assert answered_by(spec, rows_of(given, spec), 7).column(0).to_pylist() == model.predict(given).tolist()
 
 
 def test_several_inputs_and_strings_are_scored_as_the_reference_runtime_scores_them(tmp_path: Path) -> None:
