@@ -22,6 +22,7 @@ BENCHMARKS = (
     "remote_speed",
     "job_memory",
     "flights_year",
+    "tpch",
 )
 WITH_SERVERS = ("connect", "landing_formats")
 """Run by their names only: they need real servers (make rig)."""
