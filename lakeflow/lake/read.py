@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyiceberg.manifest import FileFormat
 from pyiceberg.table import FileScanTask, Table
-from pyiceberg.table.snapshots import Snapshot
+from pyiceberg.table.snapshots import Snapshot as Snapshot
 from pyiceberg.transforms import IdentityTransform
 
 from lakeflow.errors import Terminal, UnknownName, UsageError

@@ -147,6 +147,7 @@ class ModelSet:
         self._registry = registry
         self._registering = False
         self._opened: dict[str, Model] = {}
+        self._configured: dict[str, Provider] = {}
         self._used: set[str] = set()
         self._lock = threading.RLock()
         self._closed = False
@@ -203,6 +204,23 @@ class ModelSet:
             model = self._model(name)
             self._used.add(f"{model.spec.name}${model.spec.version}")
             return model
+
+    def configured(self, name: str, options: Mapping[str, str]) -> Model:
+        """The model as `get` gives it, asked with other options: those that change how it is asked, and no answer.
+
+        It has a provider of its own, which is closed with the others. Raises as `get` does, UsageError for an option that the
+        model's provider does not have, or that changes its answers.
+        """
+        with self._lock:
+            model = self.get(name)
+            spec = replace(model.spec, options={**model.spec.options, **options})
+            key = f"{name} {sorted(options.items())}"
+            if key not in self._configured:
+                provider = self._new_provider(asked_of(spec))
+                if provider.identity() != model.provider.identity():
+                    raise UsageError(f"{spec.label}: {', '.join(options)} changes its answers, which only its declaration may")
+                self._configured[key] = self._opened_provider(provider)
+            return replace(model, spec=spec, provider=self._configured[key])
 
     def every(self, name: str) -> tuple[Model, ...]:
         """For `m$all` every version, the oldest first, else the one model. Raises as `get` does.
@@ -322,7 +340,10 @@ class ModelSet:
             if (model.spec.name, model.spec.version, model.due) == (spec.name, spec.version, due):
                 return model
         fallback = self._fallback(spec)
-        provider = self._new_provider(asked_of(spec))
+        provider = self._opened_provider(self._new_provider(asked_of(spec)))
+        return Model(spec, provider, self.usage, found, due, fallback)
+
+    def _opened_provider(self, provider: Provider) -> Provider:
         if isinstance(provider, Surrounded):
             provider.surround(self._surroundings)
         try:
@@ -330,7 +351,7 @@ class ModelSet:
         except BaseException:
             provider.close()
             raise
-        return Model(spec, provider, self.usage, found, due, fallback)
+        return provider
 
     def _fallback(self, spec: ModelSpec) -> Callable[[], Model] | None:
         """What answers in its place: opened now, so that what is wrong with it is known before a row is read."""
@@ -346,6 +367,8 @@ class ModelSet:
             self._closed = True
             while self._opened:
                 self._opened.popitem()[1].provider.close()
+            while self._configured:
+                self._configured.popitem()[1].close()
             if self._surroundings.answers is not None:
                 self._surroundings.answers.close()
 

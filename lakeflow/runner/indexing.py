@@ -16,7 +16,7 @@ from lakeflow.lake.catalog import Lake, Table, arrow_schema
 from lakeflow.lake.read import Split, appended, cut, read
 from lakeflow.lake.schema import require_columns
 from lakeflow.models.predict import predict_batch
-from lakeflow.models.registry import ModelSet
+from lakeflow.models.registry import Model, ModelSet
 from lakeflow.progress import SnapshotPosition
 
 
@@ -102,10 +102,15 @@ def search_text(
     Raises DeclarationError where the index names no model, IndexMismatch where the model is not the one whose vectors
     the index holds.
     """
+    index = room.open(spec)
+    vectors = embedded(query_model(spec, room, index.state()), texts)
+    return index.search(vectors.to_pylist(), k, where=where, columns=columns)
+
+
+def query_model(spec: IndexSpec, room: IndexRoom, state: IndexState) -> Model:
+    """The model that makes vectors of texts to search by. Raises as `search_text` does."""
     if spec.model is None:
         raise DeclarationError(f"{spec.origin}: index {spec.name!r} names no model to search by text with; add 'model' = '..'")
-    index = room.open(spec)
-    state = index.state()
     model = room.models.get(spec.model)
     if (fingerprint := model.fingerprint()) != state.identity.model_fingerprint:
         raise IndexMismatch(
@@ -113,10 +118,13 @@ def search_text(
             f"and {spec.model!r} is now {fingerprint}",
             next_step=f"run the job that writes {spec.table} with --mode snapshot, then: lakeflow index build {spec.name}",
         )
+    return model
+
+
+def embedded(model: Model, texts: Sequence[str]) -> pa.Array:
+    """The vectors of texts, by an embedding model."""
     name = model.spec.input.names[0]
-    rows = pa.RecordBatch.from_pydict({name: list(texts)})
-    vectors = predict_batch(model, rows, [name]).column(0).to_pylist()
-    return index.search(vectors, k, where=where, columns=columns)
+    return predict_batch(model, pa.RecordBatch.from_pydict({name: list(texts)}), [name]).column(0)
 
 
 def _fill(

@@ -14,7 +14,7 @@ import pyarrow as pa
 from lakeflow.errors import UnknownName
 from lakeflow.lake.catalog import Lake, Table, arrow_schema
 from lakeflow.lake.iceberg import FileReader
-from lakeflow.lake.read import Split, read, snapshot_at, splits_at
+from lakeflow.lake.read import Snapshot, Split, read, snapshot_at, splits_at
 from lakeflow.sql.execute import Limits, run_query
 from lakeflow.sql.query import tables_of
 from lakeflow.sql.relations import ArrowRelation, ParquetRelation, Relation, parquet_columns, parquet_fits
@@ -54,9 +54,10 @@ def spilling(folder: Path, memory_bytes: int) -> Iterator[Limits]:
         shutil.rmtree(place, ignore_errors=True)
 
 
-def relation(table: Table) -> Relation:
-    """The table as of now: its own data files where DuckDB reads them right, a stream of its rows elsewhere."""
-    splits = splits_at(table, snapshot_at(table))
+def relation(table: Table, snapshot: Snapshot | None = None) -> Relation:
+    """The table as a snapshot has it (None: as of now): its own data files where DuckDB reads them right, a stream of its rows
+    elsewhere."""
+    splits = splits_at(table, snapshot or snapshot_at(table))
     if _is_plain(table, splits):
         files, columns = tuple(split.path for split in splits), parquet_columns(arrow_schema(table))
         if parquet_fits(files, columns):

@@ -63,12 +63,17 @@ class TableRead:
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """What the compiler knows of a model, by `m`, `m$2`: INPUT and OUTPUT with their types, and its task."""
+    """What the compiler knows of a model, by `m`, `m$2`: INPUT and OUTPUT with their types, and its task.
+
+    Where it `loses_rows` ('on_error' = 'skip' or 'dead_letter'), a row that is to be left out has NULL in place of the STRUCT
+    of its answers; every other row has a STRUCT.
+    """
 
     name: str
     task: str
     input: pa.Schema
     output: pa.Schema
+    loses_rows: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,12 +125,16 @@ Call = PredictCall | SearchCall | PureCall
 
 @dataclass(frozen=True, slots=True)
 class Compiled:
-    """A query as DuckDB runs it. `written` is the text as the user wrote it, for messages."""
+    """A query as DuckDB runs it. `written` is the text as the user wrote it, for messages.
+
+    `columns` are what it gives, as far as Arrow names their types; none for DESCRIBE and SUMMARIZE.
+    """
 
     written: str
     text: str
     reads: tuple[TableRead, ...]
     calls: tuple[Call, ...] = ()
+    columns: pa.Schema = field(default_factory=lambda: pa.schema([]))
 
 
 class Names(Protocol):

@@ -1,0 +1,97 @@
+"""What a project says to the compiler of queries, and the relations of the tables that a compiled query reads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol, assert_never
+
+import pyarrow as pa
+
+from lakeflow.declare import IndexSpec
+from lakeflow.errors import UnknownName, UsageError
+from lakeflow.lake.catalog import Lake, Table
+from lakeflow.lake.iceberg import FileReader
+from lakeflow.lake.moments import at_ref, at_snapshot, at_time
+from lakeflow.lake.read import Snapshot, snapshot_at
+from lakeflow.models.failing import read_failing
+from lakeflow.models.registry import ModelSet
+from lakeflow.models.versions import reference, version_of
+from lakeflow.runner.load import Declarations
+from lakeflow.runner.querying import relation
+from lakeflow.runner.sql_search import index_over
+from lakeflow.sql.compiled import AtRef, AtSnapshot, AtStart, AtTime, Compiled, Moment, Signature
+from lakeflow.sql.relations import Relation
+
+
+class Named(Protocol):
+    """The parts of a project that have names; each is opened when it is first asked for."""
+
+    @property
+    def lake(self) -> Lake: ...
+
+    @property
+    def models(self) -> ModelSet: ...
+
+    @property
+    def declared_tables(self) -> Declarations: ...
+
+
+class ProjectNames:
+    """`Names` of a project. A table is looked up once a moment, so that a query that names it twice reads one snapshot."""
+
+    def __init__(self, project: Named) -> None:
+        self._project = project
+        self._tables: dict[tuple[str, Moment | None], tuple[Table, Snapshot | None]] = {}
+
+    def table(self, name: str, at: Moment | None) -> pa.Schema:
+        """The columns of a table, at that moment. Raises UnknownName."""
+        return FileReader(self.opened(name, at)[0]).schema
+
+    def model(self, name: str) -> Signature:
+        """A model by `m` or `m$2`; nothing is opened. Raises UnknownName, UsageError for `m$all`."""
+        asked = reference(name)
+        if asked.every:
+            raise UsageError(f"{name!r} stands for all versions, which only an evaluation takes; valid: m, m$2")
+        spec = self._project.models.spec(asked.name)
+        if asked.version is not None:
+            version_of(asked.name, asked.version, self._project.models.history(asked.name))
+        return Signature(name, str(spec.task), spec.input, spec.output, read_failing(spec).loses_rows)
+
+    def index(self, table: str, column: str) -> IndexSpec | None:
+        """The vector index over a column; of several the first by name."""
+        return index_over(table, column, self._project.declared_tables.indexes.values())
+
+    def opened(self, name: str, at: Moment | None = None) -> tuple[Table, Snapshot | None]:
+        """The table as of that moment, and the snapshot that is read: None where it has none yet. Raises UnknownName."""
+        key = (name, None if isinstance(at, AtStart) else at)
+        if key not in self._tables:
+            self._tables[key] = self._open(name, at)
+        return self._tables[key]
+
+    def relations(self, compiled: Compiled) -> Mapping[str, Relation]:
+        """What the views of the query read, by name."""
+        return {read.view: relation(*self.opened(read.name, read.at)) for read in compiled.reads}
+
+    def _open(self, name: str, at: Moment | None) -> tuple[Table, Snapshot | None]:
+        table = self._current(name)
+        match at:
+            case None | AtStart():
+                return table, snapshot_at(table)
+            case AtSnapshot(snapshot_id):
+                return at_snapshot(table, snapshot_id)
+            case AtTime(microseconds):
+                return at_time(table, microseconds)
+            case AtRef(ref):
+                return at_ref(table, ref)
+            case _:
+                assert_never(at)
+
+    def _current(self, name: str) -> Table:
+        lake = self._project.lake
+        if name.count(".") != 1:
+            raise UnknownName("table", name, lake.names(), next_step="lakeflow tables")
+        if name in self._project.declared_tables.tables and not lake.exists(name):
+            raise UnknownName(
+                "table", name, lake.names(), next_step=f"it is declared and holds nothing yet: lakeflow land {name}"
+            )
+        return lake.table(name)
