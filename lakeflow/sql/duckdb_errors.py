@@ -25,8 +25,9 @@ UNKNOWN_ALIAS: Final = re.compile(r'Referenced table "(?P<name>.+?)" not found')
 CANDIDATES: Final = re.compile(r"Candidate (?:bindings|tables): (?P<names>[^\n]*)")
 
 
-def explained(error: BaseException, text: str, columns: Iterable[str]) -> LakeflowError:
-    """The error of the tree for what DuckDB said of the query `text`, over tables with `columns`.
+def explained(error: BaseException, text: str | None, columns: Iterable[str]) -> LakeflowError:
+    """The error of the tree for what DuckDB said of the query `text`, over tables with `columns`. Without a text, places that
+    DuckDB names are left out: they are none of the query as written.
 
     UnknownName for a column, UsageError for what the query or its values are to blame for, StorageFull where memory or
     the temporary directory did not hold it, StorageUnavailable where a file could not be read, Terminal otherwise.
@@ -78,9 +79,9 @@ def _unknown_name(message: str, columns: Iterable[str]) -> UnknownName | None:
     return UnknownName("column", column["name"], {*columns, *candidates}) if column else None
 
 
-def _located(message: str, text: str, place: tuple[int, int] | None) -> str:
+def _located(message: str, text: str | None, place: tuple[int, int] | None) -> str:
     cleaned = re.sub(r"\n+LINE \d+:.*", "", message, flags=re.DOTALL).strip()
-    if place is None:
+    if place is None or text is None:
         return cleaned
     encoded = text.encode()
     start, stop = (len(encoded[:byte].decode(errors="ignore")) for byte in place)

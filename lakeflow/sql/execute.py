@@ -1,4 +1,4 @@
-"""Runs a read-only query on DuckDB, over the tables that it names.
+"""Runs a read-only query on DuckDB, over the tables that it names and with the functions that it calls.
 
 Every query has its own in-memory database with a view for each table and nothing else. Before the query's text reaches
 it, extensions, other files, Python variables and settings are shut off, and DuckDB's own parse of the text is held
@@ -10,17 +10,22 @@ UTC whatever the machine's zone. A sum of BIGINT is a DECIMAL(38, 0), which it c
 
 from __future__ import annotations
 
+import atexit
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, assert_never
+from weakref import WeakSet
 
 import duckdb
 import pyarrow as pa
 
 from lakeflow.errors import ConfigError, LakeflowError, SchemaMismatch, UnknownName, UsageError, did_you_mean
+from lakeflow.sql.compiled import Compiled, Function, PureCall, TableRead
 from lakeflow.sql.duckdb_errors import explained
+from lakeflow.sql.functions import Behind
+from lakeflow.sql.pure.registry import pure_function
 from lakeflow.sql.query import REFUSED_FUNCTIONS, TABLE_FUNCTIONS, Query, check_query
 from lakeflow.sql.relations import (
     ArrowRelation,
@@ -71,36 +76,70 @@ def run_query(text: str, relations: Mapping[str, Relation], limits: Limits = Lim
     does the reader.
     """
     query = check_query(text)
-    for table in query.tables:
-        if table not in relations:
-            raise UnknownName("table", table, relations, next_step="lakeflow tables list")
-    named = {table: relations[table] for table in query.tables}
-    return _Run(query, named, limits).reader()
+    reads = tuple(TableRead(table, table) for table in query.tables)
+    return run_compiled(Compiled(text, query.text, reads), relations, (), limits)
+
+
+def run_compiled(
+    compiled: Compiled, relations: Mapping[str, Relation], functions: Sequence[Function], limits: Limits = Limits()
+) -> pa.RecordBatchReader:
+    """The rows of a compiled query over `relations`, by view, with what stands behind its calls, as they come.
+
+    Functions that ask nobody (`PureCall`) need none. The reader is as `run_query` says, and raises what it says and, as it
+    was raised, what a function raises.
+    """
+    for read in compiled.reads:
+        if read.view not in relations:
+            raise UnknownName("table", read.name, relations, next_step="lakeflow tables list")
+    named = {read.view: relations[read.view] for read in compiled.reads}
+    return _Run(compiled, named, _behind(compiled, functions), limits).reader()
+
+
+def _behind(compiled: Compiled, functions: Sequence[Function]) -> Sequence[Behind]:
+    given = {function.name: function for function in functions}
+    for call in compiled.calls:
+        if isinstance(call, PureCall) and call.function not in given:
+            given[call.function] = pure_function(call)
+        if call.function not in given:
+            raise UsageError(
+                f"nothing stands behind {call.function!r}, which the query calls{did_you_mean(call.function, given)}"
+            )
+    return [Behind(given[call.function]) for call in compiled.calls]
 
 
 class _Run:
     """One query and its database."""
 
-    def __init__(self, query: Query, relations: Mapping[str, Relation], limits: Limits) -> None:
-        self._query = query
+    def __init__(self, compiled: Compiled, relations: Mapping[str, Relation], behind: Sequence[Behind], limits: Limits) -> None:
+        self._compiled = compiled
+        self._query = Query(compiled.text, tuple(read.view for read in compiled.reads))
         self._limits = limits
         self._relations = relations
+        self._behind = behind
         self._sources: list[StreamSource] = []
         self._connection = _opened(limits)
+        _open_runs.add(self)
+
+    def close(self) -> None:
+        """Stop what still runs, and free the database."""
+        self._connection.interrupt()
+        self._connection.close()
 
     def reader(self) -> pa.RecordBatchReader:
         try:
             for position, (table, relation) in enumerate(self._relations.items()):
                 self._show(table, relation, f"stream {position}")
+            for function in self._behind:
+                function.define(self._connection)
             _lock(self._connection, self._relations.values())
             _refuse_writes(self._connection, self._query)
             found = self._connection.sql(self._query.text)
             reader = found.to_arrow_reader(self._limits.batch_rows)
         except (duckdb.Error, OSError) as error:
-            self._connection.close()
+            self.close()
             raise self._explained(error) from error
         except LakeflowError:
-            self._connection.close()
+            self.close()
             raise
         return pa.RecordBatchReader.from_batches(reader.schema, self._batches(reader))
 
@@ -111,14 +150,16 @@ class _Run:
             raise self._explained(error) from error
         finally:
             reader.close()
-            self._connection.close()
+            self.close()
 
     def _explained(self, error: Exception) -> LakeflowError:
-        for source in self._sources:
-            if source.failures:
-                return source.failures[0]
+        failures = [failure for one in self._sources for failure in one.failures]
+        failures += [failure for one in self._behind for failure in one.failures]
+        if failures:
+            return failures[0]
         columns = [name for relation in self._relations.values() for name in relation.column_names]
-        return explained(error, self._query.text, columns)
+        as_written = not self._behind and len(self._compiled.text) == len(self._compiled.written)
+        return explained(error, self._compiled.text if as_written else None, columns)
 
     def _show(self, table: str, relation: Relation, stream: str) -> None:
         """Make the view `namespace.table` of the database read the relation."""
@@ -137,6 +178,16 @@ class _Run:
                 assert_never(relation)
         self._connection.execute(f"CREATE SCHEMA IF NOT EXISTS {name_text(namespace)}")
         self._connection.execute(f"CREATE VIEW {name_text(namespace)}.{name_text(name)} AS {body}")
+
+
+_open_runs: WeakSet[_Run] = WeakSet()
+
+
+@atexit.register
+def _close_all() -> None:
+    """Free the databases of readers that nobody read to their end, before the interpreter goes: DuckDB complains otherwise."""
+    for run in list(_open_runs):
+        run.close()
 
 
 def _opened(limits: Limits) -> DuckDBPyConnection:

@@ -62,19 +62,20 @@ def check_query(text: str) -> Query:
     """The query, once it is known to only read. Raises UsageError, pointing at what is wrong."""
     from sqlglot import exp
 
-    _refuse_statements(text)
+    refuse_statements(text)
     tree = _parsed(text)
     if not isinstance(tree, exp.Query | exp.Values | exp.Describe | exp.Summarize):
-        raise _refused(text, f"this is no read-only query; valid: {', '.join(FIRST_WORDS)}", 0, len(text))
+        raise refused(text, f"this is no read-only query; valid: {', '.join(FIRST_WORDS)}", 0, len(text))
     for node in tree.walk():
-        _refuse_node(text, node)
-    found = [table for table in tree.find_all(exp.Table, bfs=False) if not _is_function(table) and not _names_cte(table)]
-    ordered = sorted(found, key=lambda table: _span(table)[0])
-    tables = tuple(dict.fromkeys(_table_name(text, table) for table in ordered))
-    return Query(_without_catalog(text, tree, ordered), tables)
+        refuse_node(text, node)
+    found = [table for table in tree.find_all(exp.Table, bfs=False) if not is_function(table) and not names_cte(table)]
+    ordered = sorted(found, key=lambda table: span(table)[0])
+    tables = tuple(dict.fromkeys(table_name(text, table) for table in ordered))
+    return Query(without_catalog(text, tree, ordered), tables)
 
 
-def _refused(text: str, message: str, start: int, stop: int, next_step: str | None = None) -> UsageError:
+def refused(text: str, message: str, start: int, stop: int, next_step: str | None = None) -> UsageError:
+    """The error that points at the characters [start, stop) of the query."""
     return UsageError(pointed(message, text, start, stop), next_step=next_step)
 
 
@@ -82,16 +83,18 @@ def _tokens(text: str) -> list[Token]:
     from sqlglot import tokenize
     from sqlglot.errors import TokenError
 
+    from lakeflow.sql.flink import Flink
+
     try:
-        return list(tokenize(text, read="duckdb"))
+        return list(tokenize(text, read=Flink))
     except TokenError as error:
         place = re.search(r"Missing (\S+) from \d+:(\d+)", str(error.__cause__))
         start = int(place[2]) if place else max(0, text.rfind("/*"))
         what = place[1] if place else "a comment"
-        raise _refused(text, f"{what} is opened and not closed", start, start + 1) from error
+        raise refused(text, f"{what} is opened and not closed", start, start + 1) from error
 
 
-def _refuse_statements(text: str) -> None:
+def refuse_statements(text: str) -> None:
     """Refuse what is no single statement, and statements that do not begin as a query does."""
     from sqlglot.tokenizer_core import TokenType
 
@@ -102,12 +105,12 @@ def _refuse_statements(text: str) -> None:
         raise UsageError("the query is empty", next_step='lakeflow query "SELECT .."')
     for token in tokens:
         if token.token_type is TokenType.SEMICOLON:
-            raise _refused(text, "a second statement follows; a query is one statement", token.start, token.end + 1)
+            raise refused(text, "a second statement follows; a query is one statement", token.start, token.end + 1)
     first = next((token for token in tokens if token.token_type is not TokenType.L_PAREN), tokens[0])
     word = first.text.split()[0].upper() if first.text.split() else ""
     if word not in FIRST_WORDS:
         message = f"{word} is no read-only query{did_you_mean(word, FIRST_WORDS)}"
-        raise _refused(text, message, first.start, first.start + max(1, len(word)), NEXT_STEPS.get(word))
+        raise refused(text, message, first.start, first.start + max(1, len(word)), NEXT_STEPS.get(word))
 
 
 def _parsed(text: str) -> exp.Expr:
@@ -120,8 +123,8 @@ def _parsed(text: str) -> exp.Expr:
     try:
         trees = [tree for tree in parse(text, read="duckdb") if tree is not None and not isinstance(tree, exp.Semicolon)]
     except ParseError as error:
-        start, stop = _place(text, error)
-        raise _refused(text, "syntax error", start, stop) from error
+        start, stop = place_of(text, error)
+        raise refused(text, "syntax error", start, stop) from error
     except SqlglotError as error:
         raise UsageError(f"the query cannot be read: {error}") from error
     except RecursionError:
@@ -133,7 +136,7 @@ def _parsed(text: str) -> exp.Expr:
     return trees[0]
 
 
-def _place(text: str, error: Exception) -> tuple[int, int]:
+def place_of(text: str, error: Exception) -> tuple[int, int]:
     """The characters that sqlglot's first error stands at; its column is that of the last of them, from 1."""
     found = (getattr(error, "errors", None) or [{}])[0]
     line, column, highlight = found.get("line"), found.get("col"), found.get("highlight") or " "
@@ -143,28 +146,31 @@ def _place(text: str, error: Exception) -> tuple[int, int]:
     return max(begin, begin + column - len(highlight)), begin + column
 
 
-def _refuse_node(text: str, node: exp.Expr) -> None:
+def refuse_node(text: str, node: exp.Expr) -> None:
+    """Raises UsageError for a node of the tree that does more than read, or calls what is not allowed."""
     from sqlglot import exp
 
-    start, stop = _span(node)
+    start, stop = span(node)
     if isinstance(node, exp.DDL | exp.DML | exp.Command | exp.Copy | exp.Into | exp.Set | exp.Pragma | exp.Show):
-        raise _refused(text, f"{type(node).__name__.upper()} is not allowed within a read-only query", start, stop)
-    if isinstance(node, exp.Table) and _is_function(node):
-        name = _function_name(node.this)
+        raise refused(text, f"{type(node).__name__.upper()} is not allowed within a read-only query", start, stop)
+    if isinstance(node, exp.Table) and is_function(node):
+        name = function_name(node.this)
         if name not in TABLE_FUNCTIONS:
             start, stop = _call(text, name)
-            raise _refused(text, f"table function {name!r} is not allowed{did_you_mean(name, TABLE_FUNCTIONS)}", start, stop)
-    elif isinstance(node, exp.Func) and _function_name(node) in REFUSED_FUNCTIONS:
-        raise _refused(text, f"function {_function_name(node)!r} is not allowed in a read-only query", start, stop)
+            raise refused(text, f"table function {name!r} is not allowed{did_you_mean(name, TABLE_FUNCTIONS)}", start, stop)
+    elif isinstance(node, exp.Func) and function_name(node) in REFUSED_FUNCTIONS:
+        raise refused(text, f"function {function_name(node)!r} is not allowed in a read-only query", start, stop)
 
 
-def _is_function(table: exp.Table) -> bool:
+def is_function(table: exp.Table) -> bool:
+    """Whether a source of rows is a call of a function."""
     from sqlglot import exp
 
     return isinstance(table.this, exp.Func)
 
 
-def _function_name(function: exp.Expr) -> str:
+def function_name(function: exp.Expr) -> str:
+    """The name of a function in lower case, as DuckDB has it."""
     from sqlglot import exp
 
     if isinstance(function, exp.Anonymous):
@@ -174,7 +180,7 @@ def _function_name(function: exp.Expr) -> str:
     return function.sql_name().lower() if isinstance(function, exp.Func) else ""
 
 
-def _span(node: exp.Expr) -> tuple[int, int]:
+def span(node: exp.Expr) -> tuple[int, int]:
     """The characters [start, stop) of the names in `node`; (0, 1) where sqlglot kept no place."""
     from sqlglot import exp
 
@@ -192,7 +198,7 @@ def _call(text: str, name: str) -> tuple[int, int]:
     return found.span() if found else (0, 1)
 
 
-def _names_cte(table: exp.Table) -> bool:
+def names_cte(table: exp.Table) -> bool:
     """Whether a bare name is a common table expression that can be seen from where it stands."""
     if table.args.get("db") is not None:
         return False
@@ -224,19 +230,20 @@ def _visible_ctes(node: exp.Expr) -> Iterator[set[str]]:
         inside, around = around, around.parent
 
 
-def _table_name(text: str, table: exp.Table) -> str:
+def table_name(text: str, table: exp.Table) -> str:
+    """`namespace.table` of a table of the tree, or the one part that it has. Raises UsageError for other numbers of parts."""
     from sqlglot import exp
 
-    start, stop = _span(table)
+    start, stop = span(table)
     parts = [part.name for part in table.parts]
     if not isinstance(table.this, exp.Identifier) or len(parts) > 3 or (len(parts) == 3 and parts[0].lower() != CATALOG):
         written = ".".join(parts)
         message = f"table {written!r}: a table is named namespace.table or {CATALOG}.namespace.table"
-        raise _refused(text, message, start, stop)
+        raise refused(text, message, start, stop)
     return ".".join(parts[-2:])
 
 
-def _without_catalog(text: str, tree: exp.Expr, tables: list[exp.Table]) -> str:
+def without_catalog(text: str, tree: exp.Expr, tables: list[exp.Table]) -> str:
     """The text with `lakeflow.` before namespace.table turned to blanks, which keeps every other place where it was.
 
     A namespace may be called as the catalog is, and DuckDB refuses to tell `lakeflow.runs` from `lakeflow.main.runs`.

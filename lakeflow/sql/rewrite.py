@@ -1,0 +1,285 @@
+"""Calls of lakeflow's functions become DuckDB's own SQL around functions of one value a row.
+
+Each call is first a `probe_N(..)`, a function whose arguments have no types yet (binding.py); once these are known it becomes
+`ai_N(..)` over casts to what the model declares. A call that gives rows becomes a subquery; in a LATERAL its row comes out of
+UNNEST([..]), which DuckDB streams, where a plain LATERAL would be kept whole before the first row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import duckdb
+import pyarrow as pa
+from sqlglot import exp, parse_one
+
+from lakeflow.errors import UnknownName, UsageError
+from lakeflow.sql.binding import Binder
+from lakeflow.sql.calls import PredictRows, PredictValues, read_predict
+from lakeflow.sql.calls_arguments import Arguments
+from lakeflow.sql.calls_types import input_types, output_names
+from lakeflow.sql.compiled import Call, Names, PredictCall, PureCall
+from lakeflow.sql.flink import PREDICT, AiCall, Flink, TableArgument
+from lakeflow.sql.pure.registry import pure_functions
+from lakeflow.sql.relations import literal, name_text
+
+ONE_ROW = "one_row"
+"""The mark of a subquery that gives exactly one row."""
+
+Decide = Callable[[tuple[pa.DataType, ...], str], tuple[tuple[pa.DataType, ...], Call]]
+"""For the types of the arguments, and the name of the function: what the arguments are cast to, and the call."""
+
+
+@dataclass(slots=True)
+class Site:
+    """A call where it stands. `asks` is what makes two calls of equal arguments equal; the types are known after binding."""
+
+    name: str
+    asks: str
+    decide: Decide
+    given: tuple[pa.DataType, ...] | None = None
+    parameters: tuple[pa.DataType, ...] = ()
+    call: Call | None = None
+
+
+@dataclass(slots=True)
+class Sites:
+    """The calls of one query, by the names of their probes."""
+
+    found: dict[str, Site] = field(default_factory=dict)
+
+    def answer(self, name: str, given: tuple[pa.DataType, ...]) -> pa.DataType:
+        """The type of a call's result, for arguments of these types. Raises UsageError where they do not fit."""
+        site = self.found[name]
+        site.given = given
+        site.parameters, site.call = site.decide(given, name)
+        return site.call.result
+
+    def of(self, node: exp.Expr) -> Site | None:
+        """The call that a node of the tree is, if it is one."""
+        return self.found.get(node.name.lower()) if isinstance(node, exp.Anonymous) else None
+
+
+class Rewriter:
+    """Rewrites the calls of a tree in place, one by one, inner ones before outer ones."""
+
+    def __init__(self, text: str, names: Names, binder: Binder, sites: Sites) -> None:
+        self.text = text
+        self.names = names
+        self.binder = binder
+        self.sites = sites
+
+    def rewrite(self, call: AiCall) -> None:
+        """Put DuckDB's SQL in the place of a call. Raises UsageError and UnknownName, pointing at it."""
+        gives_rows = isinstance(call.parent, exp.Table | exp.Lateral)
+        if call.this in PREDICT:
+            form = read_predict(self.text, call, self.names, gives_rows=gives_rows)
+            rows = self._predict_rows(call, form) if isinstance(form, PredictRows) else None
+            if isinstance(form, PredictValues):
+                name = self._predict_site(call, form)
+                if gives_rows:
+                    rows = Rows(_asked_row(name, _texts(form.values), form.model.output.names), one_row=True)
+                else:
+                    _replace_value(call, name, _texts(form.values), form.model.output.names)
+        else:
+            rows = self._pure(call, gives_rows)
+        if rows is not None:
+            replace_rows(call, rows)
+
+    def add_site(self, asks: str, arguments: int, decide: Decide) -> str:
+        """A new call; the name of its probe."""
+        name = f"probe_{len(self.sites.found)}"
+        self.sites.found[name] = Site(name, asks, decide)
+        self.binder.probe(name, arguments)
+        return name
+
+    def columns(self, relation: str, call: AiCall) -> list[tuple[str, str]]:
+        """The columns of the source of rows `relation`, as it stands where `call` does, with their DuckDB types."""
+        around = around_call(call)
+        try:
+            return self.binder.columns(f"{around.ctes}SELECT __rows.* FROM {relation} AS __rows")
+        except duckdb.BinderException:
+            if not around.before:
+                raise
+        return self.binder.columns(f"{around.ctes}SELECT __rows.* FROM {around.before}, LATERAL (FROM {relation}) AS __rows")
+
+    def _predict_site(self, call: AiCall, form: PredictRows | PredictValues, columns: Sequence[str] = ()) -> str:
+        arguments = Arguments(self.text, call, "")
+
+        def decide(given: tuple[pa.DataType, ...], name: str) -> tuple[tuple[pa.DataType, ...], Call]:
+            try:
+                parameters = input_types(form.model, given, columns)
+            except UsageError as error:
+                raise type(error)(arguments.at(error.message), next_step=error.next_step) from error
+            return parameters, PredictCall(name, form.model, form.config)
+
+        return self.add_site(f"{form.model.name} {sorted(form.config.items())}", len(form.model.input), decide)
+
+    def _predict_rows(self, call: AiCall, form: PredictRows) -> Rows:
+        row = None if self._holds_calls(form.rows) else single_row(form.rows)
+        relation = relation_text(form.rows)
+        columns = list(row) if row is not None else [name for name, _ in self.columns(relation, call)]
+        wanted = [self._column(call, form, identifier, columns) for identifier in form.columns]
+        name = self._predict_site(call, form, wanted)
+        outputs = output_names(columns, form.model.output.names)
+        if row is not None:
+            fields = [f"{name_text(column)} := {value}" for column, value in row.items()]
+            asked = f"{name}({', '.join(row[column] for column in wanted)})"
+            packed = f"SELECT UNNEST([struct_pack({', '.join(fields)})]) AS __row, UNNEST([{asked}]) AS __{name}"
+            kept = [f"struct_extract(__row, {literal(column)}) AS {name_text(column)}" for column in columns]
+        else:
+            packed = f"SELECT *, {name}({', '.join(map(name_text, wanted))}) AS __{name} FROM {relation} AS __rows"
+            kept = list(map(name_text, columns))
+        fields = [
+            f"struct_extract(__{name}, {literal(declared)}) AS {name_text(shown)}"
+            for declared, shown in zip(form.model.output.names, outputs, strict=True)
+        ]
+        return Rows(f"SELECT {', '.join([*kept, *fields])} FROM ({packed}) AS __asked", one_row=row is not None)
+
+    def _holds_calls(self, rows: TableArgument) -> bool:
+        return any(self.sites.of(node) for node in rows.find_all(exp.Anonymous))
+
+    def _column(self, call: AiCall, form: PredictRows, identifier: exp.Identifier, columns: Sequence[str]) -> str:
+        found = next((name for name in columns if name.lower() == identifier.name.lower()), None)
+        if found is None:
+            kind = f"column for INPUT of model {form.model.name!r}"
+            raise Arguments(self.text, call, "").unknown(UnknownName(kind, identifier.name, columns), identifier)
+        return found
+
+    def _pure(self, call: AiCall, gives_rows: bool) -> Rows | None:
+        function = pure_functions()[call.this]
+        arguments = Arguments(self.text, call, function.usage)
+        named = next((one for one in arguments.all if one.args.get("name")), None)
+        if named is not None:
+            arguments.fail(f"{call.this} takes its arguments by position: {function.usage}", named)
+
+        def decide(given: tuple[pa.DataType, ...], name: str) -> tuple[tuple[pa.DataType, ...], Call]:
+            try:
+                bound = function.bind(given)
+            except UsageError as error:
+                raise UsageError(arguments.at(f"{function.name}: {error.message}"), next_step=function.usage) from error
+            return bound.parameters, PureCall(name, function.name, bound.parameters, bound.result)
+
+        if not arguments.all:
+            arguments.fail(f"{call.this} needs arguments: {function.usage}")
+        name = self.add_site(function.name, len(arguments.all), decide)
+        values = _texts([one.this for one in arguments.all])
+        if gives_rows:
+            return Rows(f"SELECT {name}({', '.join(values)}) AS {name_text(function.name.lower())}")
+        replace_node(call, f"{name}({', '.join(values)})", function.name.lower())
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """The SELECT that a call within FROM becomes, and whether it gives exactly one row."""
+
+    text: str
+    one_row: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Around:
+    """What a source of rows sees: `ctes` is a WITH or nothing, `before` the sources of its FROM that come before it."""
+
+    ctes: str
+    before: str
+
+
+def around_call(call: AiCall) -> Around:
+    """What can be seen from where a call stands within FROM."""
+    ctes: dict[str, str] = {}
+    before, recursive = "", False
+    inside: exp.Expr = call
+    node = call.parent
+    while node is not None:
+        if isinstance(node, exp.Select) and not before:
+            before = _before(node, inside)
+        named = node if isinstance(node, exp.With) else node.args.get("with_")
+        if isinstance(named, exp.With) and inside is not named:
+            recursive = recursive or bool(named.args.get("recursive"))
+            for cte in reversed(named.expressions[: named.expressions.index(inside)] if node is named else named.expressions):
+                if cte.find(AiCall) is None:
+                    ctes.setdefault(cte.alias.lower(), cte.sql(dialect=Flink))
+        inside, node = node, node.parent
+    shown = ", ".join(reversed(ctes.values()))
+    return Around(f"WITH {'RECURSIVE ' if recursive else ''}{shown} " if shown else "", before)
+
+
+def _before(select: exp.Select, inside: exp.Expr) -> str:
+    """The sources of a FROM that come before the one that `inside` is."""
+    first, joins = select.args.get("from_"), select.args.get("joins") or []
+    if first is None or not any(inside is join for join in joins):
+        return ""
+    place = next(place for place, join in enumerate(joins) if join is inside)
+    sources: list[str] = [first.this.sql(dialect=Flink), *(join.sql(dialect=Flink).strip() for join in joins[:place])]
+    return sources[0] + "".join(f" {join}" if not join.startswith(",") else join for join in sources[1:])
+
+
+def relation_text(rows: TableArgument) -> str:
+    """A source of rows as FROM takes it, without a name."""
+    source = rows.this.copy()
+    source.set("alias", None)
+    if isinstance(source, exp.Values):
+        return f"({_values_text(source)})"
+    return str(source.sql(dialect=Flink))
+
+
+def single_row(rows: TableArgument) -> dict[str, str] | None:
+    """VALUES (..) of one row, or a SELECT of names and expressions alone: its columns and what they are."""
+    source = rows.this
+    if isinstance(source, exp.Values) and len(source.expressions) == 1:
+        return {f"col{place}": one.sql(dialect=Flink) for place, one in enumerate(source.expressions[0].expressions)}
+    select = source.this if isinstance(source, exp.Subquery) else None
+    if not isinstance(select, exp.Select) or any(value for key, value in select.args.items() if key != "expressions"):
+        return None
+    if not all(isinstance(one, exp.Alias) for one in select.expressions) or select.find(exp.AggFunc, exp.Window, exp.Unnest):
+        return None
+    return {one.alias: one.this.sql(dialect=Flink) for one in select.expressions}
+
+
+def _values_text(values: exp.Values) -> str:
+    rows = (", ".join(one.sql(dialect=Flink) for one in row.expressions) for row in values.expressions)
+    return f"VALUES {', '.join(f'({row})' for row in rows)}"
+
+
+def _asked_row(name: str, values: Sequence[str], outputs: Sequence[str]) -> str:
+    fields = ", ".join(f"struct_extract(__{name}, {literal(one)}) AS {name_text(one)}" for one in outputs)
+    return f"SELECT {fields} FROM (SELECT UNNEST([{name}({', '.join(values)})]) AS __{name}) AS __asked"
+
+
+def _texts(values: Sequence[exp.Expr]) -> list[str]:
+    return [value.sql(dialect=Flink) for value in values]
+
+
+def _replace_value(call: AiCall, name: str, values: Sequence[str], outputs: Sequence[str]) -> None:
+    """A call within an expression: the one OUTPUT column's value, or a STRUCT of several."""
+    asked = f"{name}({', '.join(values)})"
+    if len(outputs) > 1:
+        replace_node(call, asked, None)
+        return
+    field = call.parent
+    if isinstance(field, exp.Dot) and field.expression.name.lower() == outputs[0].lower():
+        replace_node(field, f"struct_extract({asked}, {literal(outputs[0])})", outputs[0])
+    else:
+        replace_node(call, f"struct_extract({asked}, {literal(outputs[0])})", outputs[0])
+
+
+def replace_node(node: exp.Expr, text: str, shown: str | None) -> None:
+    """Put an expression in the place of a node; `shown` is what a column of it is called where the query gives it no name."""
+    made = parse_one(text, read=Flink)
+    named = shown is not None and isinstance(node.parent, exp.Select) and node.arg_key == "expressions"
+    node.replace(exp.alias_(made, shown, quoted=True) if named and shown is not None else made)
+
+
+def replace_rows(call: AiCall, rows: Rows) -> None:
+    """Put a subquery in the place of a call that gives rows, under the name that the query gives them."""
+    subquery = exp.Subquery(this=parse_one(rows.text, read=Flink))
+    subquery.meta[ONE_ROW] = rows.one_row
+    source = call.parent
+    if isinstance(source, exp.Table):
+        subquery.set("alias", source.args.get("alias"))
+        source.replace(subquery)
+    else:
+        call.replace(subquery)
