@@ -26,6 +26,7 @@ from lakeflow.sql.compiled import Compiled, Function, PureCall, TableRead
 from lakeflow.sql.duckdb_errors import explained
 from lakeflow.sql.functions import Behind
 from lakeflow.sql.pure.registry import pure_function
+from lakeflow.sql.parquet_files import parquet_body
 from lakeflow.sql.query import REFUSED_FUNCTIONS, TABLE_FUNCTIONS, Query, check_query
 from lakeflow.sql.relations import (
     ArrowRelation,
@@ -35,7 +36,6 @@ from lakeflow.sql.relations import (
     literal,
     local_path,
     name_text,
-    parquet_view,
     pattern_of,
 )
 from lakeflow.sql.tokens import pointed
@@ -167,8 +167,7 @@ class _Run:
         _refuse_names(table, namespace, relation)
         match relation:
             case ParquetRelation():
-                body = parquet_view(relation)
-                _refuse_files_without_ids(self._connection, table, relation)
+                body = parquet_body(self._connection, table, relation)
             case ArrowRelation():
                 source = StreamSource(relation)
                 self._sources.append(source)
@@ -235,20 +234,6 @@ def _refuse_names(table: str, namespace: str, relation: Relation) -> None:
                 next_step="rename one of them",
             )
         seen[name.lower()] = name
-
-
-def _refuse_files_without_ids(connection: DuckDBPyConnection, table: str, relation: ParquetRelation) -> None:
-    """A file without any field id would read as nothing but nulls. Costs about 30 us a file, warm."""
-    if not relation.files:
-        return
-    found = connection.execute(
-        "SELECT file_name FROM parquet_schema($1) GROUP BY file_name HAVING count(field_id) = 0 LIMIT 1",
-        [[pattern_of(file) for file in relation.files]],
-    ).fetchall()
-    if found:
-        raise SchemaMismatch(
-            f"table {table!r}: the data file {found[0][0]} carries no field ids, so its columns cannot be told by them"
-        )
 
 
 def _refuse_writes(connection: DuckDBPyConnection, query: Query) -> None:
