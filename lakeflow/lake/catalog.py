@@ -41,6 +41,9 @@ NEW_TABLE_PROPERTIES = {
     "write.parquet.compression-level": "1",
 }
 
+DOC = b"doc"
+"""The key of a column's comment in its Arrow field's metadata: the one that PyIceberg reads and writes."""
+
 # Of two processes that open a new SQL catalog at once, one fails to make the tables that the other has just made.
 OPEN_BACKOFF = Backoff(attempts=3, base=0.05, cap=0.2)
 
@@ -118,7 +121,7 @@ class Lake:
         wanted = storable(spec.schema, f"table {spec.name}")
         _check_partitioning(spec, wanted)
         if not self.exists(spec.name):
-            self._create(spec, wanted, properties or {})
+            self._create(spec, _commented(wanted, spec.schema), properties or {})
         if evolve:
             return retrying(lambda: self._altered(spec, wanted, wider=wider), ALTER_BACKOFF)
         table = self.table(spec.name)
@@ -158,7 +161,7 @@ class Lake:
         if spec.comment:
             wanted["comment"] = spec.comment
         with lake_errors(f"table {spec.name}"):
-            self._ensure_namespace(spec.name.rpartition(".")[0])
+            self.ensure_namespace(spec.name.rpartition(".")[0])
             try:
                 transaction = self.catalog.create_table_transaction(spec.name, schema, properties=wanted)
                 with transaction, transaction.update_spec() as update:
@@ -169,7 +172,8 @@ class Lake:
             except ValueError as error:
                 raise DeclarationError(f"{spec.origin}: table {spec.name} cannot be made: {error}") from error
 
-    def _ensure_namespace(self, namespace: str) -> None:
+    def ensure_namespace(self, namespace: str) -> None:
+        """Make a namespace where it is missing."""
         try:
             self.catalog.create_namespace(namespace)
         except (NamespaceAlreadyExistsError, IntegrityError) as error:
@@ -181,6 +185,17 @@ class Lake:
 def arrow_schema(table: Table) -> pa.Schema:
     """The table's columns as Arrow, with field ids in the metadata: the schema that its data files are written in."""
     return schema_to_pyarrow(table.schema())
+
+
+def _commented(schema: pa.Schema, declared: pa.Schema) -> pa.Schema:
+    """The columns as stored, with the comments of those that are declared."""
+    comments = [(column.metadata or {}).get(DOC) for column in declared]
+    return pa.schema(
+        [
+            column if comment is None else column.with_metadata({DOC: comment})
+            for column, comment in zip(schema, comments, strict=True)
+        ]
+    )
 
 
 def _check_partitioning(spec: TableSpec, schema: pa.Schema) -> None:

@@ -53,6 +53,7 @@ from pyiceberg.table.update import (
     TableRequirement,
     TableUpdate,
 )
+from pyiceberg.table.update.schema import UpdateSchema
 from pyiceberg.table.update.snapshot import _ManifestMergeManager, _MergeAppendFiles, _OverwriteFiles, _SnapshotProducer
 from pyiceberg.table.update.spec import UpdateSpec
 from pyiceberg.typedef import EMPTY_DICT, Record
@@ -142,16 +143,25 @@ class Layout:
 
 
 def relaid(
-    table: Table, columns: pa.Schema | None, repartition: Callable[[UpdateSpec], None] | None = None
+    table: Table,
+    columns: pa.Schema | None,
+    repartition: Callable[[UpdateSpec], None] | None = None,
+    *,
+    restructure: Callable[[UpdateSchema], None] | None = None,
 ) -> tuple[Layout, Table]:
     """The layout that adds, widens and relaxes what `columns` differ in, and the table as it will be. Commits nothing.
+
+    `restructure` is what else becomes of the columns: moved, renamed, dropped.
 
     Field ids are assigned after the highest one that the table ever had. Raises ValueError for what PyIceberg refuses.
     """
     transaction = _StagingTransaction(table)
-    if columns is not None:
+    if columns is not None or restructure is not None:
         with transaction.update_schema() as columns_update:
-            columns_update.union_by_name(columns)
+            if columns is not None:
+                columns_update.union_by_name(columns)
+            if restructure is not None:
+                restructure(columns_update)
     if repartition is not None:
         with transaction.update_spec() as spec_update:
             repartition(spec_update)
