@@ -11,15 +11,19 @@ Flink's (SqlMLPredictTableFunction) and Confluent's.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+import pyarrow as pa
 from sqlglot import exp
 
 from lakeflow.errors import UnknownName
 from lakeflow.sql.calls_arguments import Arguments, is_config
-from lakeflow.sql.compiled import Names, Signature
+from lakeflow.sql.compiled import Call, Names, Signature
 from lakeflow.sql.flink import AiCall, Argument, TableArgument
+
+Decide = Callable[[tuple[pa.DataType, ...], str], tuple[tuple[pa.DataType, ...], Call]]
+"""For the types of the arguments, and the name of the function: what the arguments are cast to, and the call."""
 
 USAGES = {
     "ML_PREDICT": "ML_PREDICT(TABLE t, MODEL m, DESCRIPTOR(a, ..) [, MAP['key', 'value', ..]]) or ML_PREDICT(MODEL m, a, ..)",
@@ -29,6 +33,14 @@ USAGES = {
 }
 TASKS = {"ML_EMBED": "embedding", "AI_EMBEDDING": "embedding", "AI_COMPLETE": "text_generation"}
 """The task that a function's model must have."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """The SELECT that a call within FROM becomes, and whether it gives exactly one row."""
+
+    text: str
+    one_row: bool = False
 
 
 @dataclass(frozen=True, slots=True)

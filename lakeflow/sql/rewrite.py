@@ -7,7 +7,7 @@ UNNEST([..]), which DuckDB streams, where a plain LATERAL would be kept whole be
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import duckdb
@@ -16,19 +16,18 @@ from sqlglot import exp, parse_one
 
 from lakeflow.errors import UnknownName, UsageError
 from lakeflow.sql.binding import Binder
-from lakeflow.sql.calls import PredictRows, PredictValues, read_predict
+from lakeflow.sql.calls import Decide, PredictRows, PredictValues, Rows, read_predict
 from lakeflow.sql.calls_arguments import Arguments
+from lakeflow.sql.calls_search import decide_search, read_search
 from lakeflow.sql.calls_types import input_types, output_names
-from lakeflow.sql.compiled import Call, Names, PredictCall, PureCall
-from lakeflow.sql.flink import PREDICT, AiCall, Flink, TableArgument
+from lakeflow.sql.calls_windows import ADDED, TIMES, read_window, window_text
+from lakeflow.sql.compiled import Call, Names, PredictCall, PureCall, Signature
+from lakeflow.sql.flink import PREDICT, SEARCH, WINDOWS, AiCall, Flink, TableArgument
 from lakeflow.sql.pure.registry import pure_functions
 from lakeflow.sql.relations import literal, name_text
 
 ONE_ROW = "one_row"
 """The mark of a subquery that gives exactly one row."""
-
-Decide = Callable[[tuple[pa.DataType, ...], str], tuple[tuple[pa.DataType, ...], Call]]
-"""For the types of the arguments, and the name of the function: what the arguments are cast to, and the call."""
 
 
 @dataclass(slots=True)
@@ -79,9 +78,16 @@ class Rewriter:
             if isinstance(form, PredictValues):
                 name = self._predict_site(call, form)
                 if gives_rows:
-                    rows = Rows(_asked_row(name, _texts(form.values), form.model.output.names), one_row=True)
+                    rows = _asked_row(name, _texts(form.values), form.model)
                 else:
                     _replace_value(call, name, _texts(form.values), form.model.output.names)
+        elif call.this in SEARCH | WINDOWS and not gives_rows:
+            arguments = Arguments(self.text, call, "")
+            arguments.fail(f"{call.this} gives rows and stands in FROM, after LATERAL where it takes columns of other tables")
+        elif call.this in SEARCH:
+            rows = self._search(call)
+        elif call.this in WINDOWS:
+            rows = self._window(call)
         else:
             rows = self._pure(call, gives_rows)
         if rows is not None:
@@ -120,7 +126,10 @@ class Rewriter:
         row = None if self._holds_calls(form.rows) else single_row(form.rows)
         relation = relation_text(form.rows)
         columns = list(row) if row is not None else [name for name, _ in self.columns(relation, call)]
-        wanted = [self._column(call, form, identifier, columns) for identifier in form.columns]
+        wanted = [
+            self._column(call, f"column for INPUT of model {form.model.name!r}", identifier, columns)
+            for identifier in form.columns
+        ]
         name = self._predict_site(call, form, wanted)
         outputs = output_names(columns, form.model.output.names)
         if row is not None:
@@ -135,15 +144,37 @@ class Rewriter:
             f"struct_extract(__{name}, {literal(declared)}) AS {name_text(shown)}"
             for declared, shown in zip(form.model.output.names, outputs, strict=True)
         ]
-        return Rows(f"SELECT {', '.join([*kept, *fields])} FROM ({packed}) AS __asked", one_row=row is not None)
+        text = f"SELECT {', '.join([*kept, *fields])} FROM ({packed}) AS __asked{_kept_rows(name, form.model)}"
+        return Rows(text, one_row=row is not None and not form.model.loses_rows)
+
+    def _search(self, call: AiCall) -> Rows:
+        search = read_search(self.text, call, self.names)
+        name = self.add_site(search.asks, 1, decide_search(self.text, call, search))
+        columns = [*search.columns.names, *output_names(search.columns.names, ["score"])]
+        fields = [
+            f"struct_extract(__{name}, {literal(given)}) AS {name_text(shown)}"
+            for given, shown in zip([*search.columns.names, "score"], columns, strict=True)
+        ]
+        hits = f"SELECT UNNEST({name}({search.query.sql(dialect=Flink)})) AS __{name}"
+        return Rows(f"SELECT {', '.join(fields)} FROM ({hits}) AS __asked")
+
+    def _window(self, call: AiCall) -> Rows:
+        window = read_window(self.text, call)
+        relation = relation_text(window.rows)
+        columns = dict(self.columns(relation, call))
+        time = self._column(call, "column with the time", window.time, list(columns))
+        if columns[time] not in TIMES:
+            message = f"{window.kind}: column {time!r} is {columns[time]}; valid: {', '.join(TIMES)}"
+            raise Arguments(self.text, call, "").wrong(message, window.time if "start" in window.time.meta else None)
+        added = output_names(list(columns), ADDED)
+        return Rows(window_text(window, relation, list(columns), time, TIMES[columns[time]], added))
 
     def _holds_calls(self, rows: TableArgument) -> bool:
         return any(self.sites.of(node) for node in rows.find_all(exp.Anonymous))
 
-    def _column(self, call: AiCall, form: PredictRows, identifier: exp.Identifier, columns: Sequence[str]) -> str:
+    def _column(self, call: AiCall, kind: str, identifier: exp.Identifier, columns: Sequence[str]) -> str:
         found = next((name for name in columns if name.lower() == identifier.name.lower()), None)
         if found is None:
-            kind = f"column for INPUT of model {form.model.name!r}"
             raise Arguments(self.text, call, "").unknown(UnknownName(kind, identifier.name, columns), identifier)
         return found
 
@@ -169,14 +200,6 @@ class Rewriter:
             return Rows(f"SELECT {name}({', '.join(values)}) AS {name_text(function.name.lower())}")
         replace_node(call, f"{name}({', '.join(values)})", function.name.lower())
         return None
-
-
-@dataclass(frozen=True, slots=True)
-class Rows:
-    """The SELECT that a call within FROM becomes, and whether it gives exactly one row."""
-
-    text: str
-    one_row: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,9 +267,15 @@ def _values_text(values: exp.Values) -> str:
     return f"VALUES {', '.join(f'({row})' for row in rows)}"
 
 
-def _asked_row(name: str, values: Sequence[str], outputs: Sequence[str]) -> str:
-    fields = ", ".join(f"struct_extract(__{name}, {literal(one)}) AS {name_text(one)}" for one in outputs)
-    return f"SELECT {fields} FROM (SELECT UNNEST([{name}({', '.join(values)})]) AS __{name}) AS __asked"
+def _asked_row(name: str, values: Sequence[str], model: Signature) -> Rows:
+    fields = ", ".join(f"struct_extract(__{name}, {literal(one)}) AS {name_text(one)}" for one in model.output.names)
+    asked = f"SELECT UNNEST([{name}({', '.join(values)})]) AS __{name}"
+    return Rows(f"SELECT {fields} FROM ({asked}) AS __asked{_kept_rows(name, model)}", one_row=not model.loses_rows)
+
+
+def _kept_rows(name: str, model: Signature) -> str:
+    """A model that loses rows has NULL for them in place of its answers."""
+    return f" WHERE __{name} IS NOT NULL" if model.loses_rows else ""
 
 
 def _texts(values: Sequence[exp.Expr]) -> list[str]:
