@@ -3,7 +3,8 @@
     @job(target="gold.scored", mode="incremental")
     def score(flights=Read("bronze.flights"), carriers=Lookup("dim.carriers")) -> pl.LazyFrame: ...
 
-The function is called with a LazyFrame for each parameter and returns the LazyFrame whose rows go to the target.
+The function is called with a LazyFrame for each parameter and returns the LazyFrame whose rows go to the target. A job may be
+a query of SQL in place of a function.
 """
 
 from __future__ import annotations
@@ -11,11 +12,12 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from lakeflow.declare import UNKNOWN, Origin
+from lakeflow.declare import UNKNOWN, Origin, TableSpec
 from lakeflow.errors import DeclarationError, did_you_mean
 
 if TYPE_CHECKING:
@@ -61,23 +63,63 @@ class Caps:
 
 
 @dataclass(frozen=True, slots=True)
+class SqlQuery:
+    """The body of a job in SQL.
+
+    `text` is the query, with blanks before it in place of what stands there in its file, so that messages name line and
+    column of the file. Its columns go to `columns` of the target by place; none named: to all of the target. `texts` are the
+    names and texts that stand in its calls of models. `obstacle` says, pointing into the text, why the query cannot run
+    incrementally; None where it can.
+    """
+
+    text: str
+    columns: tuple[str, ...] = ()
+    texts: frozenset[str] = frozenset()
+    obstacle: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Materialized:
+    """The target is a materialized table, which may be behind what it reads by `freshness`; None: as `--every` has it."""
+
+    freshness: timedelta | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Job:
     """One transformation of tables into one table.
 
-    `inputs` maps the function's parameters to what they read. `key` is set for output update. `caps` of None leaves
-    the caps to the settings.
+    `inputs` maps the function's parameters to what they read; those of a query are the tables' names. `key` is set for
+    output update. `caps` of None leaves the caps to the settings. `creates` is how the target is made where `tables/`
+    declares none, but for its columns, which are those of the rows.
     """
 
     name: str
     target: str
     inputs: dict[str, Read | Lookup]
-    function: Callable[..., pl.LazyFrame] = field(repr=False)
+    body: Callable[..., pl.LazyFrame] | SqlQuery = field(repr=False)
     mode: Mode = Mode.INCREMENTAL
     output: Output = Output.APPEND
     key: tuple[str, ...] = ()
     caps: Caps | None = None
     description: str = ""
     origin: Origin = UNKNOWN
+    creates: TableSpec | None = None
+    materialized: Materialized | None = None
+
+    @property
+    def function(self) -> Callable[..., pl.LazyFrame]:
+        """The function of a job in Python. Raises DeclarationError for one in SQL."""
+        if isinstance(self.body, SqlQuery):
+            raise DeclarationError(f"{self.origin}: job {self.name!r} is a query of SQL and has no function")
+        return self.body
+
+    @property
+    def is_row_wise(self) -> bool:
+        """Whether its rows may be computed part by part. A function that appends promises so; a query is known to."""
+        if isinstance(self.body, SqlQuery) and self.body.obstacle is not None:
+            return False
+        return self.mode is Mode.INCREMENTAL and self.output is Output.APPEND
 
     @property
     def reads(self) -> tuple[str, ...]:
@@ -118,7 +160,7 @@ def job(
             name=label,
             target=_checked_name(target, f"target of job {label!r}", origin),
             inputs=_inputs_of(function, label, origin),
-            function=function,
+            body=function,
             mode=_choice(Mode, mode, f"mode of job {label!r}", origin),
             output=_output_of(mode, output, key, label, origin),
             key=(key,) if isinstance(key, str) else tuple(key),

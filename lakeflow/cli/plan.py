@@ -128,12 +128,11 @@ def _estimating(project: Project, nodes: Sequence[Node]) -> Estimating | None:
     jobs = [node.work for node in nodes if isinstance(node.work, Job)]
     named = {reference(name).name for job in jobs for name in models_named(job, project.model_names())}
     remote = [name for name in named if is_remote(project.models.specs[name])]
-    return Estimating(project.models, recorded_of(project.lake, remote)) if remote else None
+    return Estimating(project.models, recorded_of(project.lake, remote), project.runtime) if remote else None
 
 
 def _job_row(project: Project, node: Node, request: Request, estimating: Estimating | None) -> Row:
     """A job's plan as one row; where it cannot be made yet, why."""
-    from lakeflow.runner.plan import plan_job
     from lakeflow.runner.uses import models_named
 
     job = node.work
@@ -156,7 +155,7 @@ def _job_row(project: Project, node: Node, request: Request, estimating: Estimat
     if missing := [table for table in job.reads if not project.lake.exists(table)]:
         return row | {"problem": f"waits for {', '.join(missing)}, not there yet"}
     try:
-        planned = plan_job(job, request, project.lake, project.commits, project.runtime.caps)
+        planned = project.plan(job, request)
     except Terminal as error:
         return row | {"problem": error.message, "would_fail": True}
     row |= _planned(planned)

@@ -207,9 +207,8 @@ def _run_node(project: Project, node: Node, request: Request, signals: StopSigna
 def _run_job(project: Project, job: Job, request: Request, run: Run, signals: StopSignals) -> None:
     from lakeflow.observe.runs import Status
     from lakeflow.runner.execute import run_job
-    from lakeflow.runner.plan import plan_job
 
-    plan = plan_job(job, request, project.lake, project.commits, project.runtime.caps)
+    plan = project.plan(job, request)
     run.mode, run.start_position = str(plan.mode), plan.start
     project.models.stop_when(signals.requested)
     try:

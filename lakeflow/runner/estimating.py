@@ -10,18 +10,25 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import polars as pl
+import pyarrow as pa
 
 from lakeflow.errors import LakeflowError
-from lakeflow.lake.read import Split
+from lakeflow.job import SqlQuery
+from lakeflow.lake.iceberg import FileReader
+from lakeflow.lake.read import Split, read
 from lakeflow.models.estimate import Estimate, Recorded, Sample, estimate
+from lakeflow.models.lost import Forgotten
 from lakeflow.models.predict import bound
 from lakeflow.models.registry import ModelSet
 from lakeflow.models.remote.rehearsal import Rehearsal, is_remote
 from lakeflow.models.usage import Asked
 from lakeflow.models.versions import reference
+from lakeflow.runner.execute import Runtime
 from lakeflow.runner.frames import scan
 from lakeflow.runner.plan import JobPlan, Source
+from lakeflow.runner.sql_body import sql_body
 from lakeflow.runner.user_code import user_code
+from lakeflow.sql.relations import ArrowRelation
 
 logger = logging.getLogger("lakeflow.runner")
 
@@ -49,15 +56,30 @@ class Taken:
         heads = [scan(self.source.table, [split]).head(self.rows_a_split) for split in self.source.splits]
         return pl.concat(heads) if heads else scan(self.source.table, ())
 
+    def relation(self) -> ArrowRelation:
+        """Its rows, as a query reads them."""
+        schema = FileReader(self.source.table).schema
+        return ArrowRelation(schema, lambda: pa.RecordBatchReader.from_batches(schema, self._heads()))
+
+    def _heads(self) -> Iterator[pa.RecordBatch]:
+        for split in self.source.splits:
+            left = self.rows_a_split
+            for batch in read(self.source.table, [split]):
+                yield batch.slice(0, left)
+                left -= min(left, batch.num_rows)
+                if not left:
+                    break
+
 
 class Estimating:
     """Estimates for the jobs of a project. Its models are for this alone, from now on.
 
-    `recorded` is what earlier runs took, by model.
+    `recorded` is what earlier runs took, by model; `runtime` is what jobs in SQL run with.
     """
 
-    def __init__(self, models: ModelSet, recorded: Mapping[str, Recorded]) -> None:
+    def __init__(self, models: ModelSet, recorded: Mapping[str, Recorded], runtime: Runtime | None = None) -> None:
         self._models = models
+        self._runtime = runtime
         self._recorded = recorded
         self._rehearsal = Rehearsal()
         models.rehearse(self._rehearsal)
@@ -102,6 +124,13 @@ class Estimating:
 
     def _carry_out(self, plan: JobPlan, taken: Sequence[Taken]) -> None:
         """The job over the rows taken; what it makes of them is let go."""
+        if isinstance(plan.job.body, SqlQuery) and self._runtime is not None:
+            runtime = self._runtime
+            sample = {one.source.name: one.relation() for one in taken}
+            body = sql_body(plan, runtime.lake, runtime.declared, runtime.queries, sample)
+            for _ in body.chunks([one.source for one in taken], lambda rows: None, Forgotten()):
+                pass
+            return
         frames = {one.source.parameter: one.frame() for one in taken}
         lookups = {source.parameter: scan(source.table, source.splits) for source in plan.lookups}
         with bound(self._models), user_code(plan.job):

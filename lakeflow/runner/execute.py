@@ -1,4 +1,4 @@
-"""Carries out the plan of a job: reads, calls the job's function, writes, and commits each step once."""
+"""Carries out the plan of a job: reads, has the job make its rows of that, writes, and commits each step once."""
 
 from __future__ import annotations
 
@@ -7,12 +7,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import polars as pl
 import pyarrow as pa
 
 from lakeflow.declare import TableSpec
 from lakeflow.errors import CommitConflict, JobFailed, LakeflowError
-from lakeflow.job import Caps, Job, Output, Read
+from lakeflow.job import Caps, Job, Output, Read, SqlQuery
 from lakeflow.lake.catalog import Lake, Table, arrow_schema
 from lakeflow.lake.commit import Change, CommitProtocol, Progress
 from lakeflow.lake.failures import lake_errors
@@ -21,20 +20,17 @@ from lakeflow.lake.latest import LatestRows
 from lakeflow.lake.merge import KeyedMerge, Merged
 from lakeflow.lake.schema import fit, require_columns, storable
 from lakeflow.lake.write import DataFile, DataWriter
-from lakeflow.models.lost import Forgotten, Lost
-from lakeflow.models.predict import bound
+from lakeflow.models.lost import Lost
 from lakeflow.models.registry import ModelSet
+from lakeflow.runner.bodies import Body, Lookups, PythonBody
 from lakeflow.runner.engines import Engine
-from lakeflow.runner.frames import arrow_schema_of, read_up_to, scan
 from lakeflow.runner.letters import PartLetters, StepLetters
 from lakeflow.runner.plan import JobPlan, Source, Step, pack
-from lakeflow.runner.user_code import user_code
+from lakeflow.runner.sql_body import Queries, sql_body
 
 logger = logging.getLogger("lakeflow.runner")
 
-CHUNK_ROWS = 128 * 1024
 TASK_BYTES = 64 << 20
-KEPT_LOOKUP_BYTES = 64 << 20
 MERGE_ATTEMPTS = 5
 
 
@@ -42,7 +38,7 @@ MERGE_ATTEMPTS = 5
 class Runtime:
     """What jobs run with: the lake and its commits, the models, an engine, declared target tables, sizes in bytes.
 
-    `spool` is the folder for rows that wait on disk; None: the system's.
+    `spool` is the folder for rows that wait on disk; None: the system's. `queries` is what jobs in SQL run with.
     """
 
     lake: Lake
@@ -54,6 +50,7 @@ class Runtime:
     buffer_bytes: int = 64 << 20
     target_file_bytes: int = 128 << 20
     spool: Path | None = None
+    queries: Queries = field(default_factory=Queries)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,64 +122,22 @@ def run_job(
     progress, kept = plan.start, plan.letters
     total = RunCounts()
     snapshots: list[int] = []
-    lookups = _Lookups(plan.lookups)
+    body = body_of(plan, runtime)
     if not plan.steps and not runtime.lake.exists(plan.target):
-        _target(plan, _no_rows(plan.job, runtime.lake), lookups, runtime)
+        _target(plan, _no_rows(plan.job, runtime.lake), body, runtime)
     for step in plan.steps:
         if stop():
             return
-        target = _target(plan, step.reads, lookups, runtime)
+        target = _target(plan, step.reads, body, runtime)
         moved = Progress(plan.job.writer, progress, step.end)
         letters = StepLetters(plan.job, target, moved, kept, runtime.lake, runtime.commits, runtime.buffer_bytes)
-        work = _Work(plan, step, target, moved, lookups, runtime, on_rows, letters)
+        work = _Work(plan, step, target, moved, body, runtime, on_rows, letters)
         snapshot, counts = _step_of(plan)(work)
         kept = letters.kept
         snapshots.append(snapshot)
         total += counts
         progress = step.end
         yield JobRun(plan, total, tuple(snapshots), progress)
-
-
-class _Lookups:
-    """The lookups of a run, as of its start. They are read once and kept as long as there is room, else by each part."""
-
-    def __init__(self, sources: Sequence[Source]) -> None:
-        self._sources = sources
-        self._room = KEPT_LOOKUP_BYTES
-        self._frames: dict[str, pl.LazyFrame] = {}
-
-    def frames(self) -> dict[str, pl.LazyFrame]:
-        for source in self._sources:
-            if source.parameter not in self._frames:
-                self._frames[source.parameter] = self._frame(source)
-        return dict(self._frames)
-
-    def _frame(self, source: Source) -> pl.LazyFrame:
-        rows = read_up_to(source.table, source.splits, self._room) if source.bytes <= self._room else None
-        if rows is None:
-            return scan(source.table, source.splits)
-        self._room -= int(rows.estimated_size())
-        return rows.lazy()
-
-
-def _output_frame(
-    job: Job,
-    reads: Sequence[Source],
-    lookups: _Lookups,
-    models: ModelSet,
-    on_rows: Callable[[int], None] = lambda rows: None,
-    lost: Lost | None = None,
-) -> pl.LazyFrame:
-    """The LazyFrame that the job's function makes of its inputs; rows that its models leave out go to `lost`."""
-    frames = {source.parameter: scan(source.table, source.splits, on_rows) for source in reads}
-    with bound(models, lost), user_code(job):
-        frame = job.function(**frames, **lookups.frames())
-    if not isinstance(frame, pl.LazyFrame):
-        raise JobFailed(
-            f"job {job.name!r} ({job.origin}) returned {type(frame).__name__}; it must return a polars LazyFrame",
-            next_step="end the job's function with `return frame`; a DataFrame becomes one by `.lazy()`",
-        )
-    return frame
 
 
 def _no_rows(job: Job, lake: Lake) -> tuple[Source, ...]:
@@ -194,11 +149,9 @@ def _no_rows(job: Job, lake: Lake) -> tuple[Source, ...]:
     )
 
 
-def _target(plan: JobPlan, reads: Sequence[Source], lookups: _Lookups, runtime: Runtime) -> Table:
+def _target(plan: JobPlan, reads: Sequence[Source], body: Body, runtime: Runtime) -> Table:
     """The target table, made where it is missing; checked to fit before any row is read."""
-    frame = _output_frame(plan.job, reads, lookups, runtime.models, lost=Forgotten())
-    with user_code(plan.job):
-        schema = arrow_schema_of(frame)
+    schema = body.schema(reads)
     if not schema.names:
         raise JobFailed(
             f"job {plan.job.name!r} ({plan.job.origin}) gives rows without columns", next_step="select at least one column"
@@ -208,9 +161,21 @@ def _target(plan: JobPlan, reads: Sequence[Source], lookups: _Lookups, runtime: 
         table = runtime.lake.table(plan.target)
         fit(schema.empty_table(), arrow_schema(table), plan.target)
         return table
-    declared = runtime.declared.get(plan.job.target) or TableSpec(plan.target, schema, origin=plan.job.origin)
+    declared = runtime.declared.get(plan.job.target) or made_by(plan.job, schema)
     fit(schema.empty_table(), storable(declared.schema, plan.target), plan.target)
     return runtime.lake.ensure(replace(declared, name=plan.target))
+
+
+def made_by(job: Job, schema: pa.Schema) -> TableSpec:
+    """How a target that is declared nowhere is made for rows of a schema."""
+    return replace(job.creates or TableSpec(job.target, schema, origin=job.origin), schema=schema)
+
+
+def body_of(plan: JobPlan, runtime: Runtime) -> Body:
+    """What carries out the job's function or query, for one run."""
+    if isinstance(plan.job.body, SqlQuery):
+        return sql_body(plan, runtime.lake, runtime.declared, runtime.queries)
+    return PythonBody(plan.job, Lookups(plan.lookups), runtime.models)
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,7 +186,7 @@ class _Work:
     step: Step
     target: Table
     progress: Progress
-    lookups: _Lookups
+    body: Body
     runtime: Runtime
     on_rows: Callable[[int], None]
     letters: StepLetters
@@ -232,11 +197,7 @@ class _Work:
 
     def chunks(self, reads: Sequence[Source], lost: Lost) -> Iterator[pa.Table]:
         """The job's rows over `reads` in their order, streamed."""
-        job = self.plan.job
-        frame = _output_frame(job, reads, self.lookups, self.runtime.models, self.on_rows, lost)
-        with user_code(job):
-            for chunk in frame.collect_batches(chunk_size=CHUNK_ROWS, maintain_order=True, engine="streaming"):
-                yield chunk.to_arrow()
+        yield from self.body.chunks(reads, self.on_rows, lost)
 
     def writer(self, part: int = 0) -> DataWriter:
         runtime = self.runtime
@@ -262,7 +223,7 @@ def _step_of(plan: JobPlan) -> RunStep:
 
 def _write_step(work: _Work) -> tuple[int, RunCounts]:
     """Append, or replace all: parts are written by the engine's workers, and committed once by the driver."""
-    work.lookups.frames()
+    work.body.prepare()
     finished: list[_Written] = []
 
     def write(task: tuple[int, tuple[Source, ...]]) -> _Written:

@@ -18,7 +18,8 @@ from lakeflow.declare import SYSTEM_NAMESPACE, IndexSpec, ModelDeclaration, Orig
 from lakeflow.errors import DeclarationError, LakeflowError
 from lakeflow.fill import looks_secret
 from lakeflow.job import Job
-from lakeflow.sql.parse import parse_declarations
+from lakeflow.runner.sql_jobs import jobs_of
+from lakeflow.sql.parse import parse_declarations, parse_jobs
 from lakeflow.sql.parse_like import likened
 from lakeflow.sql.statements import CreateModel, CreateTable, CreateVectorIndex
 
@@ -47,7 +48,7 @@ def load_tables(settings: Settings) -> Declarations:
         for statement in parse_declarations(_text_of(path), _shown(path, settings.root)):
             match statement:
                 case CreateTable():
-                    _check_table_name(statement.table.name, "the name of a table", statement.table.origin)
+                    check_table_name(statement.table.name, "the name of a table", statement.table.origin)
                     _declare(tables, "table", statement.table.name, statement.table)
                     created.append(statement)
                 case CreateModel():
@@ -60,7 +61,8 @@ def load_tables(settings: Settings) -> Declarations:
 
 
 def load_project(settings: Settings) -> Declarations:
-    """All declarations: those of tables/*.sql and the jobs in jobs/*.py. Raises DeclarationError, naming file and line.
+    """All declarations: those of tables/*.sql and the jobs in jobs/*.py and jobs/*.sql. Raises DeclarationError, naming file
+    and line.
 
     Jobs may import modules from the project's folder, which stands last on the import path.
     """
@@ -69,9 +71,15 @@ def load_project(settings: Settings) -> Declarations:
         sys.path.append(root)
     for path in _files(settings.root / JOBS, ".py"):
         for job in _jobs_in(path, settings.root):
-            _check_table_name(job.target, f"the target of job {job.name!r}", job.origin)
+            check_table_name(job.target, f"the target of job {job.name!r}", job.origin)
             _declare(jobs, "job", job.name, job)
-    return replace(load_tables(settings), jobs=jobs)
+    declared = load_tables(settings)
+    for path in _files(settings.root / JOBS, ".sql"):
+        shown = _shown(path, settings.root)
+        for job in jobs_of(parse_jobs(_text_of(path), shown), shown, declared.tables):
+            check_table_name(job.target, f"the target of job {job.name!r}", job.origin)
+            _declare(jobs, "job", job.name, job)
+    return replace(declared, jobs=jobs)
 
 
 def filled(options: Mapping[str, str], origin: Origin, settings: Settings) -> Mapping[str, str]:
@@ -95,7 +103,7 @@ _REFERENCE = re.compile(r"\{\{\s*secret\.\w+\s*\}\}")
 Declared = TypeVar("Declared", TableSpec, ModelDeclaration, IndexSpec, Job)
 
 
-def _check_table_name(name: str, what: str, origin: Origin) -> None:
+def check_table_name(name: str, what: str, origin: Origin | str) -> None:
     """A table's name is part of a path, and one namespace is lakeflow's own. Raises DeclarationError."""
     namespace, _, table = name.partition(".")
     if namespace == SYSTEM_NAMESPACE:

@@ -8,13 +8,14 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from lakeflow.errors import DeclarationError, UnknownName, UsageError
-from lakeflow.job import Caps, Job, Lookup, Mode, Output, Read
+from lakeflow.job import Caps, Job, Lookup, Mode, Output, Read, SqlQuery
 from lakeflow.lake.catalog import SYSTEM_NAMESPACE, Lake, Table
 from lakeflow.lake.commit import CommitProtocol
 from lakeflow.lake.history import writers_in
 from lakeflow.lake.read import Batch, Split, appended, cut, position_at, snapshot_at, splits_at
 from lakeflow.progress import SnapshotPosition
 from lakeflow.runner.letters import Kept, kept_of
+from lakeflow.sql.compiled import Compiled, Names
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +73,7 @@ class Step:
 class JobPlan:
     """A run of one job: its steps in order, each a commit. `start` is the target's progress now.
 
-    `letters` are the dead letters that the job left last.
+    `letters` are the dead letters that the job left last, `compiled` is the query of a job in SQL.
     """
 
     job: Job
@@ -83,6 +84,7 @@ class JobPlan:
     lookups: tuple[Source, ...]
     steps: tuple[Step, ...]
     letters: Kept | None = None
+    compiled: Compiled | None = None
 
     @property
     def rows(self) -> int:
@@ -95,15 +97,19 @@ class JobPlan:
     @property
     def is_row_wise(self) -> bool:
         """Whether the job's rows may be computed part by part: appending jobs must not depend on the cutting."""
-        return self.job.mode is Mode.INCREMENTAL and self.job.output is Output.APPEND
+        return self.job.is_row_wise
 
 
-def plan_job(job: Job, request: Request, lake: Lake, commits: CommitProtocol, caps: Caps) -> JobPlan:
-    """The plan as of now. Raises UnknownName for a missing table, SourceChanged where an incremental run cannot go on.
+def plan_job(
+    job: Job, request: Request, lake: Lake, commits: CommitProtocol, caps: Caps, names: Names | None = None
+) -> JobPlan:
+    """The plan as of now. Raises UnknownName for a missing table, SourceChanged where an incremental run cannot go on, and for
+    a job in SQL what the compiler raises.
 
-    `caps` bound a batch where the job has none of its own.
+    `caps` bound a batch where the job has none of its own. `names` is what a query may name; a job in SQL needs it.
     """
     mode = request.mode_of(job)
+    compiled = _compiled(job, mode, names) if isinstance(job.body, SqlQuery) else None
     target = request.into or job.target
     if target in job.reads:
         raise UsageError(
@@ -121,7 +127,32 @@ def plan_job(job: Job, request: Request, lake: Lake, commits: CommitProtocol, ca
     output = _output(job, mode)
     if start is None:
         _check_free(target, job, output, lake)
-    return JobPlan(job, mode, output, target, start, lookups, steps, letters)
+    return JobPlan(job, mode, output, target, start, lookups, steps, letters, compiled)
+
+
+def _compiled(job: Job, mode: Mode, names: Names | None) -> Compiled:
+    """The query, once it is known to run in this mode. Raises DeclarationError, pointing at what is wrong in the job's file."""
+    from lakeflow.sql.compile import compile_query
+
+    query = job.body
+    assert isinstance(query, SqlQuery), "the caller looked"
+    if mode is Mode.INCREMENTAL and query.obstacle is not None:
+        raise DeclarationError(f"{job.origin.path}: job {job.name!r}: {query.obstacle}", next_step=_way_round(job))
+    if names is None:
+        raise UsageError(f"job {job.name!r} is a query, which runs in a project", next_step=f"lakeflow run {job.name}")
+    try:
+        return compile_query(query.text, names)
+    except UsageError as error:
+        error.message = f"{job.origin.path}: job {job.name!r}: {error.message}"
+        raise
+
+
+def _way_round(job: Job) -> str:
+    """What to write for a query that must see the whole table."""
+    always = "REFRESH_MODE = FULL" if job.materialized else f"INSERT OVERWRITE {job.target}"
+    return (
+        f"{always} in its file, or once: lakeflow run {job.name} --mode snapshot; a table that is looked up: docs/sql/jobs.md"
+    )
 
 
 def _within(own: Caps | None, settings: Caps) -> Caps:

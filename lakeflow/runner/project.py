@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 from lakeflow.config import Settings, find_project, load_settings
 from lakeflow.errors import UnknownName
-from lakeflow.job import Caps, Mode
+from lakeflow.job import Caps, Job, Mode
 from lakeflow.models.cache import KeptAnswers
+from lakeflow.models.lost import Lost
 from lakeflow.models.registry import ModelSet
 from lakeflow.models.remote.surroundings import Surroundings
 from lakeflow.models.usage import Usage
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from lakeflow.runner.execute import JobRun, Runtime
     from lakeflow.runner.indexing import IndexRoom
     from lakeflow.runner.model_log import ModelLog
+    from lakeflow.runner.plan import JobPlan, Request
+    from lakeflow.sql.compiled import Compiled, Function
 
 logger = logging.getLogger("lakeflow.runner")
 
@@ -121,19 +124,35 @@ class Project:
         """What jobs run with."""
         from lakeflow.runner.engines import Threads
         from lakeflow.runner.execute import Runtime
+        from lakeflow.runner.sql_body import Queries
 
         run = self.settings.run
+        workers = run.threads or os.cpu_count() or 1
         return Runtime(
             lake=self.lake,
             commits=self.commits,
             models=self.models,
-            engine=Threads(run.threads or os.cpu_count() or 1),
+            engine=Threads(workers),
             declared=self.declared_tables.tables,
             caps=Caps(run.max_files, run.max_rows, run.max_bytes),
             buffer_bytes=run.buffer_bytes,
             target_file_bytes=run.target_file_bytes,
             spool=self.settings.spool(),
+            queries=Queries(self._behind, run.memory_bytes, workers, self.settings.spool()),
         )
+
+    def _behind(self, compiled: Compiled, lost: Lost) -> Sequence[Function]:
+        """What stands behind the calls of a query."""
+        from lakeflow.runner.sql_functions import functions_for
+
+        return functions_for(compiled, self.models, self.index_room, self.declared_tables.indexes.values(), lost)
+
+    def plan(self, job: Job, request: Request) -> JobPlan:
+        """What a run of a job would do. Raises as `plan_job` does."""
+        from lakeflow.runner.plan import plan_job
+        from lakeflow.runner.sql_names import ProjectNames
+
+        return plan_job(job, request, self.lake, self.commits, self.runtime.caps, ProjectNames(self))
 
     @cached_property
     def index_room(self) -> IndexRoom:
@@ -150,13 +169,13 @@ class Project:
     def run(self, job: str, *, mode: str | None = None) -> JobRun:
         """Run one job to the end of what its tables hold now. Raises as `run_job` does."""
         from lakeflow.runner.execute import JobRun, RunCounts, run_job
-        from lakeflow.runner.plan import Request, plan_job
+        from lakeflow.runner.plan import Request
 
         jobs = self.declarations.jobs
         if job not in jobs:
             raise UnknownName("job", job, jobs, next_step="lakeflow jobs")
         request = Request(mode=Mode(mode) if mode else None)
-        plan = plan_job(jobs[job], request, self.lake, self.commits, self.runtime.caps)
+        plan = self.plan(jobs[job], request)
         done = JobRun(plan, RunCounts(), (), plan.start)
         for done in run_job(plan, self.runtime):
             logger.info("job %s: %d rows written so far", job, done.counts.written)

@@ -57,7 +57,11 @@ def spilling(folder: Path, memory_bytes: int) -> Iterator[Limits]:
 def relation(table: Table, snapshot: Snapshot | None = None) -> Relation:
     """The table as a snapshot has it (None: as of now): its own data files where DuckDB reads them right, a stream of its rows
     elsewhere."""
-    splits = splits_at(table, snapshot or snapshot_at(table))
+    return relation_over(table, splits_at(table, snapshot or snapshot_at(table)))
+
+
+def relation_over(table: Table, splits: Sequence[Split]) -> Relation:
+    """Some of a table's data files, in their order, read in the same way."""
     if _is_plain(table, splits):
         files, columns = tuple(split.path for split in splits), parquet_columns(arrow_schema(table))
         if parquet_fits(files, columns):

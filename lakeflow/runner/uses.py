@@ -1,12 +1,12 @@
-"""Which models a job's code names. Pure; the job is not called."""
+"""Which models a job's code or query names. Pure; the job is not called."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from types import CodeType
 
-from lakeflow.job import Job
+from lakeflow.job import Job, SqlQuery
 
 _VERSIONED = re.compile(r"\$([1-9][0-9]{0,8}|all)\Z")
 CALLS = frozenset({"ml_predict", "ml_embed", "ml_evaluate"})
@@ -17,11 +17,16 @@ def models_named(job: Job, models: Iterable[str]) -> tuple[str, ...]:
     function of its file that it calls by name, beside a call of ml_predict, ml_embed or ml_evaluate. A name that is put
     together as the job runs is not seen. `models` is looked at only where there is such a call.
     """
+    if isinstance(job.body, SqlQuery):
+        return _among(job.body.texts, models)
     codes = list(_codes_of(job))
     if CALLS.isdisjoint(name for code in codes for name in code.co_names):
         return ()
-    texts = {constant for code in codes for constant in _constants(code)}
-    known = set(models)
+    return _among({constant for code in codes for constant in _constants(code)}, models)
+
+
+def _among(texts: Collection[str], models: Iterable[str]) -> tuple[str, ...]:
+    known = set(models) if texts else set()
     return tuple(sorted(text for text in texts if text in known or _VERSIONED.sub("", text) in known))
 
 

@@ -28,7 +28,8 @@ from lakeflow.models.predict import ml_predict
 from lakeflow.models.registry import ModelSet
 from lakeflow.models.spec import ModelSpec, Task
 from lakeflow.progress import SnapshotPosition
-from lakeflow.runner import execute, frames
+from lakeflow.runner import bodies, execute, frames
+from lakeflow.runner.bodies import Lookups
 from lakeflow.runner.engines import Threads
 from lakeflow.runner.execute import RunCounts, run_job
 from lakeflow.testing.provider import EchoProvider
@@ -270,7 +271,7 @@ def test_lookups_are_those_of_the_start_of_the_run(world: World) -> None:
 def test_lookups_give_the_same_whether_kept_or_read_by_each_part(
     world: World, monkeypatch: pytest.MonkeyPatch, room: int, workers: int
 ) -> None:
-    monkeypatch.setattr(execute, "KEPT_LOOKUP_BYTES", room)
+    monkeypatch.setattr(bodies, "KEPT_LOOKUP_BYTES", room)
     monkeypatch.setattr(execute, "TASK_BYTES", 1)
     world.engine = Threads(workers)
     for number in range(4):
@@ -289,7 +290,7 @@ def test_a_kept_lookup_is_read_once(world: World, monkeypatch: pytest.MonkeyPatc
         reads.append(table.name()[-1])
         return original(table, splits, most_bytes)
 
-    monkeypatch.setattr(execute, "read_up_to", reading)
+    monkeypatch.setattr(bodies, "read_up_to", reading)
     three_waves(world)
     world.append(carriers(AA="American"), CARRIERS)
     world.run(named)
@@ -307,8 +308,7 @@ def test_lookups_share_the_room(world: World, monkeypatch: pytest.MonkeyPatch) -
 
     plan = world.plan(both)
     size = plan.lookups[0].bytes
-    monkeypatch.setattr(execute, "KEPT_LOOKUP_BYTES", size + 20)
-    found = execute._Lookups(plan.lookups).frames()
+    found = Lookups(plan.lookups, size + 20).frames()
     kept = [name for name, frame in found.items() if "PYTHON SCAN" not in frame.explain()]
     assert kept == ["a"]
 
@@ -715,7 +715,7 @@ def test_a_merge_that_fails_leaves_no_files(world: World, monkeypatch: pytest.Mo
 
 
 def test_a_merge_writes_files_of_the_size_that_is_set(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(execute, "CHUNK_ROWS", 1000)
+    monkeypatch.setattr(bodies, "CHUNK_ROWS", 1000)
     world.append(flights(*((number, "AA", float(number)) for number in range(20_000))))
     plan = world.plan(last_delay)
     for _ in run_job(plan, replace(world.runtime(), target_file_bytes=1, buffer_bytes=1 << 14)):

@@ -1,0 +1,97 @@
+"""What a job makes of its tables, whatever it is written in: the rows of a step, as they stream."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import polars as pl
+import pyarrow as pa
+
+from lakeflow.errors import JobFailed
+from lakeflow.job import Job
+from lakeflow.models.lost import Forgotten, Lost
+from lakeflow.models.predict import bound
+from lakeflow.models.registry import ModelSet
+from lakeflow.runner.frames import arrow_schema_of, read_up_to, scan
+from lakeflow.runner.plan import Source
+from lakeflow.runner.user_code import user_code
+
+CHUNK_ROWS = 128 * 1024
+KEPT_LOOKUP_BYTES = 64 << 20
+
+
+class Body(Protocol):
+    """A job's function or query over the lookups of one run. Called from several threads once `prepare` is done."""
+
+    def prepare(self) -> None:
+        """Read what every part of a step needs."""
+        ...
+
+    def schema(self, reads: Sequence[Source]) -> pa.Schema:
+        """The columns of the job's rows; no row is read for it, and no model asked."""
+        ...
+
+    def chunks(self, reads: Sequence[Source], on_rows: Callable[[int], None], lost: Lost) -> Iterator[pa.Table]:
+        """The job's rows over `reads` in their order, streamed. `on_rows` is told of rows as they are read; those that models
+        leave out go to `lost`. Raises JobFailed, and what reading and models raise."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class PythonBody:
+    """The function of a job, which makes a LazyFrame of LazyFrames."""
+
+    job: Job
+    lookups: Lookups
+    models: ModelSet
+
+    def prepare(self) -> None:
+        self.lookups.frames()
+
+    def schema(self, reads: Sequence[Source]) -> pa.Schema:
+        frame = self._frame(reads, lambda rows: None, Forgotten())
+        with user_code(self.job):
+            return arrow_schema_of(frame)
+
+    def chunks(self, reads: Sequence[Source], on_rows: Callable[[int], None], lost: Lost) -> Iterator[pa.Table]:
+        frame = self._frame(reads, on_rows, lost)
+        with user_code(self.job):
+            for chunk in frame.collect_batches(chunk_size=CHUNK_ROWS, maintain_order=True, engine="streaming"):
+                yield chunk.to_arrow()
+
+    def _frame(self, reads: Sequence[Source], on_rows: Callable[[int], None], lost: Lost) -> pl.LazyFrame:
+        frames = {source.parameter: scan(source.table, source.splits, on_rows) for source in reads}
+        job = self.job
+        with bound(self.models, lost), user_code(job):
+            frame = job.function(**frames, **self.lookups.frames())
+        if not isinstance(frame, pl.LazyFrame):
+            raise JobFailed(
+                f"job {job.name!r} ({job.origin}) returned {type(frame).__name__}; it must return a polars LazyFrame",
+                next_step="end the job's function with `return frame`; a DataFrame becomes one by `.lazy()`",
+            )
+        return frame
+
+
+@dataclass(slots=True)
+class Lookups:
+    """The lookups of a run, as of its start. They are read once and kept as long as there is room, else by each part."""
+
+    sources: Sequence[Source]
+    room: int = field(default_factory=lambda: KEPT_LOOKUP_BYTES)
+    kept: dict[str, pl.LazyFrame] = field(default_factory=dict)
+
+    def frames(self) -> dict[str, pl.LazyFrame]:
+        """A frame a lookup, by parameter."""
+        for source in self.sources:
+            if source.parameter not in self.kept:
+                self.kept[source.parameter] = self._frame(source)
+        return dict(self.kept)
+
+    def _frame(self, source: Source) -> pl.LazyFrame:
+        rows = read_up_to(source.table, source.splits, self.room) if source.bytes <= self.room else None
+        if rows is None:
+            return scan(source.table, source.splits)
+        self.room -= int(rows.estimated_size())
+        return rows.lazy()

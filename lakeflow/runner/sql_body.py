@@ -1,0 +1,185 @@
+"""A query as the body of a job: what it reads of a step, what stands behind its calls, and where its columns go."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import gettempdir
+from types import MappingProxyType
+from typing import assert_never
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from lakeflow.declare import TableSpec
+from lakeflow.errors import JobFailed, SchemaMismatch, UsageError
+from lakeflow.job import Job, SqlQuery
+from lakeflow.lake.catalog import Lake, Table, arrow_schema
+from lakeflow.lake.moments import at_ref, at_snapshot, at_time
+from lakeflow.lake.read import Snapshot, splits_at
+from lakeflow.models.lost import Lost
+from lakeflow.runner.plan import JobPlan, Source
+from lakeflow.sql.compiled import AtRef, AtSnapshot, AtStart, AtTime, Compiled, Function, Moment, TableRead
+from lakeflow.sql.relations import Relation
+
+Behind = Callable[[Compiled, Lost], Sequence[Function]]
+
+
+def nothing_behind(compiled: Compiled, lost: Lost) -> Sequence[Function]:
+    """For queries without calls of models and indexes."""
+    return ()
+
+
+@dataclass(frozen=True, slots=True)
+class Queries:
+    """What jobs in SQL run with: what stands behind their calls, the memory of all that run at once, and how many may.
+
+    `spool` is the folder for what does not fit into memory; None: the system's.
+    """
+
+    behind: Behind = nothing_behind
+    memory_bytes: int = 512 << 20
+    workers: int = 1
+    spool: Path | None = None
+
+
+def sql_body(
+    plan: JobPlan,
+    lake: Lake,
+    declared: Mapping[str, TableSpec],
+    queries: Queries,
+    sample: Mapping[str, Relation] = MappingProxyType({}),
+) -> SqlBody:
+    """The body of a planned job in SQL. `sample` has by its name what is read of a table in place of the steps' files.
+
+    Raises SchemaMismatch where its columns and those of the target do not go together.
+    """
+    query, compiled = plan.job.body, plan.compiled
+    assert isinstance(query, SqlQuery), "the caller looked"
+    assert compiled is not None, "a plan of a query is compiled"
+    into: pa.Schema | None = None
+    if lake.exists(plan.target):
+        into = arrow_schema(lake.table(plan.target))
+    elif plan.job.target in declared:
+        into = declared[plan.job.target].schema
+    names = placed(compiled.columns.names, query.columns, into.names if into is not None else None, plan.job)
+    columns = assigned(compiled.columns.empty_table().rename_columns(names), into).schema
+    return SqlBody(plan, compiled, lake, queries, columns, sample)
+
+
+def placed(given: Sequence[str], columns: Sequence[str], target: Sequence[str] | None, job: Job) -> list[str]:
+    """Which column of the target each column of the query is, by place as in Flink. Pure.
+
+    `columns` are those that INSERT INTO t (..) names, `target` those that the table has or is declared with; None: it is made
+    of the query's own. Raises SchemaMismatch where the numbers differ, and where the same names come in another order, since
+    one of the two is then an oversight.
+    """
+    wanted = list(columns) or (list(target) if target is not None else list(given))
+    label = f"job {job.name!r} ({job.origin})"
+    if len(wanted) != len(given):
+        raise SchemaMismatch(
+            f"{label}: the query gives {len(given)} columns ({', '.join(given)}); "
+            f"{job.target} takes {len(wanted)} ({', '.join(wanted)})",
+            next_step=f"INSERT INTO {job.target} (the columns that the query gives, in its order) SELECT ..",
+        )
+    if not columns and list(given) != wanted and sorted(given) == sorted(wanted):
+        raise SchemaMismatch(
+            f"{label}: columns go to the target by their place, and the query's stand in another order: it gives "
+            f"{', '.join(given)}; {job.target} has {', '.join(wanted)}",
+            next_step=f"INSERT INTO {job.target} ({', '.join(given)}) SELECT ..",
+        )
+    return wanted
+
+
+def assigned(rows: pa.Table, into: pa.Schema | None) -> pa.Table:
+    """Decimals, which sums are, as the integers or reals that the target has. Raises SchemaMismatch where one does not fit."""
+    for place, field in enumerate(rows.schema):
+        found = into.get_field_index(field.name) if into is not None else -1
+        if into is None or found < 0 or not pa.types.is_decimal(field.type):
+            continue
+        wanted = into.field(found).type
+        if not (pa.types.is_integer(wanted) or pa.types.is_floating(wanted)):
+            continue
+        try:
+            rows = rows.set_column(place, pa.field(field.name, wanted), pc.cast(rows.column(place), wanted))
+        except pa.ArrowInvalid as error:
+            raise SchemaMismatch(f"column {field.name!r} is {wanted} and the query gives {field.type}: {error}") from error
+    return rows
+
+
+@dataclass(frozen=True, slots=True)
+class SqlBody:
+    """A query over the sources of a step. `columns` are what its rows are written as."""
+
+    plan: JobPlan
+    compiled: Compiled
+    lake: Lake
+    queries: Queries
+    columns: pa.Schema
+    sample: Mapping[str, Relation]
+
+    def prepare(self) -> None:
+        """DuckDB reads lookups where it needs them."""
+
+    def schema(self, reads: Sequence[Source]) -> pa.Schema:
+        return self.columns
+
+    def chunks(self, reads: Sequence[Source], on_rows: Callable[[int], None], lost: Lost) -> Iterator[pa.Table]:
+        from lakeflow.runner.querying import spilling
+        from lakeflow.sql.execute import run_compiled
+
+        relations = {read.view: self._relation(read, reads) for read in self.compiled.reads}
+        behind = self.queries.behind(self.compiled, lost)
+        alone = not self.plan.is_row_wise
+        memory = self.queries.memory_bytes // (1 if alone else self.queries.workers)
+        with spilling(self.queries.spool or Path(gettempdir()), memory) as limits, _failing(self.plan.job):
+            limits = limits if alone else replace(limits, threads=1)
+            with run_compiled(self.compiled, relations, behind, limits) as reader:
+                for batch in reader:
+                    rows = pa.Table.from_batches([batch]).rename_columns(self.columns.names)
+                    yield assigned(rows, self.columns)
+        on_rows(sum(source.rows for source in reads))
+
+    def _relation(self, read: TableRead, reads: Sequence[Source]) -> Relation:
+        """What a view reads: the new rows of the step, a lookup as of the start of the run, or a table at a moment."""
+        from lakeflow.runner.querying import relation_over
+
+        if read.at is None and read.name in self.sample:
+            return self.sample[read.name]
+        sources = self.plan.lookups if isinstance(read.at, AtStart) else reads if read.at is None else ()
+        for source in sources:
+            if source.name == read.name:
+                return relation_over(source.table, source.splits)
+        table, snapshot = _at(self.lake.table(read.name), read.at)
+        return relation_over(table, splits_at(table, snapshot))
+
+
+def _at(table: Table, at: Moment | None) -> tuple[Table, Snapshot | None]:
+    match at:
+        case AtSnapshot(snapshot_id):
+            return at_snapshot(table, snapshot_id)
+        case AtTime(microseconds):
+            return at_time(table, microseconds)
+        case AtRef(name):
+            return at_ref(table, name)
+        case None | AtStart():
+            raise AssertionError(f"{'.'.join(table.name())} is among the sources of the plan")
+        case _:
+            assert_never(at)
+
+
+@contextmanager
+def _failing(job: Job) -> Iterator[None]:
+    """What the query itself meets in the rows, such as a text that is no number, is the job's failure."""
+    try:
+        yield
+    except UsageError as error:
+        if type(error) is not UsageError:
+            raise
+        raise JobFailed(
+            f"job {job.name!r} ({job.origin}) failed: {error.message}",
+            left_behind=f"{job.target}, as of the last step that was committed",
+            next_step=f"mend the job, then: lakeflow run {job.name}",
+        ) from error

@@ -1,0 +1,188 @@
+"""The statements of a file in jobs/ as jobs. Pure.
+
+Each statement that writes a table is a job; a statement set is a job a target, each of which reads the source by itself, with
+progress of its own. What SET says holds for the statements after it, up to RESET or the end of the file.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final, assert_never
+
+from lakeflow.declare import Origin, TableSpec
+from lakeflow.errors import DeclarationError, UnknownName, UsageError
+from lakeflow.job import Caps, Job, Lookup, Materialized, Mode, Output, Read, SqlQuery
+from lakeflow.sql.statements import (
+    CreateMaterializedTable,
+    CreateTableAs,
+    Insert,
+    JobStatement,
+    Query,
+    RefreshMode,
+    ResetOption,
+    SetOption,
+    StatementSet,
+)
+
+NAME: Final = "pipeline.name"
+RUNTIME_MODE: Final = "execution.runtime-mode"
+RUNTIME_MODES: Final = ("streaming", "batch")
+MAX_FILES, MAX_ROWS, MAX_BYTES = "lakeflow.max-files", "lakeflow.max-rows", "lakeflow.max-bytes"
+KEYS: Final = (NAME, RUNTIME_MODE, MAX_FILES, MAX_ROWS, MAX_BYTES)
+"""What SET may say in a file of jobs/."""
+
+Writing = Insert | CreateTableAs | CreateMaterializedTable
+
+
+@dataclass(frozen=True, slots=True)
+class _Written:
+    """A statement that writes one table, and what was SET before it."""
+
+    statement: Writing
+    options: Mapping[str, str]
+
+    @property
+    def target(self) -> str:
+        return self.statement.target if isinstance(self.statement, Insert) else self.statement.table.name
+
+    @property
+    def origin(self) -> Origin:
+        return self.statement.origin if isinstance(self.statement, Insert) else self.statement.table.origin
+
+
+def jobs_of(
+    statements: Sequence[JobStatement | SetOption | ResetOption], path: Path, tables: Mapping[str, TableSpec]
+) -> Iterator[Job]:
+    """The jobs of a file, in its order. `tables` are those that tables/ declares.
+
+    A job is called as `pipeline.name` says, or as its file; where several would be called the same, each bears the name of
+    its table too. Raises DeclarationError, with file and line, for a query that cannot be read or that reads nothing, and for
+    what SET cannot say.
+    """
+    written = list(_written(statements, path))
+    names = Counter(_base_name(one, path) for one in written)
+    for one in written:
+        base = _base_name(one, path)
+        name = base if names[base] == 1 else f"{base}.{one.target.rpartition('.')[2]}"
+        yield _job(name, one, tables)
+
+
+def _written(statements: Sequence[JobStatement | SetOption | ResetOption], path: Path) -> Iterator[_Written]:
+    options: dict[str, str] = {}
+    for statement in statements:
+        match statement:
+            case SetOption(key, value):
+                if key is None or value is None:
+                    raise DeclarationError(f"{path}: SET alone shows what is set, and is no job; valid: SET 'key' = 'value'")
+                _check_key(key, path)
+                options[key] = value
+            case ResetOption(None):
+                options.clear()
+            case ResetOption(key):
+                _check_key(str(key), path)
+                options.pop(str(key), None)
+            case StatementSet(inserts):
+                yield from (_Written(insert, dict(options)) for insert in inserts)
+            case Insert() | CreateTableAs() | CreateMaterializedTable():
+                yield _Written(statement, dict(options))
+            case _:
+                assert_never(statement)
+
+
+def _check_key(key: str, path: Path) -> None:
+    if key not in KEYS:
+        raise DeclarationError(f"{path}: {UnknownName('key of SET', key, KEYS).message}")
+
+
+def _base_name(one: _Written, path: Path) -> str:
+    return one.options.get(NAME, path.stem)
+
+
+def _job(name: str, one: _Written, tables: Mapping[str, TableSpec]) -> Job:
+    statement, target = one.statement, one.target
+    creates = None if isinstance(statement, Insert) else statement.table
+    if creates is not None and target in tables:
+        raise DeclarationError(
+            f"{one.origin}: table {target} is declared at {tables[target].origin} already",
+            next_step=f"INSERT INTO {target} in its place, or take the declaration away",
+        )
+    columns = statement.columns if isinstance(statement, Insert) else ()
+    query, inputs = _query(name, statement.query, columns, one.origin)
+    declared = creates or tables.get(target)
+    key = declared.primary_key if declared else ()
+    mode = _mode(one, query)
+    output = Output.COMPLETE if mode is Mode.SNAPSHOT else Output.UPDATE if key else Output.APPEND
+    return Job(
+        name,
+        target,
+        inputs,
+        query,
+        mode,
+        output,
+        key,
+        _caps(one),
+        (declared.comment if declared else None) or "",
+        one.origin,
+        creates,
+        Materialized(statement.freshness) if isinstance(statement, CreateMaterializedTable) else None,
+    )
+
+
+def _query(name: str, query: Query, columns: tuple[str, ...], origin: Origin) -> tuple[SqlQuery, dict[str, Read | Lookup]]:
+    """The body, and the tables that it reads. In a query over moments alone the first table stands for what is read."""
+    from lakeflow.sql.incremental import shape_of
+
+    try:
+        shape = shape_of(query.padded)
+    except UsageError as error:
+        raise DeclarationError(f"{origin.path}: job {name!r}: {error.message}", next_step=error.next_step) from error
+    body = SqlQuery(query.padded, columns, shape.texts, shape.obstacle)
+    moving = shape.moving
+    if not moving:
+        if not shape.still:
+            raise DeclarationError(
+                f"{origin}: job {name!r} reads no table", next_step="a statement that is to run once: lakeflow sql FILE"
+            )
+        moving = shape.still[:1]
+        body = replace(body, obstacle=body.obstacle or f"all tables are read at moments: {moving[0]} brings no new rows")
+    inputs: dict[str, Read | Lookup] = {table: Read(table) for table in moving}
+    for table in shape.still:
+        if table not in moving or shape.moving:
+            inputs[table if table not in inputs else f"{table}, looked up"] = Lookup(table)
+    return body, inputs
+
+
+def _mode(one: _Written, query: SqlQuery) -> Mode:
+    """Snapshot where the statement or SET says so, and for a materialized table that cannot be refreshed otherwise."""
+    said = one.options.get(RUNTIME_MODE, RUNTIME_MODES[0])
+    if said.lower() not in RUNTIME_MODES:
+        raise DeclarationError(f"{one.origin}: {UnknownName(f'value of SET {RUNTIME_MODE!r}', said, RUNTIME_MODES).message}")
+    batch = said.lower() == "batch"
+    statement = one.statement
+    if isinstance(statement, CreateMaterializedTable):
+        match statement.refresh_mode:
+            case RefreshMode.FULL:
+                return Mode.SNAPSHOT
+            case RefreshMode.CONTINUOUS:
+                return Mode.INCREMENTAL
+            case None:
+                return Mode.SNAPSHOT if batch or query.obstacle is not None else Mode.INCREMENTAL
+            case _:
+                assert_never(statement.refresh_mode)
+    overwrites = isinstance(statement, Insert) and statement.overwrite
+    return Mode.SNAPSHOT if batch or overwrites else Mode.INCREMENTAL
+
+
+def _caps(one: _Written) -> Caps | None:
+    found: dict[str, int] = {}
+    for key in (MAX_FILES, MAX_ROWS, MAX_BYTES):
+        if key not in one.options:
+            continue
+        value = one.options[key].strip()
+        if not value.isdecimal() or int(value) == 0:
+            raise DeclarationError(f"{one.origin}: SET '{key}' = {value!r}; valid: a whole number from 1 on")
+        found[key] = int(value)
+    return Caps(found.get(MAX_FILES), found.get(MAX_ROWS), found.get(MAX_BYTES)) if found else None

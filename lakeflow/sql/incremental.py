@@ -1,0 +1,313 @@
+"""What a query of a job reads, and whether it can run over new rows alone: tree -> values. Pure.
+
+A query runs incrementally where what it makes of a row depends on that row and on what holds still: then running it over any
+cutting of the rows comes to the same as running it once over all. A source of rows is *moving* if it is made of the table's new
+rows, and *still* else: a table at a moment (FOR SYSTEM_TIME AS OF PROCTIME(), as of the start of the run), a search, values, or
+a subquery of such. Over moving rows a query may choose, compute, filter, unnest, call models, join what is still, and put the
+rows of one table together by UNION ALL. Over what is still, anything goes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Final
+
+import duckdb
+from sqlglot import exp
+from sqlglot.errors import SqlglotError
+
+from lakeflow.errors import UsageError
+from lakeflow.sql.compiled import AtStart, TableRead
+from lakeflow.sql.flink import SEARCH, AiCall, Argument, Flink, ModelArgument, TableArgument, read_query
+from lakeflow.sql.moments import read_tables
+from lakeflow.sql.query import is_function, names_cte, span, table_name
+from lakeflow.sql.tokens import pointed
+
+STATEFUL_CALLS: Final = frozenset({"SESSION", "ML_EVALUATE"})
+"""Functions over tables whose rows depend on each other."""
+
+CLAUSES: Final[Mapping[str, str]] = {
+    "distinct": "DISTINCT",
+    "group": "GROUP BY",
+    "having": "HAVING",
+    "qualify": "QUALIFY",
+    "sample": "TABLESAMPLE",
+    "order": "ORDER BY",
+    "limit": "LIMIT",
+    "offset": "OFFSET",
+    "windows": "WINDOW",
+}
+"""Clauses whose result for one row depends on the others, by sqlglot's names for them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What a query reads: `moving` tables, whose new rows drive it, and `still` ones, whole or at a moment, each once.
+
+    `texts` are the names of models in its calls, and the texts that may be such. `obstacle` says why it cannot run
+    incrementally, pointing into the query; None where it can.
+    """
+
+    moving: tuple[str, ...]
+    still: tuple[str, ...]
+    texts: frozenset[str] = frozenset()
+    obstacle: str | None = None
+
+
+def shape_of(text: str) -> Shape:
+    """What a query reads and whether it can run incrementally. Raises UsageError where the text is no query."""
+    tree = read_query(text)
+    reads = [one.read for one in read_tables(text, tree)]
+    searched = [table_name(text, table) for table in tree.find_all(exp.Table) if _is_searched(table)]
+    moving = _once(read.name for read in reads if read.at is None)
+    at_moments = [read.name for read in reads if read.at is not None]
+    return Shape(moving, _once([*at_moments, *searched]), frozenset(_texts(tree)), _obstacle(text, tree, reads))
+
+
+def _once(names: Iterator[str] | Sequence[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(names))
+
+
+def _is_searched(table: exp.Table) -> bool:
+    around = table.parent.parent.parent if table.parent and table.parent.parent else None
+    return isinstance(around, AiCall) and around.this in SEARCH
+
+
+def _texts(tree: exp.Expr) -> Iterator[str]:
+    for call in tree.find_all(AiCall):
+        for argument in call.expressions:
+            said = argument.this if isinstance(argument, Argument) else argument
+            if isinstance(said, ModelArgument) or (isinstance(said, exp.Literal) and said.is_string):
+                yield str(said.this)
+
+
+def _obstacle(text: str, tree: exp.Expr, reads: Sequence[TableRead]) -> str | None:
+    try:
+        _second_table(text, reads)
+        _Judge(text).moves(tree, {})
+    except UsageError as error:
+        return error.message
+    return None
+
+
+def _second_table(text: str, reads: Sequence[TableRead]) -> None:
+    plain = [read for read in reads if read.at is None]
+    other = next((read for read in plain if read.name != plain[0].name), None)
+    if other is not None:
+        message = (
+            f"{other.name} is a second table beside {plain[0].name}: new rows of the one would miss old rows of the other; "
+            "a table that is looked up says FOR SYSTEM_TIME AS OF PROCTIME()"
+        )
+        raise UsageError(pointed(message, text, other.start, other.stop))
+
+
+@dataclass(frozen=True, slots=True)
+class _Judge:
+    """Judges the parts of one query. Its methods say whether rows move, and raise UsageError where moving rows would meet
+    what depends on more than each of them. `ctes` are the common table expressions in sight, and whether they move."""
+
+    text: str
+
+    def moves(self, query: exp.Expr, ctes: Mapping[str, bool]) -> bool:
+        """A query, with all that it is made of."""
+        ctes = self._with_ctes(query, ctes)
+        match query:
+            case exp.SetOperation():
+                return self._set_operation(query, ctes)
+            case exp.Select():
+                return self._select(query, ctes)
+            case exp.Subquery():
+                inside = self.moves(query.this, ctes)
+                return inside and self._row_wise(query)
+            case exp.Table():
+                return self._source(query, ctes)
+            case _:
+                return False
+
+    def _with_ctes(self, query: exp.Expr, ctes: Mapping[str, bool]) -> Mapping[str, bool]:
+        named = query.args.get("with_")
+        if not isinstance(named, exp.With):
+            return ctes
+        known = dict(ctes)
+        for cte in named.expressions:
+            if named.args.get("recursive"):
+                known[cte.alias.lower()] = False
+            moving = self.moves(cte.this, known)
+            if moving and named.args.get("recursive"):
+                self._refuse("WITH RECURSIVE", cte)
+            known[cte.alias.lower()] = moving
+        return known
+
+    def _set_operation(self, query: exp.SetOperation, ctes: Mapping[str, bool]) -> bool:
+        sides = [self.moves(query.this, ctes), self.moves(query.expression, ctes)]
+        if not any(sides):
+            return False
+        if not isinstance(query, exp.Union) or query.args.get("distinct"):
+            kind = "UNION without ALL" if isinstance(query, exp.Union) else type(query).__name__.upper()
+            self._refuse(kind, query.expression)
+        if not all(sides):
+            still = query.expression if sides[0] else query.this
+            self._refuse("a branch of UNION ALL that reads no new rows, and would come again with each batch,", still)
+        return self._row_wise(query)
+
+    def _select(self, select: exp.Select, ctes: Mapping[str, bool]) -> bool:
+        first, joins = select.args.get("from_"), select.args.get("joins") or []
+        moving = first is not None and self._source(first.this, ctes)
+        for join in [*joins, *(select.args.get("laterals") or [])]:
+            moving = self._joined(moving, join, ctes)
+        self._expressions(select, ctes)
+        return moving and self._row_wise(select)
+
+    def _joined(self, moving: bool, join: exp.Expr, ctes: Mapping[str, bool]) -> bool:
+        """Whether the rows before a join and those of the join move together."""
+        source = join.this if isinstance(join, exp.Join) else join
+        joined = self._source(source, ctes)
+        side, method, kind = (str(join.args.get(part) or "").upper() for part in ("side", "method", "kind"))
+        if moving and joined:
+            self._refuse("a join of a table with itself", source)
+        if not moving and not joined:
+            return False
+        kept = "LEFT" if moving else "RIGHT"
+        if side not in ("", kept) or method == "POSITIONAL" or (joined and kind in ("SEMI", "ANTI")):
+            self._refuse(f"{' '.join(filter(None, (method, side, kind)))} JOIN, which keeps rows of the other side,", source)
+        return True
+
+    def _source(self, source: exp.Expr, ctes: Mapping[str, bool]) -> bool:
+        """A source of rows in FROM."""
+        if isinstance(source, exp.Table):
+            moving = self._table(source, ctes)
+            for join in source.args.get("joins") or []:
+                moving = self._joined(moving, join, ctes)
+            if moving and (source.args.get("pivots") or source.args.get("sample")):
+                self._refuse("PIVOT" if source.args.get("pivots") else "TABLESAMPLE", source)
+            return moving
+        if isinstance(source, exp.Lateral):
+            return self._call(source.this, ctes) if isinstance(source.this, AiCall) else self.moves(source.this, ctes)
+        if isinstance(source, exp.TableSample):
+            if self._source(source.this, ctes):
+                self._refuse("TABLESAMPLE", source)
+            return False
+        if isinstance(source, exp.Subquery):
+            moving = self.moves(source, ctes)
+            if moving and (source.args.get("pivots") or source.args.get("sample")):
+                self._refuse("PIVOT" if source.args.get("pivots") else "TABLESAMPLE", source)
+            return moving
+        return self.moves(source, ctes)
+
+    def _table(self, table: exp.Table, ctes: Mapping[str, bool]) -> bool:
+        if isinstance(table.this, AiCall):
+            return self._call(table.this, ctes)
+        if is_function(table):
+            return False
+        if names_cte(table):
+            return ctes.get(table.name.lower(), False)
+        return table.args.get("version") is None
+
+    def _call(self, call: AiCall, ctes: Mapping[str, bool]) -> bool:
+        """A call of one of lakeflow's functions that gives rows."""
+        if call.this in SEARCH:
+            return False
+        given = [argument.this for argument in call.expressions if isinstance(argument, Argument)]
+        tables = [self._source(one.this, ctes) for one in given if isinstance(one, TableArgument)]
+        if any(tables) and call.this in STATEFUL_CALLS:
+            self._refuse(str(call.this), call)
+        return any(tables)
+
+    def _expressions(self, select: exp.Select, ctes: Mapping[str, bool]) -> None:
+        """Queries within the expressions of a SELECT, which see the rows of a batch alone."""
+        for query in _queries_within(select):
+            if self.moves(query, ctes):
+                self._refuse("a subquery over the table's rows, of which it would see the new ones alone,", query)
+
+    def _row_wise(self, query: exp.Expr) -> bool:
+        """That moving rows meet no clause and no function that looks at several of them; True."""
+        for part, clause in CLAUSES.items():
+            if found := query.args.get(part):
+                self._refuse(clause, found[0] if isinstance(found, list) else found)
+        if isinstance(query, exp.Select):
+            for node in _own_nodes(query):
+                if isinstance(node, exp.Window):
+                    self._refuse("a window function", node)
+                if _is_aggregate(node):
+                    self._refuse(f"the aggregate {_called(node).upper()}", node)
+        return True
+
+    def _refuse(self, what: str, node: exp.Expr) -> None:
+        start, stop = span(node)
+        message = f"{what} needs rows that came before: the query cannot run incrementally"
+        if (start, stop) == (0, 1):
+            start, stop = _place_of(self.text, what)
+        raise UsageError(pointed(message, self.text, start, stop))
+
+
+def _place_of(text: str, clause: str) -> tuple[int, int]:
+    """Where a clause's words stand; the query itself where they do not."""
+    words = clause.removeprefix("the aggregate ")
+    start = text.upper().rfind(words)
+    if start >= 0:
+        return start, start + len(words)
+    first = len(text) - len(text.lstrip())
+    return first, first + 1
+
+
+def _own_nodes(select: exp.Select) -> Iterator[exp.Expr]:
+    """What stands in the expressions of a SELECT itself, queries within left out."""
+    sources = {id(select.args.get("from_")), id(select.args.get("with_"))}
+    pending = [node for node in select.iter_expressions() if id(node) not in sources]
+    while pending:
+        node = pending.pop()
+        if isinstance(node, exp.Query) and not isinstance(node, exp.Table):
+            continue
+        yield node
+        pending.extend(node.iter_expressions())
+
+
+def _queries_within(select: exp.Select) -> Iterator[exp.Expr]:
+    """The outermost queries in the expressions of a SELECT, those of FROM and JOIN left out."""
+    aside = [select.args.get("from_"), select.args.get("with_")]
+    pending = [node for node in select.iter_expressions() if not any(node is one for one in aside)]
+    while pending:
+        node = pending.pop()
+        if isinstance(node, exp.Query):
+            if not isinstance(node, exp.Table):
+                yield node
+            continue
+        if isinstance(node, exp.Join):
+            pending.extend(part for part in (node.args.get("on"),) if isinstance(part, exp.Expr))
+            continue
+        if isinstance(node, exp.Lateral):
+            continue
+        pending.extend(node.iter_expressions())
+
+
+def _is_aggregate(node: exp.Expr) -> bool:
+    if isinstance(node, exp.AggFunc):
+        return True
+    return isinstance(node, exp.Func) and _called(node) in aggregates()
+
+
+def _called(node: exp.Expr) -> str:
+    """The name by which DuckDB calls a function."""
+    if isinstance(node, exp.Anonymous):
+        return node.name.lower()
+    try:
+        return str(node.sql(dialect=Flink)).partition("(")[0].strip().lower()
+    except (SqlglotError, ValueError):
+        return ""
+
+
+@cache
+def aggregates() -> frozenset[str]:
+    """The names of DuckDB's aggregate functions."""
+    with duckdb.connect(":memory:", config={"threads": 1}) as connection:
+        rows = connection.execute(
+            "SELECT DISTINCT function_name FROM duckdb_functions() WHERE function_type = 'aggregate'"
+        ).fetchall()
+    return frozenset(str(row[0]).lower() for row in rows)
+
+
+def is_lookup(read: TableRead) -> bool:
+    """Whether a read is of the table as of the start of the run."""
+    return isinstance(read.at, AtStart)
