@@ -15,7 +15,11 @@ import pyarrow as pa
 
 from lakeflow.sql.compiled import Function, PureCall
 
-FAMILIES: Final[tuple[str, ...]] = ()
+FAMILIES: Final[tuple[str, ...]] = (
+    "lakeflow.sql.pure.encoders",
+    "lakeflow.sql.pure.scalers",
+    "lakeflow.sql.pure.splitters",
+)
 """The modules of this folder that hold functions."""
 
 
