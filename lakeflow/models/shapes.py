@@ -83,7 +83,10 @@ def fit_value(value: object, column: pa.Field) -> object:
         if not column.nullable:
             raise ModelError(f"{column.name!r} is null, and declared NOT NULL")
         return None
-    return _fitter(column.type)(value, column)
+    try:
+        return _fitter(column.type)(value, column)
+    except OverflowError:  # a number of hundreds of digits, a moment before the year 1
+        return _wrong(value, column)
 
 
 def _fitter(kind: pa.DataType) -> Callable[[Any, pa.Field], object]:
@@ -125,7 +128,8 @@ def _date(value: Any, column: pa.Field) -> object:
 
 
 def _time(value: Any, column: pa.Field) -> object:
-    return _iso(value, column, time.fromisoformat)
+    moment = _iso(value, column, time.fromisoformat)
+    return moment if isinstance(moment, time) and moment.tzinfo is None else _wrong(value, column)
 
 
 def _timestamp(value: Any, column: pa.Field) -> object:

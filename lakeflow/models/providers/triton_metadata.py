@@ -13,6 +13,7 @@ from lakeflow.errors import ModelError, ProviderUnavailable, UnknownName
 from lakeflow.models.providers.http_errors import fields_of, said
 from lakeflow.models.providers.triton_settings import InputTensor, OutputTensor, TritonSettings, may_fill
 from lakeflow.models.providers.triton_tensors import ONLY_BINARY
+from lakeflow.models.remote.dialect import without_secrets
 
 CHECK_SECONDS = 10.0
 
@@ -49,7 +50,8 @@ def fetched(label: str, settings: TritonSettings) -> Mapping[str, Any]:
         raise ProviderUnavailable(
             f"{label}: {base} does not answer: {str(error) or type(error).__name__}", next_step=f"curl {base}/v2/health/ready"
         ) from error
-    reason = said(fields_of(answer.content).get("error"), answer.content)
+    content = without_secrets(answer.content, (settings.token,))
+    reason = said(fields_of(content).get("error"), content)
     if settings.token:
         reason = reason.replace(settings.token, "***")
     if answer.status_code in (401, 403):

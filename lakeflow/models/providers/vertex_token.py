@@ -12,7 +12,7 @@ from lakeflow.errors import DeclarationError, ModelError
 from lakeflow.models.providers.declared import header_text
 from lakeflow.models.providers.http_errors import fields_of, shown
 from lakeflow.models.providers.vertex_accounts import NO_HEADERS, Account, account_in, machines_account
-from lakeflow.models.remote.dialect import Blame, ErrorKind
+from lakeflow.models.remote.dialect import Blame, ErrorKind, without_secrets
 from lakeflow.models.spec import ModelSpec
 
 if TYPE_CHECKING:
@@ -156,7 +156,8 @@ class RenewedToken:
                 answer = await _answer(client, account, int(now))
         except httpx.HTTPError as error:
             return Blame(ErrorKind.UNAVAILABLE, f"no token from {account.address}: {shown(str(error)) or type(error).__name__}")
-        return token_of(answer.status_code, answer.content, now, account)
+        content = answer.content if answer.status_code == 200 else without_secrets(answer.content, account.secrets)
+        return token_of(answer.status_code, content, now, account)
 
 
 async def _answer(client: httpx.AsyncClient, account: Account, now: int) -> httpx.Response:

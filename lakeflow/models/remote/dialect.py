@@ -92,6 +92,19 @@ class Blame:
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
+SHORTEST_MASKED = 8
+"""Shorter ones are no keys, and may be words of the service's own."""
+
+
+def without_secrets(body: bytes, secrets: Sequence[str]) -> bytes:
+    """What a service said without the secrets that it repeated: a message that is cut out of it must not end within one."""
+    for secret in secrets:
+        if len(secret) >= SHORTEST_MASKED:
+            for spelling in {secret, secret.replace("/", r"\/")}:
+                body = body.replace(spelling.encode(), b"***")
+    return body
+
+
 class Dialect(Protocol):
     """One model of one service. `columns` are the INPUT columns that a question holds, `rows_a_request` how many rows one
     request may hold. `secrets` never leave it but in `headers`; they are taken out of whatever the service says."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING, Protocol, cast
 
-from lakeflow.models.remote.dialect import Blame, Dialect, ErrorKind, Reading, Request, Signing
+from lakeflow.models.remote.dialect import Blame, Dialect, ErrorKind, Reading, Request, Signing, without_secrets
 from lakeflow.models.remote.gate import Gate
 from lakeflow.models.remote.settings import RemoteSettings
 from lakeflow.models.usage import Price, Tokens, Usage
@@ -167,9 +167,14 @@ def _signs(kind: type) -> bool:
 
 
 def _read(dialect: Dialect, answer: Response, rows: int) -> Reading | Blame:
-    if answer.status == 200:
-        return dialect.read(answer.body, rows)
-    return dialect.blame(answer.status, answer.headers, answer.body)
+    """An answer is taken as it came; what is told of another one is told without the secrets in it."""
+    if answer.status != 200:
+        return dialect.blame(answer.status, answer.headers, without_secrets(answer.body, dialect.secrets))
+    said = dialect.read(answer.body, rows)
+    if isinstance(said, Blame) and (clean := without_secrets(answer.body, dialect.secrets)) != answer.body:
+        again = dialect.read(clean, rows)
+        return again if isinstance(again, Blame) else said
+    return said
 
 
 def _clean(text: str, dialect: Dialect) -> str:

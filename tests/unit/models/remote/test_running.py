@@ -12,6 +12,7 @@ import pytest
 from lakeflow.errors import ModelError
 from lakeflow.models.answering import Leniency
 from lakeflow.models.failing import Failed, with_told
+from lakeflow.models.providers.openai_errors import MOST_SHOWN
 from lakeflow.models.registry import ModelSet
 from lakeflow.models.remote.dialect import ErrorKind
 from lakeflow.models.spec import ModelSpec, Task
@@ -62,6 +63,24 @@ def test_an_error_is_told_in_flinks_columns(server: Server, service: OpenAI) -> 
     assert headers["x-request-id"] == ["r-***"]
     assert "set-cookie" not in headers
     assert KEY not in str(failed)
+
+
+@pytest.mark.parametrize("kept", range(1, len(KEY)))
+def test_a_message_that_is_cut_within_a_key_shows_no_part_of_it(server: Server, service: OpenAI, kept: int) -> None:
+    told = "x" * (MOST_SHOWN - kept) + KEY
+    service.scripted = [error(400, told, "invalid_request_error", param="messages")]
+    with ModelSet([text_spec(server.url)]) as models, pytest.raises(ModelError) as caught:
+        ask(models, "a")
+    assert told[: MOST_SHOWN - kept] in str(caught.value)
+    assert KEY[:3] not in str(caught.value)
+
+
+def test_neither_does_an_answer_of_another_shape(server: Server, service: OpenAI) -> None:
+    broken = {"choices": [], "note": "x" * 270 + KEY}
+    service.scripted = [Reply(200, json.dumps(broken).encode())] * 4
+    with ModelSet([text_spec(server.url, retry_num="0")]) as models, pytest.raises(ModelError, match="broken_answer") as caught:
+        ask(models, "a")
+    assert KEY[:3] not in str(caught.value)
 
 
 def test_a_row_that_nobody_asks_about_can_fail_alone(server: Server) -> None:
