@@ -46,7 +46,7 @@ REASONS = (
     b'{"message":{},"__type":5,"Message":[],"OriginalStatusCode":"x","OriginalMessage":5}',
     b'{"type":"error","error":{"type":{},"message":[]}}',
 )
-WAITS = (
+WAITS: tuple[dict[str, str], ...] = (
     {},
     {"retry-after": "Mon, 01 Jan 2020 99999999999999999999:00:00 GMT"},
     {"retry-after": "Fri, 31 Dec 9999 23:59:59 -2359"},
