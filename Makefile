@@ -4,6 +4,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 VENV ?= .venv
 BIN := $(VENV)/bin
 ARGS ?=
+PROCESSES ?= 2
 
 .PHONY: help demo test rig servers bench chaos chaos-real lock docs clean
 
@@ -18,7 +19,7 @@ test: $(VENV)/.lakeflow-test  ## install what the lock pins, then lint, check ty
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache --no-logo
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest -n $(PROCESSES) --dist loadgroup --no-loadscope-reorder $(ARGS)
 
 rig:  ## fetch the real servers that tests use (Java, Maven, Go and PostgreSQL must be there); minutes, once
 	$(PYTHON) -m tests.rig fetch $(ARGS)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
@@ -18,9 +18,7 @@ from lakeflow.errors import CacheBroken, ConfigError, StorageFull, StorageUnavai
 from lakeflow.models.cache import KeptAnswers, SqliteAnswers, Stored, answer_key
 from lakeflow.models.postgres_cache import TABLE, PostgresAnswers, read_place
 from lakeflow.testing.answers import MemoryAnswers
-
-if TYPE_CHECKING:
-    from tests.rig.postgres import Postgres
+from tests.rig.postgres import Postgres
 
 REPOSITORY = Path(__file__).parents[2]
 MACHINE = """
@@ -51,6 +49,7 @@ def opener(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Opener]:
     """Opens a store on one and the same place, any number of times."""
     opened: list[KeptAnswers] = []
     memory: list[MemoryAnswers] = []
+    server: Postgres | None = request.getfixturevalue("postgres") if request.param == "postgres" else None
 
     def open_one(**settings: Any) -> KeptAnswers:
         match request.param:
@@ -60,13 +59,13 @@ def opener(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Opener]:
                 memory[:] = memory or [MemoryAnswers(**settings)]
                 opened.append(memory[0])
             case _:
-                uri = request.getfixturevalue("postgres").uri
-                opened.append(PostgresAnswers(read_place(uri), **settings))
+                assert server is not None
+                opened.append(PostgresAnswers(read_place(server.uri), **settings))
         return opened[-1]
 
     yield open_one
-    if request.param == "postgres":
-        drop(request.getfixturevalue("postgres").uri)
+    if server is not None:
+        drop(server.uri)
     for one in opened:
         one.close()
 

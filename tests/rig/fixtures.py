@@ -99,8 +99,14 @@ def duckdb_iceberg(rig: Rig) -> DuckDB:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests with real servers come last, the others in their order: whoever fills the cache meanwhile has time for it."""
+    """Tests with real servers come last, the others in their order: whoever fills the cache meanwhile has time for it.
+
+    Of several processes that share the tests one has all of those with servers, so that each server is there once.
+    """
     items.sort(key=uses_servers)
+    for item in items:
+        if uses_servers(item):
+            item.add_marker(pytest.mark.xdist_group("servers"))
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

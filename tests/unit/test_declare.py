@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from lakeflow import declare
-from lakeflow.declare import IndexSpec, ModelDeclaration, Origin, PartitionField, TableSpec, Watermark
+from lakeflow.declare import IndexSpec, MetadataColumn, ModelDeclaration, Origin, PartitionField, TableSpec, Watermark
 
 
 def test_an_origin_is_shown_as_editors_open_it() -> None:
@@ -37,7 +37,7 @@ def test_what_is_not_written_has_the_documented_default() -> None:
     assert PartitionField("day").transform == "identity"
 
 
-@pytest.mark.parametrize("kind", [Origin, PartitionField, Watermark, TableSpec, ModelDeclaration, IndexSpec])
+@pytest.mark.parametrize("kind", [Origin, PartitionField, Watermark, MetadataColumn, TableSpec, ModelDeclaration, IndexSpec])
 def test_declarations_cannot_be_changed(kind: type) -> None:
     parameters = kind.__dataclass_params__  # type: ignore[attr-defined]
     assert parameters.frozen
@@ -46,4 +46,5 @@ def test_declarations_cannot_be_changed(kind: type) -> None:
 
 def test_every_value_of_the_module_is_covered_here() -> None:
     values = {name for name, kind in vars(declare).items() if dataclasses.is_dataclass(kind) and isinstance(kind, type)}
-    assert values == {"Origin", "PartitionField", "Watermark", "TableSpec", "ModelDeclaration", "IndexSpec"}
+    columns = {"PartitionField", "Watermark", "MetadataColumn"}
+    assert values == {"Origin", *columns, "TableSpec", "ModelDeclaration", "IndexSpec"}

@@ -205,6 +205,7 @@ from lakeflow.topics.embedded import EmbeddedBroker
 from lakeflow.topics.kafka import KafkaSource
 from lakeflow.topics.prefetch import Prefetching
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell in the background has its commands ignore it
 with EmbeddedBroker(partitions=1) as broker, ended_by_sigterm():
     broker.create("flights")
     source = Prefetching(KafkaSource({{"bootstrap.servers": broker.bootstrap}}, ["flights"], "group"))
