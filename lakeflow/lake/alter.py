@@ -16,15 +16,13 @@ from pyiceberg.table.update import RemovePropertiesUpdate, SetPropertiesUpdate
 from pyiceberg.table.update.schema import UpdateSchema
 
 from lakeflow.errors import CommitConflict, DeclarationError, LakeflowError, SchemaMismatch, UnknownName
-from lakeflow.lake.catalog import ALTER_BACKOFF, DOC, Lake, arrow_schema
+from lakeflow.lake.catalog import ALTER_BACKOFF, Lake, arrow_schema
+from lakeflow.lake.declared import DOC, OWN_PROPERTIES
 from lakeflow.lake.evolution import evolve
 from lakeflow.lake.failures import lake_errors
 from lakeflow.lake.iceberg import Layout, forget_old_metadata, relaid
 from lakeflow.lake.schema import storable
 from lakeflow.retry import retrying
-
-OWN_PROPERTIES = "lakeflow."
-"""What lakeflow itself keeps in a table begins so: progress, above all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +142,19 @@ def reset_properties(lake: Lake, name: str, keys: Sequence[str]) -> None:
             if key not in table.properties:
                 raise UnknownName(f"property of {name}", key, [known for known in table.properties if not is_own(known)])
         return Layout((RemovePropertiesUpdate(removals=list(keys)),), ())
+
+    _commit(lake, name, plan)
+
+
+def keep(lake: Lake, name: str, key: str, value: str | None) -> None:
+    """Set a property of lakeflow's own, or take it away: None. Raises UnknownName for a table that is not there."""
+
+    def plan(table: Table) -> Layout:
+        if table.properties.get(key) == value:
+            return Layout((), ())
+        if value is None:
+            return Layout((RemovePropertiesUpdate(removals=[key]),), ())
+        return Layout((SetPropertiesUpdate(updates={key: value}),), ())
 
     _commit(lake, name, plan)
 

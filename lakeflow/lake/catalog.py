@@ -24,25 +24,18 @@ from sqlalchemy.exc import IntegrityError
 from lakeflow.declare import SYSTEM_NAMESPACE as SYSTEM_NAMESPACE
 from lakeflow.declare import TableSpec
 from lakeflow.errors import CommitConflict, ConfigError, DeclarationError, UnknownName
-from lakeflow.lake.declared import alteration, field_name, require_as_declared, transform_text
+from lakeflow.lake.declared import (
+    DOC,
+    NEW_TABLE_PROPERTIES,
+    alteration,
+    field_name,
+    require_as_declared,
+    transform_text,
+)
 from lakeflow.lake.failures import lake_errors
 from lakeflow.lake.iceberg import AnsweringRestCatalog, forget_old_metadata
 from lakeflow.lake.schema import require_columns, storable
 from lakeflow.retry import Backoff, retrying
-
-NEW_TABLE_PROPERTIES = {
-    "format-version": "2",
-    # A commit's cost grows with the snapshots, manifests and metadata files that a table drags along.
-    "commit.manifest-merge.enabled": "true",
-    "commit.manifest.min-count-to-merge": "20",
-    "write.metadata.delete-after-commit.enabled": "true",
-    "write.metadata.previous-versions-max": "10",
-    "write.parquet.compression-codec": "zstd",
-    "write.parquet.compression-level": "1",
-}
-
-DOC = b"doc"
-"""The key of a column's comment in its Arrow field's metadata: the one that PyIceberg reads and writes."""
 
 # Of two processes that open a new SQL catalog at once, one fails to make the tables that the other has just made.
 OPEN_BACKOFF = Backoff(attempts=3, base=0.05, cap=0.2)

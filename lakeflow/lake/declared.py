@@ -17,7 +17,23 @@ from lakeflow.declare import PartitionField, TableSpec
 from lakeflow.errors import SchemaMismatch
 from lakeflow.lake.evolution import Evolved, evolve, left_over
 from lakeflow.lake.iceberg import Layout, relaid
-from lakeflow.lake.schema import difference
+from lakeflow.lake.schema import difference, storable
+
+NEW_TABLE_PROPERTIES = {
+    "format-version": "2",
+    # A commit's cost grows with the snapshots, manifests and metadata files that a table drags along.
+    "commit.manifest-merge.enabled": "true",
+    "commit.manifest.min-count-to-merge": "20",
+    "write.metadata.delete-after-commit.enabled": "true",
+    "write.metadata.previous-versions-max": "10",
+    "write.parquet.compression-codec": "zstd",
+    "write.parquet.compression-level": "1",
+}
+
+DOC = b"doc"
+"""The key of a column's comment in its Arrow field's metadata: the one that PyIceberg reads and writes."""
+OWN_PROPERTIES = "lakeflow."
+"""What lakeflow itself keeps in a table begins so: progress, above all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,3 +163,28 @@ def _fields(table: Table) -> list[SpecField]:
 
 def _shown(parts: Sequence[str]) -> str:
     return ", ".join(parts) or "none"
+
+
+def as_declared(name: str, table: Table) -> TableSpec:
+    """A table of the catalog as a declaration would have it: columns with their comments, partitioning, comment, properties.
+
+    Properties that every new table has, and those that lakeflow keeps for itself, are left out.
+    """
+    present = schema_to_pyarrow(table.schema())
+    columns = [
+        column if comment is None else column.with_metadata({DOC: comment})
+        for column, comment in zip(
+            storable(present, f"table {name}"), ((c.metadata or {}).get(DOC) for c in present), strict=True
+        )
+    ]
+    schema = table.schema()
+    parts = []
+    for field in _fields(table):
+        transform, _, width = str(field.transform).rstrip("]").partition("[")
+        parts.append(PartitionField(schema.find_column_name(field.source_id) or "", transform, int(width) if width else None))
+    options = {
+        key: value
+        for key, value in table.properties.items()
+        if NEW_TABLE_PROPERTIES.get(key) != value and key != "comment" and not key.startswith(OWN_PROPERTIES)
+    }
+    return TableSpec(name, pa.schema(columns), options, tuple(parts), comment=table.properties.get("comment"))

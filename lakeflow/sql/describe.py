@@ -58,6 +58,11 @@ def columns_text(schema: pa.Schema) -> str:
     return ", ".join(map(_column, schema))
 
 
+def partitioning_text(parts: Iterable[PartitionField]) -> str:
+    """Partition fields as SQL text, without the parentheses."""
+    return ", ".join(map(_partition_field, parts))
+
+
 def _head(kind: str, if_not_exists: bool) -> str:
     return f"CREATE {kind} IF NOT EXISTS" if if_not_exists else f"CREATE {kind}"
 
@@ -68,12 +73,12 @@ def _table(table: TableSpec, head: str) -> list[str]:
     if table.primary_key:
         items.append(f"PRIMARY KEY ({', '.join(map(quoted, table.primary_key))}) NOT ENFORCED")
     if table.watermark:
-        items.append(_watermark(table.watermark))
+        items.append(watermark_text(table.watermark))
     lines = [f"{head} {_table_name(table.name)}{' ' + _block(items) if items else ''}"]
     if table.comment is not None:
         lines.append(f"COMMENT {_text(table.comment)}")
     if table.partitioning:
-        lines.append(f"PARTITIONED BY ({', '.join(map(_partition_field, table.partitioning))})")
+        lines.append(f"PARTITIONED BY ({partitioning_text(table.partitioning)})")
     return [*lines, *_with(table.options)]
 
 
@@ -150,7 +155,8 @@ def _metadata(metadata: MetadataColumn) -> str:
     return f"{quoted(field.name)} {sql_type(field.type)} METADATA FROM {_text(metadata.key)}{tail}"
 
 
-def _watermark(watermark: Watermark) -> str:
+def watermark_text(watermark: Watermark) -> str:
+    """A watermark as SQL text."""
     name = quoted(watermark.column)
     if not watermark.delay:
         return f"WATERMARK FOR {name} AS {name}"

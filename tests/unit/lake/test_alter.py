@@ -20,8 +20,9 @@ from lakeflow.lake.alter import (
     reset_properties,
     set_properties,
 )
-from lakeflow.lake.catalog import DOC, Lake, arrow_schema
+from lakeflow.lake.catalog import Lake, arrow_schema
 from lakeflow.lake.commit import Change, Committer
+from lakeflow.lake.declared import DOC, as_declared
 from lakeflow.lake.read import read, snapshot_at, splits_at
 from lakeflow.lake.write import DataWriter
 from tests.lakes import open_lake
@@ -202,3 +203,12 @@ def test_a_narrower_type_is_refused_even_where_the_rows_would_fit(lake: Lake) ->
     modify_columns(lake, NAME, [Placed(pa.field("id", pa.int64(), nullable=False))])
     with pytest.raises(SchemaMismatch, match="int64, which does not become int32"):
         modify_columns(lake, NAME, [Placed(pa.field("id", pa.int32(), nullable=False))])
+
+
+def test_a_table_of_the_catalog_is_a_declaration_again(lake: Lake) -> None:
+    parts = (PartitionField("day", "month"), PartitionField("id", "bucket", 16))
+    options = {"write.parquet.compression-codec": "gzip"}
+    lake.ensure(TableSpec("gold.u", SCHEMA, partitioning=parts, comment="it's"), {**options, "lakeflow.x": "y"})
+    found = as_declared("gold.u", lake.table("gold.u"))
+    assert (found.name, found.partitioning, found.comment, found.options) == ("gold.u", parts, "it's", options)
+    assert found.schema.equals(SCHEMA, check_metadata=True)
