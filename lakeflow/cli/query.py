@@ -22,12 +22,16 @@ if TYPE_CHECKING:
 TEXT_ROWS = 1000
 HELP = """Run read-only SQL over any table, in DuckDB's dialect.
 
-Tables are named namespace.table. As text, the first rows are shown; json (one object a line) and csv give every row as
+Tables are named namespace.table. ML_PREDICT, ML_EMBED and VECTOR_SEARCH ask the project's models and indexes.
+
+As text, the first rows are shown; json (one object a line) and csv give every row as
 it comes.
 
 Examples:
 
   lakeflow query "SELECT carrier, count(*) FROM bronze.flights GROUP BY ALL"
+
+  lakeflow query "SELECT * FROM ML_PREDICT(TABLE bronze.flights, MODEL delay, DESCRIPTOR(hour)) LIMIT 5"
 
   lakeflow query -f report.sql --output csv > report.csv
 
@@ -61,13 +65,13 @@ def query(
 
 def answer(opened: Project, text: str, most: int | None, output: RowFormat, held: ExitStack) -> bool:
     """Write the rows of the query; whether there were more than `most`. What it spills is gone once `held` is closed."""
-    from lakeflow.runner.querying import query as run
     from lakeflow.runner.querying import spilling
+    from lakeflow.runner.sql_query import query_project
 
     settings = opened.settings
     limits = held.enter_context(spilling(settings.root / ".lakeflow" / "tmp", settings.run.memory_bytes))
     wanted = output is RowFormat.TEXT or not sys.stdout.isatty()
-    with run(text, opened.lake, limits, opened.declared_tables.tables) as reader, Bar("query", wanted=wanted) as bar:
+    with query_project(text, opened, limits, held) as reader, Bar("query", wanted=wanted) as bar:
         head = Head(reader, most)
         write_rows(head, reader.schema.names, output, bar.advance)
     return head.cut

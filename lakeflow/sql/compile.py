@@ -161,6 +161,7 @@ def _cross_joins(tree: exp.Expr) -> None:
 def _name_calls(tree: exp.Expr, sites: Sites) -> tuple[Call, ...]:
     """Turn the probes into the functions that they are; equal ones are one function."""
     functions: dict[str, Call] = {}
+    shown: dict[str, str] = {}
     for node in list(tree.find_all(exp.Anonymous)):
         site = sites.of(node)
         if site is None:
@@ -175,4 +176,8 @@ def _name_calls(tree: exp.Expr, sites: Sites) -> tuple[Call, ...]:
             if not given.equals(wanted):
                 value.replace(exp.cast(value.copy(), duckdb_type(wanted), dialect=Flink))
         node.set("this", functions[key].function)
+        shown[f"__{site.name}"] = f"__{functions[key].function}_{len(shown)}"
+    for identifier in tree.find_all(exp.Identifier):
+        if identifier.name in shown:  # EXPLAIN shows the column for the call
+            identifier.set("this", shown[identifier.name])
     return tuple(functions.values())

@@ -13,6 +13,7 @@ from __future__ import annotations
 import atexit
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, assert_never
@@ -22,11 +23,11 @@ import duckdb
 import pyarrow as pa
 
 from lakeflow.errors import ConfigError, LakeflowError, SchemaMismatch, UnknownName, UsageError, did_you_mean
-from lakeflow.sql.compiled import Compiled, Function, PureCall, TableRead
+from lakeflow.sql.compiled import Call, Compiled, Function, PredictCall, PureCall, SearchCall, TableRead
 from lakeflow.sql.duckdb_errors import explained
 from lakeflow.sql.functions import Behind
-from lakeflow.sql.pure.registry import pure_function
 from lakeflow.sql.parquet_files import parquet_body
+from lakeflow.sql.pure.registry import pure_function
 from lakeflow.sql.query import REFUSED_FUNCTIONS, TABLE_FUNCTIONS, Query, check_query
 from lakeflow.sql.relations import (
     ArrowRelation,
@@ -57,13 +58,17 @@ MIB: Final = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a query may use. Without a `temp_directory` it fails where memory does not hold it, instead of spilling."""
+    """What a query may use. Without a `temp_directory` it fails where memory does not hold it, instead of spilling.
+
+    With `in_order` rows come in the order of the first table of FROM, whatever is joined to them.
+    """
 
     memory_bytes: int = 1024 * MIB
     threads: int = 2
     temp_directory: Path | None = None
     temp_bytes: int = 10 * 1024 * MIB
     batch_rows: int = 65_536
+    in_order: bool = False
 
 
 def run_query(text: str, relations: Mapping[str, Relation], limits: Limits = Limits()) -> pa.RecordBatchReader:
@@ -88,11 +93,39 @@ def run_compiled(
     Functions that ask nobody (`PureCall`) need none. The reader is as `run_query` says, and raises what it says and, as it
     was raised, what a function raises.
     """
+    return _Run(compiled, _named(compiled, relations), _behind(compiled, functions), limits).reader()
+
+
+def plan_compiled(compiled: Compiled, relations: Mapping[str, Relation], limits: Limits = Limits()) -> list[dict[str, Any]]:
+    """DuckDB's own plan of a compiled query over `relations`, as its EXPLAIN gives it in JSON. Nothing stands behind the calls.
+
+    Raises what `run_compiled` raises before the first row.
+    """
+    functions = [Behind(Function(call.function, _parameters(call), call.result, _unasked)) for call in compiled.calls]
+    return _Run(compiled, _named(compiled, relations), functions, limits).plan()
+
+
+def _named(compiled: Compiled, relations: Mapping[str, Relation]) -> Mapping[str, Relation]:
     for read in compiled.reads:
         if read.view not in relations:
             raise UnknownName("table", read.name, relations, next_step="lakeflow tables list")
-    named = {read.view: relations[read.view] for read in compiled.reads}
-    return _Run(compiled, named, _behind(compiled, functions), limits).reader()
+    return {read.view: relations[read.view] for read in compiled.reads}
+
+
+def _parameters(call: Call) -> tuple[pa.DataType, ...]:
+    match call:
+        case PredictCall():
+            return tuple(call.model.input.types)
+        case SearchCall():
+            return (call.query,)
+        case PureCall():
+            return call.parameters
+        case _:
+            assert_never(call)
+
+
+def _unasked(_rows: pa.RecordBatch) -> pa.Array:
+    raise UsageError("a plan of a query asks nothing")
 
 
 def _behind(compiled: Compiled, functions: Sequence[Function]) -> Sequence[Behind]:
@@ -126,22 +159,40 @@ class _Run:
         self._connection.close()
 
     def reader(self) -> pa.RecordBatchReader:
-        try:
-            for position, (table, relation) in enumerate(self._relations.items()):
-                self._show(table, relation, f"stream {position}")
-            for function in self._behind:
-                function.define(self._connection)
-            _lock(self._connection, self._relations.values())
-            _refuse_writes(self._connection, self._query)
+        with self._closed_on_failure():
+            self._prepare()
             found = self._connection.sql(self._query.text)
             reader = found.to_arrow_reader(self._limits.batch_rows)
+        return pa.RecordBatchReader.from_batches(reader.schema, self._batches(reader))
+
+    def plan(self) -> list[dict[str, Any]]:
+        """DuckDB's plan: nodes with name, children and extra_info."""
+        with self._closed_on_failure():
+            self._prepare()
+            rows = self._connection.execute(f"EXPLAIN (FORMAT JSON) {self._query.text}").fetchall()
+        self.close()
+        plan: list[dict[str, Any]] = json.loads(rows[0][1])
+        return plan
+
+    def _prepare(self) -> None:
+        """Make tables and functions known, and shut off everything else."""
+        for position, (table, relation) in enumerate(self._relations.items()):
+            self._show(table, relation, f"stream {position}")
+        for function in self._behind:
+            function.define(self._connection)
+        _lock(self._connection, self._relations.values())
+        _refuse_writes(self._connection, self._query)
+
+    @contextmanager
+    def _closed_on_failure(self) -> Iterator[None]:
+        try:
+            yield
         except (duckdb.Error, OSError) as error:
             self.close()
             raise self._explained(error) from error
         except LakeflowError:
             self.close()
             raise
-        return pa.RecordBatchReader.from_batches(reader.schema, self._batches(reader))
 
     def _batches(self, reader: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
         try:
@@ -208,6 +259,8 @@ def _opened(limits: Limits) -> DuckDBPyConnection:
     except duckdb.Error as error:
         raise ConfigError(f"the limits of a query are not valid: {error}; they are {limits}") from error
     connection.execute("SET TimeZone = 'UTC'")
+    if limits.in_order:
+        connection.execute("SET disabled_optimizers = 'join_order,build_side_probe_side'")
     connection.execute(f"ATTACH ':memory:' AS {name_text(DATABASE)}")
     connection.execute(f"USE {name_text(DATABASE)}")
     connection.execute("DETACH memory")

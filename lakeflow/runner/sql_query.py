@@ -1,0 +1,31 @@
+"""A read-only query over a project: its tables, its models and its indexes."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from lakeflow.runner.sql_names import ProjectNames
+from lakeflow.sql.compile import compile_query
+from lakeflow.sql.execute import Limits, run_compiled
+
+if TYPE_CHECKING:
+    from lakeflow.runner.project import Project
+
+
+def query_project(text: str, project: Project, limits: Limits, held: ExitStack) -> pa.RecordBatchReader:
+    """The rows of a query over the tables as of now, as they come. Models that it asks are open until `held` is closed.
+
+    Raises what `compile_query`, `functions_for` and `run_compiled` raise; so does the reader.
+    """
+    names = ProjectNames(project)
+    compiled = compile_query(text, names)
+    if not compiled.calls:
+        return run_compiled(compiled, names.relations(compiled), (), limits)
+    from lakeflow.runner.sql_functions import functions_for
+
+    models = held.enter_context(project.models)
+    behind = functions_for(compiled, models, project.index_room, project.declared_tables.indexes.values())
+    return run_compiled(compiled, names.relations(compiled), behind, limits)

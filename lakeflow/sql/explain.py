@@ -1,0 +1,203 @@
+"""What DuckDB would do for a compiled query, as a tree of steps, with the models and searches that each step asks.
+
+Rows are DuckDB's estimates: exact for a table read whole, guesses behind filters and joins. A step that asks a model asks it at
+the most once for each row that comes into it; in a branch of CASE that few rows take, for fewer.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, assert_never
+
+from sqlglot import exp
+
+from lakeflow.sql.compiled import Call, Compiled, PredictCall, PureCall, SearchCall
+from lakeflow.sql.execute import Limits, plan_compiled
+from lakeflow.sql.flink import read_query
+from lakeflow.sql.relations import ParquetRelation, Relation
+
+CALLED: Final = re.compile(r"(?<!\w)(?:(?P<call>ai_\d+)\(|__(?P<column>ai_\d+)_\d+)")
+"""A call in what DuckDB shows of a step: itself, or the column that it is shown as."""
+
+SCANS: Final = frozenset({"READ_PARQUET", "ARROW_SCAN", "PYTHON_ARROW_SCAN"})
+CALLING: Final = frozenset({"PROJECTION", "FILTER", "HASH_JOIN", "NESTED_LOOP_JOIN", "BLOCKWISE_NL_JOIN"})
+"""Steps that call what they show; others show columns that are called so."""
+
+WORDS: Final[Mapping[str, str]] = {
+    "HASH_GROUP_BY": "group",
+    "PERFECT_HASH_GROUP_BY": "group",
+    "UNGROUPED_AGGREGATE": "aggregate",
+    "STREAMING_LIMIT": "limit",
+    "TOP_N": "first rows in order",
+    "ORDER_BY": "sort",
+    "HASH_JOIN": "join",
+    "UNNEST": "unnest",
+    "PROJECTION": "columns",
+}
+"""Steps whose names in DuckDB say how rather than what; the others are their names in lower case."""
+
+DETAILS: Final = ("Conditions", "Expression", "Filters", "Groups", "Aggregates", "Order By", "Top", "Limit")
+"""What is shown of a step, beside its name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A step and those that feed it. `rows` is how many it gives, None where DuckDB does not say; `asks` the functions of
+    models and searches that it calls, `calls` for how many rows each at the most."""
+
+    name: str
+    details: tuple[str, ...] = ()
+    rows: int | None = None
+    asks: tuple[str, ...] = ()
+    calls: int | None = None
+    children: tuple[Step, ...] = ()
+
+    def walk(self) -> Iterator[Step]:
+        """This step and those below it."""
+        yield self
+        for child in self.children:
+            yield from child.walk()
+
+
+def explain(compiled: Compiled, relations: Mapping[str, Relation], limits: Limits = Limits()) -> Step:
+    """The steps of a query over `relations`, by view; no row is read and nothing is asked. Raises what `run_compiled` raises
+    before the first row."""
+    told = _Told(compiled, relations, _columns_of_calls(compiled))
+    steps = [told.step(root)[0] for root in plan_compiled(compiled, relations, limits)]
+    return steps[0] if len(steps) == 1 else Step("steps", children=tuple(steps))
+
+
+def estimated_calls(step: Step) -> Mapping[str, int | None]:
+    """For how many rows each function is asked at the most; None where DuckDB does not estimate them."""
+    found: dict[str, int | None] = {}
+    for one in step.walk():
+        for function in one.asks:
+            before = found.get(function, 0)
+            found[function] = None if before is None or one.calls is None else before + one.calls
+    return found
+
+
+def explain_lines(step: Step, compiled: Compiled) -> list[str]:
+    """The tree as text, a line a step, models and searches by their names."""
+    labels = {call.function: call_label(call) for call in compiled.calls}
+    return list(_lines(step, labels, "", ""))
+
+
+def call_label(call: Call) -> str:
+    """A call in words: `model delay`."""
+    match call:
+        case PredictCall():
+            return f"model {call.model.name}"
+        case SearchCall():
+            return f"search {call.table} ({call.column}), {call.k} nearest"
+        case PureCall():
+            return call.name
+        case _:
+            assert_never(call)
+
+
+def _lines(step: Step, labels: Mapping[str, str], first: str, rest: str) -> Iterator[str]:
+    parts = [" ".join([step.name, *(f"[{_named(one, labels)}]" for one in step.details)])]
+    parts += [f"asks {labels[function]}" + _about(step.calls, "times") for function in step.asks]
+    yield f"{first}{', '.join(parts)}{_about(step.rows)}"
+    for place, child in enumerate(step.children):
+        last = place == len(step.children) - 1
+        yield from _lines(child, labels, rest + ("└─ " if last else "├─ "), rest + ("   " if last else "│  "))
+
+
+def _about(number: int | None, unit: str = "rows") -> str:
+    return "" if number is None else f" (~{number:,} {unit})"
+
+
+def _named(detail: str, labels: Mapping[str, str]) -> str:
+    """A detail with models in place of functions."""
+    return CALLED.sub(lambda found: _shown(found, labels), detail)
+
+
+def _shown(found: re.Match[str], labels: Mapping[str, str]) -> str:
+    label = labels.get(found["call"] or found["column"], found[0])
+    return f"{label}(" if found["call"] else label
+
+
+def _columns_of_calls(compiled: Compiled) -> Mapping[str, frozenset[str]]:
+    """The functions that are called for each column that is shown for a call: others may stand in its arguments."""
+    if not compiled.calls:
+        return {}
+    found = {}
+    for alias in read_query(compiled.text).find_all(exp.Alias):
+        if CALLED.fullmatch(alias.alias):
+            called = (node.name.lower() for node in alias.find_all(exp.Anonymous))
+            found[alias.alias] = frozenset(name for name in called if re.fullmatch(r"ai_\d+", name))
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """What is known beside DuckDB's plan."""
+
+    compiled: Compiled
+    relations: Mapping[str, Relation]
+    columns: Mapping[str, frozenset[str]]
+
+    def step(self, node: Mapping[str, Any]) -> tuple[Step, frozenset[str]]:
+        """A node of DuckDB's plan, and the columns that were made of calls in it or below it."""
+        below = [self.step(child) for child in node.get("children", [])]
+        children = tuple(step for step, _ in below)
+        made = frozenset(column for _, columns in below for column in columns)
+        extra: Mapping[str, Any] = node.get("extra_info") or {}
+        name = str(node.get("name", "")).strip()
+        shown = {found[0] for found in CALLED.finditer(str(extra)) if found["column"]}
+        asked = self._asked(name, extra, shown - made)
+        if name == "PROJECTION" and not asked and len(children) == 1:
+            return children[0], made | shown
+        if name == "PROJECTION" and children and children[0].name == WORDS["UNNEST"]:
+            children = children[0].children  # DuckDB says nothing of an UNNEST, in which the call stands
+        coming = _most(children)
+        details = [text for key in DETAILS for text in _texts(extra.get(key))]
+        rows = _rows(name, extra) if not children or coming is not None else None
+        rows = coming if rows is None else rows
+        if name in SCANS:
+            details, name = [*self._scanned(extra), *details], "scan"
+        word = WORDS.get(name, name.lower().replace("_", " "))
+        return Step(word, tuple(details), rows, asked, coming if asked else None, children), made | shown
+
+    def _asked(self, name: str, extra: Mapping[str, Any], columns: set[str]) -> tuple[str, ...]:
+        """The models and searches that are asked in a node: those of new columns, and those that it calls itself."""
+        called = {function for column in columns for function in self.columns.get(column, ())}
+        if name in CALLING:
+            called |= {found["call"] for found in CALLED.finditer(str(extra)) if found["call"]}
+        asking = [call.function for call in self.compiled.calls if not isinstance(call, PureCall)]
+        return tuple(function for function in asking if function in called)
+
+    def _scanned(self, extra: Mapping[str, Any]) -> list[str]:
+        """The table of a scan, by the columns that it reads, with its files; several where the columns are of each."""
+        columns = set(_texts(extra.get("Projections")))
+        reads = self.compiled.reads
+        fitting = [read for read in reads if columns <= set(self.relations[read.view].column_names)]
+        return [" or ".join(_table(read.name, self.relations[read.view]) for read in fitting)] if fitting else []
+
+
+def _most(steps: Sequence[Step]) -> int | None:
+    """The most rows that any of them gives; None where one does not say."""
+    rows = [step.rows for step in steps if step.rows is not None]
+    return max(rows, default=None) if len(rows) == len(steps) else None
+
+
+def _rows(name: str, extra: Mapping[str, Any]) -> int | None:
+    """DuckDB's estimate; of a stream, and of files that it does not look into, it takes one row, which says nothing."""
+    said = str(extra.get("Estimated Cardinality", ""))
+    return int(said) if said.isdigit() and not (name in SCANS and int(said) <= 1) else None
+
+
+def _texts(value: object) -> Sequence[str]:
+    if value is None:
+        return []
+    return [str(one) for one in value] if isinstance(value, list) else [str(value)]
+
+
+def _table(name: str, relation: Relation) -> str:
+    if isinstance(relation, ParquetRelation):
+        return f"{name}, {len(relation.files):,} file{'' if len(relation.files) == 1 else 's'}"
+    return name
