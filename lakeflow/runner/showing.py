@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Final, assert_never
+
+import pyarrow as pa
 
 from lakeflow.declare import IndexSpec, TableSpec
 from lakeflow.errors import UnknownName
@@ -136,7 +139,8 @@ def _known(project: Project, name: str) -> tuple[TableSpec | None, TableSpec]:
         if declared is None:
             known = {*project.lake.names(), *project.declared_tables.tables}
             raise UnknownName("table", name, known, next_step='lakeflow sql -e "SHOW TABLES"')
-        return declared, declared
+        columns = [*declared.schema, *(one.column for one in declared.metadata)]
+        return declared, replace(declared, schema=pa.schema(columns))
     return declared, as_declared(name, project.lake.table(name))
 
 
