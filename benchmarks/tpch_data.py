@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import subprocess
 import sysconfig
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -57,13 +58,17 @@ def load(lake: Lake, data: Path) -> None:
         Committer(lake, keep_snapshots=10).commit(Change(name, add=writer.finish()))
 
 
-def plain(lake: Lake, threads: int) -> duckdb.DuckDBPyConnection:
-    """DuckDB by itself, with a view of each table over the very files that the lake's tables consist of."""
+def files_in(lake: Lake) -> dict[str, str]:
+    """What DuckDB reads in place of each table: the very files that it consists of."""
+    return {table: files_of(lake.table(f"{NAMESPACE}.{table}")) for table in TABLES}
+
+
+def plain(files: Mapping[str, str], threads: int) -> duckdb.DuckDBPyConnection:
+    """DuckDB by itself, with a view of each table over its files."""
     connection = duckdb.connect(config={"threads": threads})
     connection.execute(f"CREATE SCHEMA {NAMESPACE}")
-    for table in TABLES:
-        files = files_of(lake.table(f"{NAMESPACE}.{table}"))
-        connection.execute(f"CREATE VIEW {NAMESPACE}.{table} AS SELECT * FROM {files}")
+    for table, source in files.items():
+        connection.execute(f"CREATE VIEW {NAMESPACE}.{table} AS SELECT * FROM {source}")
     return connection
 
 

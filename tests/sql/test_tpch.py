@@ -9,7 +9,7 @@ import duckdb
 import pytest
 
 from benchmarks.tpch import same
-from benchmarks.tpch_data import NUMBERS, generated, load, plain, query_text
+from benchmarks.tpch_data import NUMBERS, files_in, generated, load, plain, query_text
 from lakeflow.lake.catalog import Lake
 from lakeflow.runner.querying import query
 from lakeflow.sql.execute import Limits
@@ -28,7 +28,7 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Lake:
 
 @pytest.fixture(scope="module")
 def beside(lake: Lake) -> Iterator[duckdb.DuckDBPyConnection]:
-    with plain(lake, threads=2) as connection:
+    with plain(files_in(lake), threads=2) as connection:
         yield connection
 
 

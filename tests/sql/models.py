@@ -1,0 +1,92 @@
+"""The models that the cases of the corpus ask: plain functions of a row, which count how many rows they are asked about."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+
+from lakeflow.declare import IndexSpec
+from lakeflow.errors import ModelError, UnknownName
+from lakeflow.sql.compiled import Compiled, Function, Moment, PredictCall, Signature
+
+Answer = Callable[..., Mapping[str, Any]]
+
+
+def signature(name: str, task: str, given: Mapping[str, pa.DataType], told: Mapping[str, pa.DataType]) -> Signature:
+    return Signature(name, task, pa.schema(list(given.items())), pa.schema(list(told.items())))
+
+
+def _fail(x: int | None) -> Mapping[str, Any]:
+    if x == 13:
+        raise ModelError("model 'unlucky' does not take 13", next_step="leave 13 out")
+    return {"lucky": x}
+
+
+TEXT, REAL, WHOLE = pa.string(), pa.float64(), pa.int32()
+MODELS: dict[str, tuple[Signature, Answer]] = {
+    one.name: (one, answer)
+    for one, answer in [
+        (signature("double", "regression", {"x": REAL}, {"twice": REAL}), lambda x: {"twice": 2 * x}),
+        (signature("add", "regression", {"a": WHOLE, "b": WHOLE}, {"total": WHOLE}), lambda a, b: {"total": a + b}),
+        (
+            signature("classify", "classification", {"text": TEXT}, {"label": TEXT, "score": REAL}),
+            lambda text: {"label": "long" if len(text) > 5 else "short", "score": len(text) / 10},
+        ),
+        (
+            signature("embed", "embedding", {"text": TEXT}, {"vector": pa.list_(pa.float32())}),
+            lambda text: {"vector": [float(text.count("a")), float(text.count("b")), float(len(text))]},
+        ),
+        (signature("chat", "text_generation", {"prompt": TEXT}, {"answer": TEXT}), lambda prompt: {"answer": f"<{prompt}>"}),
+        (
+            signature("agent", "text_generation", {"prompt": TEXT}, {"answer": TEXT}),
+            lambda prompt: {"answer": f'{{"action": "{prompt.split()[0]}", "arguments": {{"words": {len(prompt.split())}}}}}'},
+        ),
+        (signature("unlucky", "regression", {"x": WHOLE}, {"lucky": WHOLE}), _fail),
+        (signature("my model", "regression", {"x": REAL}, {"my answer": REAL}), lambda x: {"my answer": x + 1}),
+    ]
+}
+
+
+@dataclass(slots=True)
+class Asked:
+    """`Names` over tables in memory and the models above, and what stands behind them."""
+
+    tables: Mapping[str, pa.Table]
+    rows: Counter[str] = field(default_factory=Counter)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def table(self, name: str, at: Moment | None) -> pa.Schema:
+        if name not in self.tables:
+            raise UnknownName("table", name, self.tables)
+        return self.tables[name].schema
+
+    def model(self, name: str) -> Signature:
+        plain, _, version = name.partition("$")
+        if plain not in MODELS or version not in ("", "1", "2"):
+            raise UnknownName("model", name, MODELS)
+        found = MODELS[plain][0]
+        return Signature(name, found.task, found.input, found.output)
+
+    def index(self, table: str, column: str) -> IndexSpec | None:
+        return None
+
+    def functions(self, compiled: Compiled) -> list[Function]:
+        """What stands behind the models that the query calls."""
+        return [self._function(call) for call in compiled.calls if isinstance(call, PredictCall)]
+
+    def _function(self, call: PredictCall) -> Function:
+        _, answer = MODELS[call.model.name.partition("$")[0]]
+        nothing = dict.fromkeys(call.model.output.names)
+
+        def answered(rows: pa.RecordBatch) -> pa.Array:
+            with self.lock:
+                self.rows[call.model.name] += rows.num_rows
+            given = zip(*(column.to_pylist() for column in rows.columns), strict=True)
+            return pa.array([nothing if None in row else answer(*row) for row in given], call.result)
+
+        return Function(call.function, tuple(call.model.input.types), call.result, answered)
