@@ -37,6 +37,8 @@ Examples:
   lakeflow deadletters
 
   lakeflow deadletters list bronze.orders --kind malformed --since 2026-01-31
+
+  lakeflow deadletters list gold.triaged --kind refused
 """
 SHOW_HELP = """Show a dead letter whole: where it stood, why it gave no row, its key, value and headers.
 
@@ -56,7 +58,12 @@ Examples:
 
   lakeflow deadletters replay bronze.orders --kind misfit --partition orders:0
 """
-KindOption = Annotated[str | None, typer.Option("--kind", help="Only of this kind: tombstone, malformed, misfit, schema.")]
+KIND_HELP = "Only of this kind: tombstone, malformed, misfit, schema"
+ListedKindOption = Annotated[
+    str | None,
+    typer.Option("--kind", help=f"{KIND_HELP}; of jobs what became of the question, as refused, too_large, timeout."),
+]
+ReplayedKindOption = Annotated[str | None, typer.Option("--kind", help=f"{KIND_HELP}.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -71,7 +78,7 @@ def list_verb(
     tables: Annotated[list[str] | None, typer.Argument(help="Only of these tables.")] = None,
     limit: Annotated[int, typer.Option("--limit", help="How many.", min=1, max=MOST)] = 20,
     since: Annotated[datetime | None, typer.Option("--since", help="Rejected at this moment or later, local time.")] = None,
-    kind: KindOption = None,
+    kind: ListedKindOption = None,
     project: ProjectOption = None,
     target: TargetOption = None,
     output: OutputOption = Format.TEXT,
@@ -79,7 +86,7 @@ def list_verb(
     from lakeflow.landing.letters_read import Wanted, newest_letters
 
     opened = open_project(project, target)
-    wanted = Wanted(tuple(tables or ()), _checked_kind(kind), since.astimezone() if since else None)
+    wanted = Wanted(tuple(tables or ()), _checked_kind(kind, of_jobs=True), since.astimezone() if since else None)
     rows = newest_letters(opened.lake, opened.commits, wanted, limit)
     if not rows:
         _require_known(opened, tables or [])
@@ -108,7 +115,7 @@ def show_verb(
 
 def replay_verb(
     table: Annotated[str, typer.Argument(help="The table, as namespace.table.")],
-    kind: KindOption = None,
+    kind: ReplayedKindOption = None,
     partition: Annotated[
         str | None, typer.Option("--partition", help="Only of this partition, as TOPIC:PARTITION.", metavar="TOPIC:PARTITION")
     ] = None,
@@ -118,7 +125,7 @@ def replay_verb(
     output: OutputOption = Format.TEXT,
 ) -> None:
     opened = open_project(project, target)
-    asked = _Asked(opened, table, _checked_kind(kind), partition, dry_run)
+    asked = _Asked(opened, table, _checked_kind(kind, of_jobs=False), partition, dry_run)
     with StopSignals() as signals:
         result, errors = asked.replay(signals)
     if output is Format.JSON:
@@ -238,11 +245,16 @@ def _still(left: Left) -> str:
     return f"{place_text(left.place)} still gives no row: {shortened(left.reason)}"
 
 
-def _checked_kind(kind: str | None) -> str | None:
+def _checked_kind(kind: str | None, *, of_jobs: bool) -> str | None:
+    """Raises UnknownName. `of_jobs`: also why a model gave a row no answer."""
+    from lakeflow.models.remote.dialect import ErrorKind
     from lakeflow.topics.formats.format import RejectKind
 
-    if kind is not None and kind not in list(RejectKind):
-        raise UnknownName("kind of dead letter", kind, [str(one) for one in RejectKind])
+    known = [str(one) for one in RejectKind]
+    if of_jobs:
+        known += [str(one) for one in ErrorKind if not one.of_all_rows and str(one) not in known]
+    if kind is not None and kind not in known:
+        raise UnknownName("kind of dead letter", kind, known)
     return kind
 
 

@@ -13,6 +13,7 @@ from lakeflow.errors import UnknownName, UsageError
 
 if TYPE_CHECKING:
     from lakeflow.models.cache import Kept
+    from lakeflow.runner.project import Project
 
 COLUMNS = ("model", "answers", "bytes", "tokens", "oldest", "newest")
 STATS_HELP = """What the cache of answers holds, a line a model: the file or the database that cache in [models] names.
@@ -58,14 +59,22 @@ def clear(
             "name one model, or say --yes for the answers of all models",
             next_step="lakeflow models cache stats shows what there is",
         )
-    declared = opened.declared_tables.models
-    if model is not None and model not in declared and model not in (known := [one.model for one in opened.answers.stats()]):
-        raise UnknownName("model", model, {*declared, *known}, next_step="lakeflow models cache stats")
+    if model is not None:
+        _require_known(opened, model)
     gone = opened.answers.clear(model)
     if output is Format.JSON:
         show_json({"model": model, "forgotten": gone})
     else:
         note(f"{gone} answers are forgotten")
+
+
+def _require_known(project: Project, model: str) -> None:
+    """Answers of a model that was dropped may be there still, and a model that is declared may have none."""
+    if model in project.declared_tables.models:
+        return
+    kept = [one.model for one in project.answers.stats()]
+    if model not in kept and model not in (declared := list(project.model_names())):
+        raise UnknownName("model", model, {*kept, *declared}, next_step="lakeflow models cache stats")
 
 
 def _row(kept: Kept) -> dict[str, Any]:

@@ -46,6 +46,11 @@ COMMENT ON TABLE {TABLE} IS '{MARK}';
 """
 _MARKS = "SELECT obj_description(oid, 'pg_class') FROM pg_class WHERE relname = %s AND pg_table_is_visible(oid)"
 """Not by to_regclass, which remembers that a table was not there."""
+_WRITABLE = "NOT current_setting('transaction_read_only')::boolean"
+_MAY_MAKE = f"SELECT {_WRITABLE} AND coalesce(has_schema_privilege(current_schema(), 'CREATE'), false)"
+_MAY_KEEP = f"SELECT {_WRITABLE} AND " + " AND ".join(
+    f"has_table_privilege('{TABLE}', '{right}')" for right in ("SELECT", "INSERT", "UPDATE", "DELETE")
+)
 _GET = f"SELECT key, answer FROM {TABLE} WHERE key = ANY(%(keys)s) AND (%(age)s IS NULL OR written >= {_NOW} - %(age)s)"
 _PUT = f"""
 INSERT INTO {TABLE} SELECT key, model, {_NOW}, tokens, size, answer
@@ -187,6 +192,29 @@ class PostgresAnswers:
             return int(cursor.rowcount)
 
         return self._transact(forget)
+
+    def probe(self) -> bool:
+        """Whether the table is there; makes nothing, and tries once. Raises as `get` does, StorageFull where the user may
+        not keep answers."""
+        psycopg2 = _driver()
+        connection: Connection | None = None
+        try:
+            connection = psycopg2.connect(**self._place.parameters())
+            with connection, connection.cursor() as cursor:
+                there = _is_there(cursor, self._place)
+                cursor.execute(_MAY_KEEP if there else _MAY_MAKE)
+                may = cursor.fetchone()[0]
+        except psycopg2.Error as error:
+            raise self._said(error) from None
+        finally:
+            if connection is not None:
+                connection.close()
+        if not may:
+            raise StorageFull(
+                f"the cache of answers {self._place}: the user may not {'write' if there else 'make'} the table {TABLE}",
+                next_step="grant that right in the database, or name another as cache in [models]",
+            )
+        return there
 
     def close(self) -> None:
         with self._lock:

@@ -15,6 +15,7 @@ from lakeflow.declare import TableSpec
 from lakeflow.errors import CatalogUnavailable, ConfigError, LakeflowError, StorageUnavailable
 from lakeflow.landing.plan import declared_landing
 from lakeflow.landing.spec import is_landed
+from lakeflow.models.postgres_cache import PostgresAnswers, is_postgres, read_place
 from lakeflow.models.registry import ModelSet
 from lakeflow.runner.project import Project
 from lakeflow.topics.kafka import KafkaSource
@@ -40,7 +41,8 @@ class Check:
 
 
 def checks(project: Project, *, timeout: float) -> Iterator[Check]:
-    """Declarations, catalog, warehouse, registry, brokers, topics, models, index folder, in this order, as they end.
+    """Declarations, catalog, warehouse, registry, brokers, topics, the database of answers, models, index folder, in this
+    order, as they end.
 
     What a server may hold up gets `timeout` seconds for an answer.
     """
@@ -55,6 +57,8 @@ def checks(project: Project, *, timeout: float) -> Iterator[Check]:
     if project.settings.registry or _registry_readers(project):
         yield attempt("registry", lambda: _within(timeout, lambda: _registry(project)))
     yield from _topics(project, timeout, _landed(project))
+    if is_postgres(project.settings.models.cache):
+        yield attempt("cache of answers", lambda: _within(timeout, lambda: _answers(project)))
     yield from _models(project)
     yield attempt("index folder", lambda: _within(timeout, lambda: _index_folder(project)))
 
@@ -66,6 +70,7 @@ ADVICE = {
     "catalog": "start the catalog, or correct [catalog] in lakeflow.toml",
     "warehouse": "grant the right to write, or correct warehouse under [catalog] in lakeflow.toml",
     "registry": "start the schema registry, or correct url under [registry] in lakeflow.toml",
+    "cache of answers": "start the database, or correct cache under [models] in lakeflow.toml",
     "brokers": "start the brokers, or correct bootstrap.servers under [kafka] in lakeflow.toml",
 }
 """What to do where an error of this check says no more than to run the doctor."""
@@ -192,6 +197,12 @@ def _topic(project: Project, table: TableSpec, timeout: float) -> str:
         source.topic_ids()  # tells where a topic may be seen and not read
     records = sum(bound.end - bound.begin for bound in bounds.values())
     return f"{str(spec.topics)!r} has {len(bounds)} partitions with {records:,} records"
+
+
+def _answers(project: Project) -> str:
+    place = read_place(project.settings.models.cache)
+    there = PostgresAnswers(place).probe()
+    return f"{place} answers" if there else f"{place} answers; the first run that asks a remote model makes its table"
 
 
 def _models(project: Project) -> Iterator[Check]:

@@ -81,10 +81,20 @@ def test_a_dead_letter_is_counted_recorded_listed_and_shown(stocked: Shop, serve
         "refused",
         "kept",
     )
+    assert stocked.json("deadletters", "list", "--kind", "refused") == [letter]
+    assert stocked.json("deadletters", "list", "--kind", "too_large") == []
     shown = stocked("deadletters", "show", "gold.triaged", "#job.triage:0:0", "--output", "json")
     assert shown.code == 0, shown.err
     assert "o2" in shown.out
     assert "triage" in shown.out
+
+
+def test_kinds_of_letters_are_those_that_there_can_be(stocked: Shop) -> None:
+    assert "did you mean 'refused'" in stocked("deadletters", "list", "--kind", "refuse").err
+    for words in (("list", "--kind", "unauthorized"), ("replay", "bronze.orders", "--kind", "refused")):
+        ran = stocked("deadletters", *words)
+        assert ran.code == 2
+        assert "unknown" in ran.err
 
 
 def test_the_text_of_a_run_says_how_many_are_missing(stocked: Shop, server: Server) -> None:

@@ -124,6 +124,13 @@ def test_kept_answers_are_counted_and_forgotten(asking: Shop, server: Server) ->
     assert len(server.asked) == 8
 
 
+def test_a_model_of_a_statement_is_known_before_it_has_answers(asking: Shop) -> None:
+    with_key = "('provider' = 'openai', 'task' = 'text_generation', 'model' = 'x', 'api-key' = '{{ secret.OPENAI }}')"
+    assert asking("sql", "-e", f"CREATE MODEL stated INPUT (t STRING) OUTPUT (a STRING) WITH {with_key}").code == 0
+    assert asking.json("models", "cache", "clear", "stated") == {"model": "stated", "forgotten": 0}
+    assert "did you mean 'stated'" in asking("models", "cache", "clear", "state").err
+
+
 def test_a_cache_that_cannot_be_read_is_named_and_can_be_cleared(asking: Shop) -> None:
     file = asking.folder / ".lakeflow" / "answers.db"
     file.parent.mkdir(exist_ok=True)

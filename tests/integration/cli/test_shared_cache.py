@@ -65,6 +65,29 @@ def test_what_one_machine_paid_for_the_other_has(machines: tuple[Shop, Shop], se
     assert not [content for content in written if PASSWORD.encode() in content]
 
 
+def test_the_doctor_tries_the_database_and_makes_nothing_there(
+    machines: tuple[Shop, Shop], postgres: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = machines
+    place = f"postgresql://{USER}@127.0.0.1:{postgres.port}/lakeflow"
+    for _ in range(2):
+        assert tried(one) == ("ok", f"{place} answers; the first run that asks a remote model makes its table")
+    assert one("run", "triage").code == 0
+    assert tried(one) == ("ok", f"{place} answers")
+    config = other.folder / "lakeflow.toml"
+    config.write_text(config.read_text().replace('/lakeflow"', '/lakeflow?options=-cdefault_transaction_read_only%3Don"'))
+    assert tried(other) == ("failed", f"the cache of answers {place}: the user may not write the table lakeflow_answers")
+    monkeypatch.setenv("LAKEFLOW_SECRET_DB", "hunter22-is-wrong")
+    state, detail = tried(one)
+    assert (state, "refuses the user" in detail, "hunter22" in detail) == ("failed", True, False)
+
+
+def tried(shop: Shop) -> tuple[str, str]:
+    """What the doctor says of the database."""
+    [check] = [check for check in shop("doctor", "--output", "json").json["checks"] if check["name"] == "cache of answers"]
+    return check["state"], check["detail"]
+
+
 def test_a_database_that_refuses_says_so_and_shows_no_secret(
     machines: tuple[Shop, Shop], service: OpenAI, monkeypatch: pytest.MonkeyPatch
 ) -> None:
