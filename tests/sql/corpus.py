@@ -67,7 +67,7 @@ def read_cases(file: str, text: str) -> list[Case]:
     found: list[tuple[str, list[Section]]] = [("", [])]
     lines = text.split("\n")
     for number, line in enumerate(lines, 1):
-        if not line.strip() or line.startswith("#") or line.startswith("  "):
+        if not line.strip() or line.startswith(("#", "  ")):
             continue
         if line.startswith("== "):
             found.append((f"{file}:{number} {line[3:].strip()}", []))

@@ -10,19 +10,27 @@ import pyarrow as pa
 
 from lakeflow.declare import Origin
 from lakeflow.sql.describe import describe
-from lakeflow.sql.statements import CreateModel, CreateTable, CreateVectorIndex, Query, ScriptStatement
+from lakeflow.sql.statements import (
+    CreateMaterializedTable,
+    CreateModel,
+    CreateTable,
+    CreateTableAs,
+    CreateVectorIndex,
+    Insert,
+    Query,
+    ScriptStatement,
+    StatementSet,
+)
 from lakeflow.sql.types import sql_type
 
 
 def meaning(statement: ScriptStatement) -> str:
-    """Declarations as the text that SHOW CREATE gives, all others as their fields that are not as they are by default."""
+    """Declarations and inserts as text again, all others as their fields that are not as they are by default."""
     match statement:
-        case CreateTable(table=table, like=None):
-            return describe(table)
-        case CreateModel(model=model):
-            return describe(model)
-        case CreateVectorIndex(index=index):
-            return describe(index)
+        case CreateTable() | CreateModel() | CreateVectorIndex() | CreateTableAs() | CreateMaterializedTable() | Insert():
+            return describe(statement)
+        case StatementSet():
+            return describe(statement)
         case _:
             return _text(statement)
 

@@ -28,28 +28,26 @@ def _fail(x: int | None) -> Mapping[str, Any]:
 
 
 TEXT, REAL, WHOLE = pa.string(), pa.float64(), pa.int32()
-MODELS: dict[str, tuple[Signature, Answer]] = {
-    one.name: (one, answer)
-    for one, answer in [
-        (signature("double", "regression", {"x": REAL}, {"twice": REAL}), lambda x: {"twice": 2 * x}),
-        (signature("add", "regression", {"a": WHOLE, "b": WHOLE}, {"total": WHOLE}), lambda a, b: {"total": a + b}),
-        (
-            signature("classify", "classification", {"text": TEXT}, {"label": TEXT, "score": REAL}),
-            lambda text: {"label": "long" if len(text) > 5 else "short", "score": len(text) / 10},
-        ),
-        (
-            signature("embed", "embedding", {"text": TEXT}, {"vector": pa.list_(pa.float32())}),
-            lambda text: {"vector": [float(text.count("a")), float(text.count("b")), float(len(text))]},
-        ),
-        (signature("chat", "text_generation", {"prompt": TEXT}, {"answer": TEXT}), lambda prompt: {"answer": f"<{prompt}>"}),
-        (
-            signature("agent", "text_generation", {"prompt": TEXT}, {"answer": TEXT}),
-            lambda prompt: {"answer": f'{{"action": "{prompt.split()[0]}", "arguments": {{"words": {len(prompt.split())}}}}}'},
-        ),
-        (signature("unlucky", "regression", {"x": WHOLE}, {"lucky": WHOLE}), _fail),
-        (signature("my model", "regression", {"x": REAL}, {"my answer": REAL}), lambda x: {"my answer": x + 1}),
-    ]
-}
+DECLARED: list[tuple[Signature, Answer]] = [
+    (signature("double", "regression", {"x": REAL}, {"twice": REAL}), lambda x: {"twice": 2 * x}),
+    (signature("add", "regression", {"a": WHOLE, "b": WHOLE}, {"total": WHOLE}), lambda a, b: {"total": a + b}),
+    (
+        signature("classify", "classification", {"text": TEXT}, {"label": TEXT, "score": REAL}),
+        lambda text: {"label": "long" if len(text) > 5 else "short", "score": len(text) / 10},
+    ),
+    (
+        signature("embed", "embedding", {"text": TEXT}, {"vector": pa.list_(pa.float32())}),
+        lambda text: {"vector": [float(text.count("a")), float(text.count("b")), float(len(text))]},
+    ),
+    (signature("chat", "text_generation", {"prompt": TEXT}, {"answer": TEXT}), lambda prompt: {"answer": f"<{prompt}>"}),
+    (
+        signature("agent", "text_generation", {"prompt": TEXT}, {"answer": TEXT}),
+        lambda prompt: {"answer": f'{{"action": "{prompt.split()[0]}", "arguments": {{"words": {len(prompt.split())}}}}}'},
+    ),
+    (signature("unlucky", "regression", {"x": WHOLE}, {"lucky": WHOLE}), _fail),
+    (signature("my model", "regression", {"x": REAL}, {"my answer": REAL}), lambda x: {"my answer": x + 1}),
+]
+MODELS = {one.name: (one, answer) for one, answer in DECLARED}
 
 
 @dataclass(slots=True)
