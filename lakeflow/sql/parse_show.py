@@ -74,13 +74,19 @@ def _read_show_create(cursor: Cursor) -> Showing:
 
 def read_describe(cursor: Cursor, start: Token) -> Describing:
     """Read what follows DESCRIBE or DESC, which is `start`. Raises DeclarationError, pointing at what is wrong."""
-    if not cursor.peek(1).is_symbol("."):
-        if cursor.take_words("MODEL"):
-            return read_describe_model(cursor)
-        if cursor.take_words("VECTOR", "INDEX"):
-            return DescribeVectorIndex(read_simple_name(cursor, "the index's name"))
-        extended = cursor.take_words("EXTENDED")
-        if not cursor.take_words("TABLE") and not extended and at_query(cursor):
-            return ReadRows(read_rest(cursor, start))
-        return DescribeTable(read_table_name(cursor), extended or cursor.take_words("EXTENDED"))
-    return DescribeTable(read_table_name(cursor))
+    if _take(cursor, "MODEL"):
+        return read_describe_model(cursor)
+    if _take(cursor, "VECTOR"):
+        cursor.expect_words("INDEX", after="after VECTOR")
+        return DescribeVectorIndex(read_simple_name(cursor, "the index's name"))
+    extended = _take(cursor, "EXTENDED")
+    is_named = _take(cursor, "TABLE")
+    extended = _take(cursor, "EXTENDED") or extended
+    if not extended and not is_named and not cursor.peek(1).is_symbol(".") and at_query(cursor):
+        return ReadRows(read_rest(cursor, start))
+    return DescribeTable(read_table_name(cursor), extended)
+
+
+def _take(cursor: Cursor, word: str) -> bool:
+    """Take a word that is not the namespace of a table."""
+    return not cursor.peek(1).is_symbol(".") and cursor.take_words(word)
