@@ -40,7 +40,7 @@ def explained(error: BaseException, text: str | None, columns: Iterable[str]) ->
         )
     if kind in ("IO", "HTTP"):
         return StorageUnavailable(f"a data file could not be read: {_first_line(message)}")
-    if kind == "Interrupt":
+    if kind.capitalize() == "Interrupt":
         return Terminal("the query was interrupted")
     if kind not in USERS_FAULT:
         return Terminal(f"DuckDB failed on the query: {_first_line(str(error))}")

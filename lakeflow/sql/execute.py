@@ -13,9 +13,10 @@ from __future__ import annotations
 import atexit
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any, Final, assert_never
 from weakref import WeakSet
 
@@ -151,7 +152,13 @@ class _Run:
         self._behind = behind
         self._sources: list[StreamSource] = []
         self._connection = _opened(limits)
-        _open_runs.add(self)
+        with _opening:
+            _open_runs.add(self)
+
+    def interrupt(self) -> None:
+        """Stop what runs now; the database stays."""
+        with suppress(duckdb.ConnectionException):  # it has been closed meanwhile
+            self._connection.interrupt()
 
     def close(self) -> None:
         """Stop what still runs, and free the database."""
@@ -231,6 +238,18 @@ class _Run:
 
 
 _open_runs: WeakSet[_Run] = WeakSet()
+_opening = Lock()
+
+
+def interrupt_queries() -> None:
+    """Stop what every query of this process runs at this moment, from another thread: it raises Terminal in its own.
+
+    One that has not begun to run is not stopped, so whoever wants to stop it calls this until it has ended.
+    """
+    with _opening:
+        running = list(_open_runs)
+    for run in running:
+        run.interrupt()
 
 
 @atexit.register
