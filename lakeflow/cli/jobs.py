@@ -9,7 +9,7 @@ import typer
 from lakeflow.cli.common import Format, OutputOption, ProjectOption, TargetOption, open_project, verbs
 from lakeflow.cli.output import show_facts, show_json, show_rows, show_text, size_text
 from lakeflow.errors import UnknownName
-from lakeflow.job import Caps, Job, Lookup
+from lakeflow.job import Caps, Job, Lookup, SqlQuery
 
 if TYPE_CHECKING:
     from lakeflow.runner.project import Project
@@ -63,16 +63,32 @@ def show_verb(
         raise UnknownName("job", name, jobs, next_step="lakeflow jobs")
     job = jobs[name]
     caps = job.caps or opened.runtime.caps
-    facts = _listed(job) | {
-        "key": list(job.key),
-        "models": list(models_named(job, opened.model_names())),
-        "batch": {"files": caps.files, "rows": caps.rows, "bytes": caps.bytes},
-        "description": job.description,
-    }
+    facts = (
+        _listed(job)
+        | {
+            "key": list(job.key),
+            "models": list(models_named(job, opened.model_names())),
+            "batch": {"files": caps.files, "rows": caps.rows, "bytes": caps.bytes},
+            "description": job.description,
+        }
+        | _in_sql(job)
+    )
     if output is Format.JSON:
         show_json(facts)
         return
     show_facts({**facts, "batch": _caps_text(caps)})
+
+
+def _in_sql(job: Job) -> dict[str, Any]:
+    """What there is to say of a query."""
+    if not isinstance(job.body, SqlQuery):
+        return {}
+    freshness = job.materialized.freshness if job.materialized else None
+    return {
+        "freshness": str(freshness) if freshness else None,
+        "incremental": job.body.obstacle or "yes",
+        "query": job.body.text.strip(),
+    }
 
 
 def _caps_text(caps: Caps) -> str:

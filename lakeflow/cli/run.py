@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Annotated, Any
@@ -33,6 +34,7 @@ from lakeflow.job import Job, Mode
 if TYPE_CHECKING:
     from lakeflow.observe.runs import Run
     from lakeflow.runner.graph import Node
+    from lakeflow.runner.materialized import Refreshes
     from lakeflow.runner.plan import Request
     from lakeflow.runner.project import Project
 
@@ -48,6 +50,7 @@ Incremental jobs read what was appended since their last run; --mode snapshot re
 
 What reads the table of a job that failed is left out. --follow gives a job or index up whose failure a retry does not
 mend, or that failed in ten rounds in a row, goes on with the rest, and exits with 1 at its end, which comes where none is left.
+It refreshes a materialized table as its FRESHNESS says. One that is suspended is not run.
 
 Examples:
 
@@ -114,7 +117,7 @@ def _once(
     project: Project, nodes: Sequence[Node], request: Request, signals: StopSignals, exit_on_empty: int
 ) -> tuple[list[Ended], int]:
     """One round, and the exit code."""
-    ended = _round(project, nodes, request, signals, following=False)
+    ended = _round(project, nodes, request, signals)
     if signals.requested():
         return ended, signals.exit_code
     if code := exit_code_of([one.error for one in ended if one.error]):
@@ -126,10 +129,12 @@ def _follow(
     project: Project, nodes: Sequence[Node], request: Request, signals: StopSignals, every: float, as_json: bool
 ) -> tuple[list[Ended], int]:
     """Rounds until a signal comes or no node is left to run. The last round, which is not shown yet, and the exit code."""
-    patience = Patience(nodes)
+    from lakeflow.runner.materialized import Refreshes
+
+    patience, refreshes = Patience(nodes), Refreshes(time.monotonic)
     while True:
         left = patience.left()
-        ended = _round(project, left, request, signals, following=True)
+        ended = _round(project, left, request, signals, refreshes)
         for one in ended:
             if one.ran and patience.tell(one.row["name"], one.error):
                 _tell_given_up(one.row["name"], left)
@@ -149,11 +154,14 @@ def _tell_given_up(name: str, nodes: Sequence[Node]) -> None:
     )
 
 
-def _round(project: Project, nodes: Sequence[Node], request: Request, signals: StopSignals, *, following: bool) -> list[Ended]:
+def _round(
+    project: Project, nodes: Sequence[Node], request: Request, signals: StopSignals, refreshes: Refreshes | None = None
+) -> list[Ended]:
     """Each node once. What reads a table that was not brought up to date is left out, the rest goes on.
 
-    A table is not, where the job that writes it failed or was left out itself.
+    A table is not, where the job that writes it failed or was left out itself. `refreshes` are those of --follow.
     """
+    following = refreshes is not None
     results: list[Ended] = []
     failed: set[str] = set()
     for node in nodes:
@@ -164,8 +172,12 @@ def _round(project: Project, nodes: Sequence[Node], request: Request, signals: S
             note(f"{node.name} is left out: {', '.join(sorted(filter(None, stale)))} was not brought up to date")
             result = _not_run(node, "left out")
             failed.add(node.name)
+        elif _is_suspended(project, node):
+            result = _not_run(node, "suspended")
         elif following and (missing := _missing(project, node)):
             result = _not_run(node, f"waits for {', '.join(missing)}, not there yet")
+        elif refreshes is not None and isinstance(node.work, Job) and not refreshes.take(node.work):
+            result = _not_run(node, "fresh")
         else:
             with aside():
                 result = _run_node(project, node, request, signals, following=following)
@@ -181,6 +193,16 @@ def _missing(project: Project, node: Node) -> list[str]:
         return [table for table in node.reads if not project.lake.exists(table)]
     except LakeflowError:
         return []
+
+
+def _is_suspended(project: Project, node: Node) -> bool:
+    """Whether it is a materialized table that is suspended. Where that cannot be asked for, the run will tell."""
+    from lakeflow.runner.suspension import is_suspended
+
+    try:
+        return isinstance(node.work, Job) and is_suspended(node.work, project.lake)
+    except LakeflowError:
+        return False
 
 
 def _run_node(project: Project, node: Node, request: Request, signals: StopSignals, *, following: bool) -> Ended:

@@ -132,10 +132,10 @@ class SqlBody:
 
         relations = {read.view: self._relation(read, reads) for read in self.compiled.reads}
         behind = self.queries.behind(self.compiled, lost)
-        alone = not self.plan.is_row_wise
+        alone, keyed = not self.plan.is_row_wise, bool(self.plan.job.key)
         memory = self.queries.memory_bytes // (1 if alone else self.queries.workers)
         with spilling(self.queries.spool or Path(gettempdir()), memory) as limits, _failing(self.plan.job):
-            limits = limits if alone else replace(limits, threads=1)
+            limits = replace(limits, threads=limits.threads if alone and not keyed else 1, in_order=keyed)
             with run_compiled(self.compiled, relations, behind, limits) as reader:
                 for batch in reader:
                     rows = pa.Table.from_batches([batch]).rename_columns(self.columns.names)

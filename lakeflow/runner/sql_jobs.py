@@ -110,9 +110,12 @@ def _job(name: str, one: _Written, tables: Mapping[str, TableSpec]) -> Job:
             next_step=f"INSERT INTO {target} in its place, or take the declaration away",
         )
     columns = statement.columns if isinstance(statement, Insert) else ()
-    query, inputs = _query(name, statement.query, columns, one.origin)
+    query, inputs, ordered = _query(name, statement.query, columns, one.origin)
     declared = creates or tables.get(target)
     key = declared.primary_key if declared else ()
+    if key and not ordered and query.obstacle is None:
+        message = f"{target} has a PRIMARY KEY, of which the last row stands: by UNION ALL rows come a branch after the other"
+        query = replace(query, obstacle=message)
     mode = _mode(one, query)
     output = Output.COMPLETE if mode is Mode.SNAPSHOT else Output.UPDATE if key else Output.APPEND
     return Job(
@@ -131,8 +134,13 @@ def _job(name: str, one: _Written, tables: Mapping[str, TableSpec]) -> Job:
     )
 
 
-def _query(name: str, query: Query, columns: tuple[str, ...], origin: Origin) -> tuple[SqlQuery, dict[str, Read | Lookup]]:
-    """The body, and the tables that it reads. In a query over moments alone the first table stands for what is read."""
+def _query(
+    name: str, query: Query, columns: tuple[str, ...], origin: Origin
+) -> tuple[SqlQuery, dict[str, Read | Lookup], bool]:
+    """The body, the tables that it reads, and whether it keeps their order.
+
+    In a query over moments alone the first table stands for what is read.
+    """
     from lakeflow.sql.incremental import shape_of
 
     try:
@@ -152,7 +160,7 @@ def _query(name: str, query: Query, columns: tuple[str, ...], origin: Origin) ->
     for table in shape.still:
         if table not in moving or shape.moving:
             inputs[table if table not in inputs else f"{table}, looked up"] = Lookup(table)
-    return body, inputs
+    return body, inputs, shape.is_ordered
 
 
 def _mode(one: _Written, query: SqlQuery) -> Mode:

@@ -19,7 +19,7 @@ from sqlglot import exp
 from sqlglot.errors import SqlglotError
 
 from lakeflow.errors import UsageError
-from lakeflow.sql.compiled import AtStart, TableRead
+from lakeflow.sql.compiled import TableRead
 from lakeflow.sql.flink import SEARCH, AiCall, Argument, Flink, ModelArgument, TableArgument, read_query
 from lakeflow.sql.moments import read_tables
 from lakeflow.sql.query import is_function, names_cte, span, table_name
@@ -47,13 +47,15 @@ class Shape:
     """What a query reads: `moving` tables, whose new rows drive it, and `still` ones, whole or at a moment, each once.
 
     `texts` are the names of models in its calls, and the texts that may be such. `obstacle` says why it cannot run
-    incrementally, pointing into the query; None where it can.
+    incrementally, pointing into the query; None where it can. `is_ordered` tells that rows come out in the order of the
+    table's rows, as merging by key needs it: those of UNION ALL come a branch after the other.
     """
 
     moving: tuple[str, ...]
     still: tuple[str, ...]
     texts: frozenset[str] = frozenset()
     obstacle: str | None = None
+    is_ordered: bool = True
 
 
 def shape_of(text: str) -> Shape:
@@ -63,7 +65,13 @@ def shape_of(text: str) -> Shape:
     searched = [table_name(text, table) for table in tree.find_all(exp.Table) if _is_searched(table)]
     moving = _once(read.name for read in reads if read.at is None)
     at_moments = [read.name for read in reads if read.at is not None]
-    return Shape(moving, _once([*at_moments, *searched]), frozenset(_texts(tree)), _obstacle(text, tree, reads))
+    return Shape(
+        moving,
+        _once([*at_moments, *searched]),
+        frozenset(_texts(tree)),
+        _obstacle(text, tree, reads),
+        is_ordered=not any(tree.find_all(exp.Union)),
+    )
 
 
 def _once(names: Iterator[str] | Sequence[str]) -> tuple[str, ...]:
@@ -220,6 +228,10 @@ class _Judge:
         for query in _queries_within(select):
             if self.moves(query, ctes):
                 self._refuse("a subquery over the table's rows, of which it would see the new ones alone,", query)
+            inner = query.unnest() if isinstance(query, exp.Subquery) else query
+            for node in _own_nodes(inner):
+                if _is_aggregate(node) and _is_of_outer(node, inner):
+                    self._refuse(f"the aggregate {_called(node).upper()} over columns of the query around it,", node)
 
     def _row_wise(self, query: exp.Expr) -> bool:
         """That moving rows meet no clause and no function that looks at several of them; True."""
@@ -252,10 +264,10 @@ def _place_of(text: str, clause: str) -> tuple[int, int]:
     return first, first + 1
 
 
-def _own_nodes(select: exp.Select) -> Iterator[exp.Expr]:
+def _own_nodes(select: exp.Expr) -> Iterator[exp.Expr]:
     """What stands in the expressions of a SELECT itself, queries within left out."""
-    sources = {id(select.args.get("from_")), id(select.args.get("with_"))}
-    pending = [node for node in select.iter_expressions() if id(node) not in sources]
+    aside = [select.args.get("from_"), select.args.get("with_")]
+    pending = [node for node in select.iter_expressions() if not any(node is one for one in aside)]
     while pending:
         node = pending.pop()
         if isinstance(node, exp.Query) and not isinstance(node, exp.Table):
@@ -282,6 +294,19 @@ def _queries_within(select: exp.Select) -> Iterator[exp.Expr]:
         pending.extend(node.iter_expressions())
 
 
+def _is_of_outer(aggregate: exp.Expr, query: exp.Expr) -> bool:
+    """Whether an aggregate in a subquery is over columns of the query around it alone, to which SQL then counts it."""
+    columns = list(aggregate.find_all(exp.Column))
+    if not columns:
+        return False
+    first = query.args.get("from_")
+    if first is None:
+        return True
+    sources = [first.this, *(join.this for join in query.args.get("joins") or [])]
+    own = {str(source.alias_or_name).lower() for source in sources}
+    return all(column.table and column.table.lower() not in own for column in columns)
+
+
 def _is_aggregate(node: exp.Expr) -> bool:
     if isinstance(node, exp.AggFunc):
         return True
@@ -306,8 +331,3 @@ def aggregates() -> frozenset[str]:
             "SELECT DISTINCT function_name FROM duckdb_functions() WHERE function_type = 'aggregate'"
         ).fetchall()
     return frozenset(str(row[0]).lower() for row in rows)
-
-
-def is_lookup(read: TableRead) -> bool:
-    """Whether a read is of the table as of the start of the run."""
-    return isinstance(read.at, AtStart)

@@ -1,0 +1,47 @@
+"""Where the columns of a query go, and as what."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import pyarrow as pa
+import pytest
+
+from lakeflow.errors import SchemaMismatch
+from lakeflow.job import Job, Read, SqlQuery
+from lakeflow.runner.sql_body import assigned, placed
+
+JOB = Job("sums", "gold.t", {"s.t": Read("s.t")}, SqlQuery("FROM s.t"))
+
+
+def test_columns_go_by_place() -> None:
+    assert placed(["x", "y"], (), ["a", "b"], JOB) == ["a", "b"]
+    assert placed(["x", "y"], (), None, JOB) == ["x", "y"]
+    assert placed(["x"], ("b",), ["a", "b"], JOB) == ["b"]
+    assert placed(["a", "b"], ("b", "a"), ["a", "b"], JOB) == ["b", "a"]
+
+
+def test_other_numbers_of_columns_are_refused() -> None:
+    with pytest.raises(SchemaMismatch, match=r"gives 1 columns \(x\); gold.t takes 2 \(a, b\)") as caught:
+        placed(["x"], (), ["a", "b"], JOB)
+    assert "INSERT INTO gold.t (" in str(caught.value)
+
+
+def test_the_same_names_in_another_order_are_refused() -> None:
+    with pytest.raises(SchemaMismatch, match="another order") as caught:
+        placed(["b", "a"], (), ["a", "b"], JOB)
+    assert caught.value.next_step == "INSERT INTO gold.t (b, a) SELECT .."
+
+
+def test_sums_fit_whole_numbers() -> None:
+    rows = pa.table({"n": pa.array([Decimal(3), None], pa.decimal128(38, 0)), "t": ["x", "y"]})
+    into = pa.schema([("n", pa.int64()), ("t", pa.string())])
+    assert assigned(rows, into).column("n") == pa.chunked_array([[3, None]], pa.int64())
+    assert assigned(rows, None) == rows
+    assert assigned(rows, pa.schema([("n", pa.decimal128(38, 0))])) == rows
+
+
+def test_a_sum_that_does_not_fit_is_refused() -> None:
+    rows = pa.table({"n": pa.array([Decimal(2) ** 70], pa.decimal128(38, 0))})
+    with pytest.raises(SchemaMismatch, match="'n' is int64"):
+        assigned(rows, pa.schema([("n", pa.int64())]))
