@@ -153,7 +153,7 @@ def refuse_node(text: str, node: exp.Expr) -> None:
     start, stop = span(node)
     if isinstance(node, exp.DDL | exp.DML | exp.Command | exp.Copy | exp.Into | exp.Set | exp.Pragma | exp.Show):
         raise refused(text, f"{type(node).__name__.upper()} is not allowed within a read-only query", start, stop)
-    if isinstance(node, exp.Table) and is_function(node):
+    if isinstance(node, exp.Table | exp.Lateral) and isinstance(node.this, exp.Func):
         name = function_name(node.this)
         if name not in TABLE_FUNCTIONS:
             start, stop = _call(text, name)
@@ -236,7 +236,10 @@ def table_name(text: str, table: exp.Table) -> str:
 
     start, stop = span(table)
     parts = [part.name for part in table.parts]
-    if not isinstance(table.this, exp.Identifier) or len(parts) > 3 or (len(parts) == 3 and parts[0].lower() != CATALOG):
+    before = [table.args.get(part) for part in ("catalog", "db")]
+    has_gap = any(part is not None and not isinstance(part, exp.Identifier) for part in before)
+    is_other = len(parts) > 3 or (len(parts) == 3 and parts[0].lower() != CATALOG)
+    if has_gap or is_other or not isinstance(table.this, exp.Identifier):
         written = ".".join(parts)
         message = f"table {written!r}: a table is named namespace.table or {CATALOG}.namespace.table"
         raise refused(text, message, start, stop)

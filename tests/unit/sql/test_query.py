@@ -76,6 +76,8 @@ def test_the_catalogs_name_is_blanked_and_nothing_moves() -> None:
         ("SELECT GetEnv('HOME')", "function 'getenv' is not allowed"),
         ("SELECT 1 WHERE write_log('x')", "function 'write_log' is not allowed"),
         ("FROM other.bronze.flights", "table 'other.bronze.flights': a table is named namespace.table or lakeflow."),
+        ("FROM ns..t", "table 'ns.t': a table is named namespace.table"),
+        ("SELECT 1 FROM.. ns.t", "table 'ns.t': a table is named namespace.table"),
         ("FROM a.b.c.d", "table 'a.b.c.d': a table is named namespace.table or lakeflow.namespace.table"),
         ("", "the query is empty"),
         (" ; -- nothing", "the query is empty"),
