@@ -27,6 +27,14 @@ REFUSED = re.compile(
 )
 LITERALS = {"STRING_LITERAL": "VARCHAR", "INTEGER_LITERAL": "BIGINT"}
 
+SHUT_OFF = {
+    "enable_external_access": False,
+    "autoinstall_known_extensions": False,
+    "autoload_known_extensions": False,
+    "python_enable_replacements": False,
+}
+"""Binding a query opens the files that it names, and looks for its tables among Python's variables, unless it must not."""
+
 Answer = Callable[[str, tuple[pa.DataType, ...]], pa.DataType]
 """Told a call and the types of its arguments, gives the type of its result. Raises what is wrong with them."""
 
@@ -36,8 +44,9 @@ class Binder:
 
     def __init__(self, views: Mapping[str, pa.Schema], answer: Answer) -> None:
         self._answer = answer
-        self._connection = duckdb.connect(":memory:", config={"threads": 1, "integer_division": True})
+        self._connection = duckdb.connect(":memory:", config={"threads": 1, "integer_division": True, **SHUT_OFF})
         self._connection.execute("SET TimeZone = 'UTC'")
+        self._connection.execute("SET lock_configuration = true")
         for view, schema in views.items():
             namespace, _, name = view.rpartition(".")
             nulls = [f"CAST(NULL AS {duckdb_type(field.type)}) AS {name_text(field.name)}" for field in schema]
