@@ -236,7 +236,10 @@ def table_name(text: str, table: exp.Table) -> str:
 
     start, stop = span(table)
     parts = [part.name for part in table.parts]
-    if not isinstance(table.this, exp.Identifier) or len(parts) > 3 or (len(parts) == 3 and parts[0].lower() != CATALOG):
+    before = [table.args.get(part) for part in ("catalog", "db")]
+    has_gap = any(part is not None and not isinstance(part, exp.Identifier) for part in before)
+    is_other = len(parts) > 3 or (len(parts) == 3 and parts[0].lower() != CATALOG)
+    if has_gap or is_other or not isinstance(table.this, exp.Identifier):
         written = ".".join(parts)
         message = f"table {written!r}: a table is named namespace.table or {CATALOG}.namespace.table"
         raise refused(text, message, start, stop)
