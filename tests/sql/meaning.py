@@ -41,6 +41,8 @@ def _text(value: object) -> str:
             return f"[{value.text}]"
         case pa.Schema():
             return f"({', '.join(f'{field.name} {sql_type(field.type)}' for field in value)})"
+        case pa.Field():
+            return f"{value.name} {sql_type(value.type)}"
         case Enum():
             return value.name
         case tuple() | list() | frozenset() | set():
