@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from lakeflow.declare import IndexSpec, TableSpec
 from lakeflow.errors import UnknownName
+from lakeflow.fill import has_password, looks_secret
 from lakeflow.job import Job, Lookup, Mode, SqlQuery
 from lakeflow.lake.declared import as_declared
 from lakeflow.lake.read import snapshot_at
@@ -36,6 +37,7 @@ COLUMNS: Final[Mapping[Shown, tuple[str, ...]]] = {
     Shown.JOBS: ("job", "mode", "output", "reads", "target", "declared"),
     Shown.VECTOR_INDEXES: ("index", "table", "column", "key", "metric", "model", "declared"),
 }
+HIDDEN: Final = "******"
 NOT_YET: Final = "not there yet"
 
 
@@ -163,7 +165,7 @@ def _facts(project: Project, name: str, declared: TableSpec | None, found: Table
         "comment": found.comment,
         "partitioned_by": partitioning_text(found.partitioning) or None,
         "declared": str(declared.origin) if declared is not None else None,
-        "options": dict((declared if declared is not None else found).options),
+        "options": _shown((declared if declared is not None else found).options),
     }
     if is_there:
         table = project.lake.table(name)
@@ -182,17 +184,27 @@ def table_text(project: Project, name: str) -> str:
     """The statement that makes a table: as tables/ or jobs/ declare it, else as the catalog has it. Raises UnknownName."""
     declared = project.declared_tables.tables.get(name)
     if declared is not None:
-        return describe(CreateTable(declared))
+        return describe(CreateTable(replace(declared, options=_shown(declared.options))))
     for job in project.declarations.jobs.values():
         if job.target == name and job.materialized is not None and isinstance(job.body, SqlQuery):
             return describe(_statement_of(job, job.body))
-    return describe(CreateTable(_known(project, name)[1]))
+    found = _known(project, name)[1]
+    return describe(CreateTable(replace(found, options=_shown(found.options))))
 
 
 def _statement_of(job: Job, body: SqlQuery) -> CreateMaterializedTable:
     assert job.creates is not None, "a materialized table says how it is made"
     freshness = job.materialized.freshness if job.materialized is not None else None
-    return CreateMaterializedTable(job.creates, Query(body.text.strip()), freshness, _refresh_mode(job))
+    table = replace(job.creates, options=_shown(job.creates.options))
+    return CreateMaterializedTable(table, Query(body.text.strip()), freshness, _refresh_mode(job))
+
+
+def _shown(options: Mapping[str, str]) -> dict[str, str]:
+    """Options as they may be seen: a secret that does not stand there by reference is starred."""
+    return {
+        key: HIDDEN if "{{" not in value and (looks_secret(key) or has_password(value)) else value
+        for key, value in options.items()
+    }
 
 
 def described_index(project: Project, name: str) -> Outcome:

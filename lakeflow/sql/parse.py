@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from lakeflow.errors import DeclarationError, did_you_mean
-from lakeflow.sql.parse_index import METRICS as METRICS
 from lakeflow.sql.parse_index import read_create_index
 from lakeflow.sql.parse_model import read_create_model
 from lakeflow.sql.parse_query import at_job_statement, read_job_statement, read_reset, read_set

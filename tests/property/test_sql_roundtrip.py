@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from lakeflow.declare import IndexSpec, ModelDeclaration, PartitionField, TableSpec, Watermark
 from lakeflow.errors import DeclarationError, UsageError
 from lakeflow.sql.describe import describe
-from lakeflow.sql.parse import METRICS, parse_declarations
+from lakeflow.sql.parse import parse_declarations
+from lakeflow.sql.parse_index import METRICS
 from lakeflow.sql.query import tables_of
 from lakeflow.sql.statements import CreateModel, CreateTable, CreateVectorIndex, Statement
 from lakeflow.sql.types import parse_type, sql_type

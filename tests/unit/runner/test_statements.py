@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,14 @@ import pytest
 
 from lakeflow.errors import DeclarationError, LakeflowError, SchemaMismatch, UnknownName
 from lakeflow.lake.catalog import arrow_schema
+from lakeflow.lake.commit import Change
+from lakeflow.lake.write import DataWriter
 from lakeflow.runner.model_statements import Outcome
 from lakeflow.runner.project import Project
+from lakeflow.runner.sql_query import query_project
 from lakeflow.runner.statements import carry_out
 from lakeflow.runner.suspension import is_suspended
+from lakeflow.sql.execute import Limits
 from lakeflow.sql.parse import parse_declarations, parse_jobs
 from lakeflow.sql.script import parse_script
 from lakeflow.sql.statements import CreateMaterializedTable, CreateTable, CreateVectorIndex
@@ -278,3 +283,33 @@ def test_what_cannot_be_carried_out_is_refused(project: Project, text: str, kind
     assert message in str(raised.value)
     assert project.lake.names() == ("silver.towns",)
     assert arrow_schema(project.lake.table("silver.towns")).field("id").type == pa.int64()
+
+
+def asked(project: Project, text: str) -> list[dict[str, Any]]:
+    with ExitStack() as held:
+        return list(query_project(text, project, Limits(memory_bytes=1 << 28, threads=1), held).read_all().to_pylist())
+
+
+def test_queries_see_the_columns_by_what_they_are_and_not_by_what_they_were_called(project: Project) -> None:
+    run(project, "CREATE TABLE silver.t (id INT, a STRING, b DOUBLE, c STRING)")
+    table = project.lake.table("silver.t")
+    writer = DataWriter(table)
+    writer.write(pa.RecordBatch.from_pylist([{"id": 1, "a": "old a", "b": 2.5, "c": "old c"}], schema=arrow_schema(table)))
+    project.commits.commit(Change("silver.t", writer.finish()))
+    run(project, "ALTER TABLE silver.t RENAME a TO was_a; ALTER TABLE silver.t ADD a STRING AFTER id")
+    run(
+        project, "ALTER TABLE silver.t DROP c; ALTER TABLE silver.t ADD c STRING; ALTER TABLE silver.t MODIFY id BIGINT AFTER b"
+    )
+    expected = {"a": None, "was_a": "old a", "b": 2.5, "id": 1, "c": None}
+    assert asked(project, "SELECT * FROM silver.t") == [expected]
+    assert list(asked(project, "SELECT * FROM silver.t")[0]) == ["a", "was_a", "b", "id", "c"]
+    assert asked(project, "SELECT id FROM silver.t WHERE was_a = 'old a' AND a IS NULL AND c IS NULL") == [{"id": 1}]
+    assert project.table("silver.t").collect().to_dicts() == [expected]
+
+
+def test_a_secret_in_plain_text_is_not_shown(project: Project) -> None:
+    options = "'s3.secret-access-key' = 'hunter2', 'jdbc' = 'postgresql://me:hunter2@host/db', 'k' = 'v'"
+    run(project, f"CREATE TABLE silver.s (a INT) WITH ({options})")
+    shown = str(run(project, "SHOW CREATE TABLE silver.s").sql) + str(run(project, "DESCRIBE EXTENDED silver.s").facts)
+    assert "hunter2" not in shown
+    assert "'k' = 'v'" in shown
