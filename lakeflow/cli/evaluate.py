@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,11 +12,13 @@ import typer
 from lakeflow.cli.common import Format, OutputOption, ProjectOption, TargetOption, open_project
 from lakeflow.cli.output import cell_text, note, show_facts, show_json, show_rows, show_table, show_text
 from lakeflow.cli.progress import Bar
+from lakeflow.errors import LakeflowError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from lakeflow.observe.evaluations import Row
+    from lakeflow.runner.project import Project
 
 MOST = 10_000
 FINGERPRINT = 12
@@ -49,7 +52,7 @@ HEADLINES = (
 )
 """Metrics that a list of evaluations shows; all stand in --output json."""
 FACTS = ("model", "version", "fingerprint", "task", "table", "snapshot_id", "label", "prediction", "probability", "rows")
-COLUMNS = ("evaluated", "model", "fingerprint", "task", "label", "table", "rows", "left out", "metrics")
+COLUMNS = ("evaluated", "model", "version", "fingerprint", "task", "label", "table", "rows", "left out", "metrics")
 EVALUATE_HELP = """Ask a model for the rows of a table, and say how good its answers are.
 
 --label names the column of what should have come out, --features the columns that fill INPUT, by position. Rows without
@@ -137,7 +140,7 @@ def evaluate_verb(
         _names(classes),
         threshold,
     )
-    with Bar("evaluate", limit) as bar, opened.models:
+    with Bar("evaluate", limit) as bar, opened.models, _asked(opened, model, table):
         found = evaluate_model(opened, model, Rows(table, where, limit), question, picture=plot, on_rows=bar.advance)
     rows = rows_of(found)
     if output is Format.JSON:
@@ -145,6 +148,8 @@ def evaluate_verb(
     else:
         for row in rows:
             _show(row)
+        if len({row["version"] for row in rows}) > 1:
+            _show_side_by_side(rows)
     for row in rows:
         _note_positive(row, positive)
     record(rows, opened.lake, opened.commits)
@@ -165,6 +170,27 @@ def evaluations_verb(
     rows = recent_evaluations(opened.lake, last=last, model=model)
     as_json = output is Format.JSON
     show_rows(rows if as_json else [_listed(row) for row in rows], COLUMNS, as_json=as_json)
+
+
+@contextmanager
+def _asked(project: Project, model: str, table: str) -> Iterator[None]:
+    """What is asked within is recorded as a run, with what it cost; what is refused before any question is none."""
+    from lakeflow.observe.runs import EVALUATION, Run, RunLog, Status
+
+    run = Run(EVALUATION, model, table, "snapshot")
+    refused: LakeflowError | None = None
+    with RunLog(project.lake, project.commits, project.settings).recorded(run, even_empty=False):
+        try:
+            yield
+        except LakeflowError as error:
+            if not project.models.usage.of_run():
+                run.status, refused = Status.EMPTY, error
+            else:
+                raise
+        finally:
+            run.usage, run.models = project.models.usage.of_run(), project.models.used
+    if refused is not None:
+        raise refused
 
 
 def _names(text: str) -> tuple[str, ...]:
@@ -197,6 +223,17 @@ def _show(row: Row) -> None:
     if row["confusion_matrix"] is not None:
         _show_confusion(json.loads(row["confusion_matrix"]))
     show_text("")
+
+
+def _show_side_by_side(rows: Sequence[Row]) -> None:
+    """A line a metric, a column a version; by label where there are several."""
+    several = len({row["label"] for row in rows}) > 1
+    named = {
+        f"{row['model']}${row['version']}{' ' + row['label'] if several else ''}": _counted(row["metrics"]) for row in rows
+    }
+    metrics = dict.fromkeys(name for values in named.values() for name in values)
+    lines = [{"metric": name, **{column: values.get(name) for column, values in named.items()}} for name in metrics]
+    show_table(lines, ["metric", *named])
 
 
 def _counted(metrics: Mapping[str, float | None]) -> Mapping[str, float | int | None]:

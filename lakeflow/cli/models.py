@@ -9,7 +9,7 @@ import typer
 from lakeflow.cli import evaluate, model_cache
 from lakeflow.cli.common import Format, OutputOption, ProjectOption, TargetOption, open_project, verbs
 from lakeflow.cli.output import show_facts, show_json, show_rows
-from lakeflow.errors import ModelError, UnknownName
+from lakeflow.errors import ModelError, UnknownName, UsageError
 
 if TYPE_CHECKING:
     from lakeflow.declare import ModelDeclaration
@@ -85,6 +85,8 @@ def show_verb(
 
     opened = open_project(project, target)
     asked = reference(name)
+    if asked.every:
+        raise UsageError(f"{name!r} stands for all versions", next_step=f"lakeflow models versions {asked.name}")
     history = opened.model_registry.history(asked.name)
     model = opened.model_registry.declaration(asked.name)
     if asked.version is None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from lakeflow.lake.catalog import Lake
 from lakeflow.lake.read import read, snapshot_at, splits_at
-from lakeflow.observe.runs import RUNS, Status
+from lakeflow.observe.runs import EVALUATION, RUNS, Status
 
 Row = dict[str, Any]
 LOOKED_AT = 1000
@@ -28,12 +28,12 @@ def recent_runs(lake: Lake, *, last: int, name: str | None = None, failed: bool 
 
 
 def last_runs(lake: Lake, names: Iterable[str]) -> dict[str, Row]:
-    """The newest run of each name, among the newest thousand files of runs."""
+    """The newest run of each landing, job or index of these names, among the newest thousand files of runs."""
     missing = set(names)
     found: dict[str, Row] = {}
     for number, rows in enumerate(_files(lake)):
         for row in sorted(rows, key=_ended, reverse=True):
-            if row["name"] in missing:
+            if row["name"] in missing and row["kind"] != EVALUATION:
                 missing.remove(row["name"])
                 found[row["name"]] = row
         if not missing or number == LOOKED_AT:

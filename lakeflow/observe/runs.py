@@ -24,6 +24,8 @@ logger = logging.getLogger("lakeflow.observe")
 
 RUNS = f"{SYSTEM_NAMESPACE}.runs"
 USAGE = f"{SYSTEM_NAMESPACE}.usage"
+EVALUATION = "evaluation"
+"""The kind of a run that is named after a model, for what that was asked; its rows are counted in lakeflow.evaluations."""
 
 
 class Status(StrEnum):

@@ -205,11 +205,16 @@ def test_all_versions_are_evaluated_side_by_side(site: Shop, caplog: pytest.LogC
     rows = site.json(*ask)
     assert [(row["model"], row["version"], row["metrics"]["mae"]) for row in rows] == [("price", 1, 237.5), ("price", 2, 0.0)]
     assert {row["version"] for row in site.json("models", "evaluations", "price")} == {1, 2}
+    shown = [line.split() for line in site(*ask).out.splitlines()]
+    assert ["metric", "price$1", "price$2"] in shown
+    assert ["mae", "237.5", "0"] in shown
     (site.folder / "models" / "old.onnx").unlink()
     assert [row["version"] for row in site.json(*ask)] == [2]
     assert "model price$1 is left out: " in caplog.text
     [two] = site.json("models", "evaluate", "price$2", *ask[3:])
     assert two["version"] == 2
+    assert "metric" not in site("models", "evaluate", "price$2", *ask[3:]).out
+    assert "stands for all versions" in site("models", "show", "price$all").err
 
 
 def test_a_job_evaluates_all_versions_in_one_pass(site: Shop) -> None:

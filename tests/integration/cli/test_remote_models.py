@@ -104,6 +104,18 @@ def test_a_spent_budget_stops_with_what_is_done_committed(asking: Shop, server: 
     assert sorted(notes(asking)) == ["o1", "o2", "o3", "o4"]
 
 
+def test_an_evaluation_is_recorded_with_what_it_cost_and_a_wrong_question_is_not(asking: Shop, server: Server) -> None:
+    ask = ("models", "evaluate", "triage", "bronze.orders", "--label", "customer", "--prediction", "note", "--task")
+    assert asking(*ask, "text_generation", "--features", "nobody").code == 2
+    assert asking.json("runs") == []
+    assert asking(*ask, "text_generation", "--features", "order_id").code == 0
+    [run] = asking.json("runs")
+    assert (run["kind"], run["name"], run["status"], run["model_calls"]) == ("evaluation", "triage", "done", len(server.asked))
+    assert len(server.asked) > 0
+    [status] = [row for row in asking.json("status") if row["name"] == "triage"]
+    assert status["last_run"] is None, "the job of that name has not run"
+
+
 def test_a_limited_cost_without_a_price_is_refused_before_any_row(asking: Shop, server: Server) -> None:
     asking.configure("[models]\nmax_cost = 5\n")
     ran = asking("run", "triage")
