@@ -19,7 +19,13 @@ from lakeflow.lake.history import ancestors
 from lakeflow.models.registry import ModelSet
 from lakeflow.runner.engines import Engine, Threads
 from lakeflow.runner.execute import JobRun, Runtime, run_job
+from lakeflow.runner.load import Declarations
 from lakeflow.runner.plan import JobPlan, Request, plan_job
+from lakeflow.runner.sql_body import Queries
+from lakeflow.runner.sql_functions import functions_for
+from lakeflow.runner.sql_jobs import jobs_of
+from lakeflow.runner.sql_names import ProjectNames
+from lakeflow.sql.parse import parse_jobs
 from tests import lakes
 
 SOURCE = "bronze.flights"
@@ -53,11 +59,22 @@ class World:
 
     def runtime(self) -> Runtime:
         commits = self.commits or Committer(self.lake)
-        return Runtime(self.lake, commits, self.models, self.engine, self.declared, self.caps)
+        queries = Queries(lambda compiled, lost: functions_for(compiled, self.models, lost=lost), 256 << 20, workers=2)
+        return Runtime(self.lake, commits, self.models, self.engine, self.declared, self.caps, queries=queries)
+
+    @property
+    def declared_tables(self) -> Declarations:
+        return Declarations(self.declared)
+
+    def sql_job(self, text: str) -> Job:
+        """The one job of a text, as a file of jobs/ would have it."""
+        path = Path("jobs/made.sql")
+        [made] = jobs_of(parse_jobs(text, path), path, self.declared)
+        return made
 
     def plan(self, job: Job, mode: str | None = None, *, into: str | None = None, **moment: Any) -> JobPlan:
         request = Request(Mode(mode) if mode else None, into=into, **moment)
-        return plan_job(job, request, self.lake, Committer(self.lake), self.caps)
+        return plan_job(job, request, self.lake, Committer(self.lake), self.caps, ProjectNames(self))
 
     def run(self, job: Job, mode: str | None = None, *, into: str | None = None, **moment: Any) -> JobRun | None:
         """Plan and carry out; what was done after the last step, None where there was no step."""

@@ -162,7 +162,7 @@ class _Run:
 
     def close(self) -> None:
         """Stop what still runs, and free the database."""
-        self._connection.interrupt()
+        self.interrupt()
         self._connection.close()
 
     def reader(self) -> pa.RecordBatchReader:
