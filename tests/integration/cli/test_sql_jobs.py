@@ -1,0 +1,285 @@
+"""Jobs in SQL, from the file in jobs/ to the rows of the target, through the command line."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from lakeflow.declare import TableSpec
+from tests import lakes
+from tests.integration.cli.conftest import Shop
+
+LARGE = """
+-- orders above 100
+INSERT INTO gold.big
+SELECT order_id, customer, amount FROM bronze.orders WHERE amount > 100;
+"""
+MODEL = """
+import pathlib
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+
+class Double:
+    def predict(self, rows: pa.RecordBatch) -> pa.RecordBatch:
+        with (pathlib.Path(__file__).with_name("asked")).open("a") as asked:
+            asked.write(f"{rows.num_rows}\\n")
+        if 13.0 in rows.column(0).to_pylist():
+            raise ValueError("thirteen")
+        return pa.record_batch([pc.multiply(rows.column(0), 2.0)], names=["twice"])
+"""
+DOUBLE = """
+CREATE MODEL double INPUT (amount DOUBLE) OUTPUT (twice DOUBLE)
+WITH ('provider' = 'python', 'task' = 'regression', 'class' = 'doubling:Double'{more});
+"""
+CUSTOMERS = pa.table({"customer": ["ann", "bob"], "city": ["Oslo", "Bonn"]})
+
+
+def with_model(shop: Shop, more: str = "") -> None:
+    shop.declare("doubling.py", MODEL)
+    shop.declare("tables/double.sql", DOUBLE.replace("{more}", more))
+
+
+def asked(shop: Shop) -> int:
+    """How many rows the model has been asked about since the last time."""
+    path = shop.folder / "asked"
+    found = sum(map(int, path.read_text().split())) if path.exists() else 0
+    path.write_text("")
+    return found
+
+
+def add(shop: Shop, table: str, rows: pa.Table) -> None:
+    lake = shop.project.lake
+    lake.ensure(TableSpec(table, rows.schema))
+    lakes.append(lake, rows, name=table)
+
+
+def ran(shop: Shop, *arguments: str) -> dict[str, Any]:
+    """The row of one job that ran."""
+    [row] = shop.json("run", *arguments)
+    assert isinstance(row, dict)
+    return row
+
+
+def rows(shop: Shop, query: str) -> list[dict[str, Any]]:
+    done = shop("query", query, "--output", "json")
+    assert done.code == 0, done.err
+    return [json.loads(line) for line in done.out.splitlines()]
+
+
+def test_an_insert_runs_over_what_came_since_and_as_a_snapshot(stocked: Shop) -> None:
+    stocked.declare("jobs/big.sql", LARGE)
+    first = ran(stocked, "big")
+    assert (first["mode"], first["read"], first["written"], first["filtered"]) == ("incremental", 4, 3, 1)
+    stocked.orders(("o9", "eve", 900.0))
+    second = ran(stocked, "big")
+    assert (second["read"], second["written"]) == (1, 1)
+    assert ran(stocked, "big")["status"] == "empty"
+    before = rows(stocked, "SELECT * FROM gold.big ORDER BY order_id")
+    assert [row["order_id"] for row in before] == ["o2", "o3", "o4", "o9"]
+    assert ran(stocked, "big", "--mode", "snapshot")["mode"] == "snapshot"
+    assert rows(stocked, "SELECT * FROM gold.big ORDER BY order_id") == before
+    assert ran(stocked, "big")["status"] == "empty"
+
+
+def test_an_aggregate_overwrites_and_is_refused_incrementally(stocked: Shop) -> None:
+    query = "SELECT customer, count(*) AS n, sum(amount) AS amount FROM bronze.orders GROUP BY customer;"
+    stocked.declare("jobs/sums.sql", f"INSERT OVERWRITE gold.sums {query}")
+    assert ran(stocked, "sums")["written"] == 2
+    stocked.orders(("o9", "eve", 900.0))
+    assert ran(stocked, "sums")["written"] == 3
+    assert rows(stocked, "SELECT customer, n FROM gold.sums ORDER BY customer") == [
+        {"customer": "ann", "n": 2},
+        {"customer": "bob", "n": 2},
+        {"customer": "eve", "n": 1},
+    ]
+    stocked.declare("jobs/sums.sql", f"INSERT INTO gold.sums\n{query}")
+    refused = stocked("run", "sums")
+    assert refused.code == 2
+    assert "jobs/sums.sql: job 'sums': line 2:" in refused.err
+    assert "GROUP BY needs rows that came before" in refused.err
+    assert "INSERT OVERWRITE gold.sums" in refused.err
+    planned = stocked("plan", "sums", "--output", "json")
+    assert planned.code == 1
+    assert "GROUP BY" in planned.json["jobs"][0]["problem"]
+    assert ran(stocked, "sums", "--mode", "snapshot")["written"] == 3
+
+
+def test_a_lookup_is_whole_and_the_read_is_new(stocked: Shop) -> None:
+    add(stocked, "dim.customers", CUSTOMERS)
+    stocked.declare(
+        "jobs/cities.sql",
+        "INSERT INTO gold.cities SELECT o.order_id, c.city FROM bronze.orders AS o "
+        "LEFT JOIN dim.customers FOR SYSTEM_TIME AS OF PROCTIME() AS c ON c.customer = o.customer;",
+    )
+    assert ran(stocked, "cities")["read"] == 4
+    add(stocked, "dim.customers", pa.table({"customer": ["eve"], "city": ["Rome"]}))
+    assert ran(stocked, "cities")["status"] == "empty"
+    stocked.orders(("o9", "eve", 900.0), ("o10", "bob", 1.0))
+    assert ran(stocked, "cities")["read"] == 2
+    found = rows(stocked, "SELECT * FROM gold.cities WHERE order_id IN ('o9', 'o10') ORDER BY city")
+    assert found == [{"order_id": "o10", "city": "Bonn"}, {"order_id": "o9", "city": "Rome"}]
+    [shown] = [job for job in stocked.json("jobs", "list") if job["name"] == "cities"]
+    assert (shown["reads"], shown["lookups"]) == (["bronze.orders"], ["dim.customers"])
+
+
+def test_a_model_is_asked_for_the_rows_that_are_left_and_once(stocked: Shop) -> None:
+    with_model(stocked)
+    stocked.declare(
+        "jobs/doubled.sql",
+        "INSERT INTO gold.doubled SELECT order_id, twice "
+        "FROM ML_PREDICT(TABLE bronze.orders, MODEL double, DESCRIPTOR(amount)) WHERE amount > 100;",
+    )
+    assert stocked.json("jobs", "show", "doubled")["models"] == ["double"]
+    assert stocked.json("plan", "doubled")["jobs"][0]["models"] == ["double"]
+    assert asked(stocked) == 0
+    ended = ran(stocked, "doubled")
+    assert (ended["read"], ended["written"], ended["filtered"]) == (4, 3, 1)
+    assert asked(stocked) == 3
+    assert ended["model_versions"] == ["double$1"]
+    stocked.orders(("o9", "eve", 900.0))
+    ran(stocked, "doubled")
+    assert asked(stocked) == 1
+    assert rows(stocked, "SELECT twice FROM gold.doubled WHERE order_id = 'o9'") == [{"twice": 1800.0}]
+
+
+@pytest.mark.parametrize(("on_error", "counted"), [("skip", "skipped"), ("dead_letter", "dead_lettered")])
+def test_rows_without_an_answer_are_left_out_and_counted(stocked: Shop, on_error: str, counted: str) -> None:
+    with_model(stocked, f", 'on_error' = '{on_error}'")
+    stocked.orders(("o13", "eve", 13.0))
+    stocked.declare(
+        "jobs/doubled.sql",
+        "INSERT INTO gold.doubled SELECT order_id, twice "
+        "FROM ML_PREDICT(TABLE bronze.orders, MODEL double, DESCRIPTOR(amount));",
+    )
+    ended = ran(stocked, "doubled")
+    assert (ended["read"], ended["written"], ended[counted], ended["filtered"]) == (5, 4, 1, 0)
+    assert rows(stocked, "SELECT order_id FROM gold.doubled WHERE order_id = 'o13'") == []
+
+
+def test_a_primary_key_of_the_target_keeps_the_last_row(stocked: Shop) -> None:
+    stocked.declare(
+        "tables/latest.sql", "CREATE TABLE gold.latest (customer STRING, amount DOUBLE, PRIMARY KEY (customer) NOT ENFORCED);"
+    )
+    stocked.declare("jobs/latest.sql", "INSERT INTO gold.latest SELECT customer, amount FROM bronze.orders;")
+    ran(stocked, "latest")
+    stocked.orders(("o9", "ann", 9.0))
+    ran(stocked, "latest")
+    expected = [{"customer": "ann", "amount": 9.0}, {"customer": "bob", "amount": 250.0}]
+    assert rows(stocked, "SELECT * FROM gold.latest ORDER BY customer") == expected
+    ran(stocked, "latest", "--mode", "snapshot")
+    assert rows(stocked, "SELECT * FROM gold.latest ORDER BY customer") == expected
+
+
+def test_a_statement_set_is_a_job_a_target(stocked: Shop) -> None:
+    stocked.declare(
+        "jobs/split.sql",
+        "SET 'lakeflow.max-files' = '1'; BEGIN STATEMENT SET;"
+        "INSERT INTO gold.small_ones SELECT order_id FROM bronze.orders WHERE amount < 100;"
+        "INSERT INTO gold.others SELECT order_id FROM bronze.orders WHERE amount >= 100; END;",
+    )
+    found = {row["name"]: row for row in stocked.json("run", "split.small_ones", "split.others")}
+    assert {name: (row["written"], row["commits"]) for name, row in found.items()} == {
+        "split.small_ones": (1, 2),
+        "split.others": (3, 2),
+    }
+
+
+def test_columns_go_by_place_into_what_is_declared(stocked: Shop) -> None:
+    stocked.declare(
+        "tables/ids.sql", "CREATE TABLE gold.ids (id STRING NOT NULL, total BIGINT, more STRING) PARTITIONED BY (id);"
+    )
+    stocked.declare(
+        "jobs/ids.sql", "INSERT OVERWRITE gold.ids (total, id) SELECT count(*), customer FROM bronze.orders GROUP BY 2;"
+    )
+    ran(stocked, "ids")
+    assert rows(stocked, "SELECT * FROM gold.ids ORDER BY id") == [
+        {"id": "ann", "total": 2, "more": None},
+        {"id": "bob", "total": 2, "more": None},
+    ]
+
+
+def test_create_table_as_makes_its_table_as_it_says(stocked: Shop) -> None:
+    stocked.declare(
+        "jobs/made.sql", "CREATE TABLE gold.made PARTITIONED BY (customer) AS SELECT order_id, customer FROM bronze.orders;"
+    )
+    assert ran(stocked, "made")["written"] == 4
+    assert [field.name for field in stocked.project.lake.table("gold.made").spec().fields] == ["customer"]
+    stocked.orders(("o9", "eve", 900.0))
+    assert ran(stocked, "made")["written"] == 1
+
+
+def test_what_is_wrong_in_a_query_is_told_by_the_plan_with_its_place(stocked: Shop) -> None:
+    stocked.declare("jobs/wrong.sql", "INSERT INTO gold.wrong\nSELECT amuont FROM bronze.orders;")
+    planned = stocked("plan", "wrong", "--output", "json")
+    assert planned.code == 1
+    [problem] = [job["problem"] for job in planned.json["jobs"]]
+    assert problem.startswith("jobs/wrong.sql: job 'wrong': line 2:8:")
+    assert "amount" in problem
+    stocked.declare(
+        "jobs/wrong.sql",
+        "INSERT INTO gold.wrong SELECT amount FROM ML_PREDICT(TABLE bronze.orders, MODEL no, DESCRIPTOR(amount));",
+    )
+    assert "unknown model 'no'" in stocked("plan", "wrong", "--output", "json").json["jobs"][0]["problem"]
+
+
+def test_what_a_query_meets_in_the_rows_fails_the_job_and_leaves_nothing(stocked: Shop) -> None:
+    stocked.declare("jobs/casts.sql", "INSERT INTO gold.casts SELECT CAST(order_id AS INT) AS id FROM bronze.orders;")
+    failed = stocked("run", "casts")
+    assert failed.code == 1
+    assert "job 'casts' (jobs/casts.sql:1) failed" in failed.err
+    assert rows(stocked, "SELECT * FROM gold.casts") == []
+    stocked.declare(
+        "jobs/casts.sql", "INSERT INTO gold.casts SELECT CAST(substr(order_id, 2) AS INT) AS id FROM bronze.orders;"
+    )
+    assert ran(stocked, "casts")["written"] == 4
+
+
+def test_a_materialized_table_is_suspended_resumed_and_refreshed(stocked: Shop) -> None:
+    stocked.declare(
+        "jobs/totals_by.sql",
+        "CREATE MATERIALIZED TABLE gold.by_customer FRESHNESS = INTERVAL '1' SECOND "
+        "AS SELECT customer, sum(amount) AS amount FROM bronze.orders GROUP BY customer;",
+    )
+    assert ran(stocked, "totals_by")["mode"] == "snapshot"
+    stocked.orders(("o9", "eve", 900.0))
+    assert stocked("sql", "-e", "ALTER MATERIALIZED TABLE gold.by_customer SUSPEND").code == 0
+    assert ran(stocked, "totals_by")["status"] == "suspended"
+    assert len(rows(stocked, "SELECT * FROM gold.by_customer")) == 2
+    states = {row["name"]: row["state"] for row in stocked.json("status")}
+    assert states["totals_by"].startswith("suspended")
+    assert stocked("sql", "-e", "ALTER MATERIALIZED TABLE gold.by_customer REFRESH").code == 0
+    assert len(rows(stocked, "SELECT * FROM gold.by_customer")) == 3
+    assert stocked("sql", "-e", "ALTER MATERIALIZED TABLE gold.by_customer RESUME").code == 0
+    assert ran(stocked, "totals_by")["written"] == 3
+
+
+def test_the_graph_knows_what_queries_read(stocked: Shop) -> None:
+    stocked.declare("jobs/a_last.sql", "INSERT INTO gold.last SELECT * FROM gold.big;")
+    stocked.declare("jobs/big.sql", LARGE)
+    names = [row["name"] for row in stocked.json("run", "a_last", "big")]
+    assert names == ["big", "a_last"]
+    assert len(rows(stocked, "SELECT * FROM gold.last")) == 3
+
+
+def test_a_file_that_is_no_job_is_refused_with_its_place(stocked: Shop) -> None:
+    stocked.declare("jobs/none.sql", "SELECT 1;")
+    refused = stocked("jobs", "list")
+    assert refused.code == 2
+    assert "jobs/none.sql:1:1" in refused.err
+
+
+def spilled(folder: Path) -> list[str]:
+    return [name for _, _, names in os.walk(folder / ".lakeflow" / "tmp") for name in names]
+
+
+def test_nothing_is_left_in_the_folder_for_what_waits_on_disk(stocked: Shop) -> None:
+    stocked.declare("jobs/big.sql", LARGE)
+    ran(stocked, "big")
+    assert spilled(stocked.folder) == []
