@@ -258,3 +258,9 @@ def test_binding_a_query_opens_nothing(tmp_path: Path) -> None:
                 binder.columns(text)
             assert SECRET not in str(raised.value)
     assert sorted(tmp_path.iterdir()) == [other]
+
+
+@pytest.mark.parametrize("text", [text for text in READING if "(" in text and "{other}" in text])
+def test_table_functions_are_refused_by_their_names_before_duckdb_sees_them(text: str) -> None:
+    with pytest.raises(UsageError, match=r"table function '\w+' is not allowed"):
+        compile_query(text.format(other="x", folder="y"), Asked(TABLES))
