@@ -248,6 +248,17 @@ def _run_job(project: Project, job: Job, request: Request, run: Run, signals: St
         run.status = Status.STOPPED
 
 
+def run_recorded(project: Project, job: Job, request: Request, signals: StopSignals) -> dict[str, Any]:
+    """One run of a job that may stand in no file, recorded as every run: its row, as `lakeflow run` shows it. Raises what it
+    fails of."""
+    from lakeflow.observe.runs import Run, RunLog
+
+    run = Run("job", job.name, request.into or job.target, str(request.mode_of(job)))
+    with RunLog(project.lake, project.commits, project.settings).recorded(run, even_empty=True):
+        _run_job(project, job, request, run, signals)
+    return _result(run)
+
+
 def _show(rows: Sequence[dict[str, Any]], as_json: bool) -> None:
     more = [name for name in LOST if any(row.get(name) for row in rows)]
     more += ASKED if any(row.get("calls") or row.get("cached") for row in rows) else ()

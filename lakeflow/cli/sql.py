@@ -1,4 +1,4 @@
-"""`lakeflow sql`: statements about models, and queries."""
+"""`lakeflow sql`: statements and queries, from a file, from the command line, or typed into a shell."""
 
 from __future__ import annotations
 
@@ -9,33 +9,32 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lakeflow.cli.common import Format, OutputOption, ProjectOption, TargetOption, open_project
-from lakeflow.cli.output import note, show_facts, show_json, show_table, show_text
-from lakeflow.cli.query import TEXT_ROWS, answer
+from lakeflow.cli.common import ProjectOption, TargetOption, open_project
+from lakeflow.cli.output import show_text
 from lakeflow.cli.rows import RowFormat
-from lakeflow.cli.signals import ended_at_once
+from lakeflow.cli.signals import StopSignals, ended_at_once
 from lakeflow.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from lakeflow.cli.sql_session import Session
+    from lakeflow.sql.statements import ScriptStatement
 
-    from lakeflow.runner.model_statements import Outcome
-    from lakeflow.runner.project import Project
+HELP = """Run statements, with semicolons between them; without any, on a terminal, a shell.
 
-HELP = """Run statements about models and read-only queries, with semicolons between them.
-
-CREATE MODEL, ALTER MODEL, DROP MODEL, DESCRIBE MODEL, SHOW MODELS and SHOW CREATE MODEL change and show the registry of
-models, which is kept in the table lakeflow.models; docs/models/registry.md has them all. SELECT and its like are run as
-lakeflow query runs them. All statements are read before the first is run; the first that fails ends it, and what ran before
-it stays. With --output json each row is an object of its own line.
+CREATE, ALTER, DROP, DESCRIBE, SHOW and SHOW CREATE define and show tables, models and vector indexes; SELECT and its like
+are run as lakeflow query runs them; INSERT and CREATE TABLE AS are run once, over the tables as of now; EXPLAIN shows the
+steps of a query and what they ask of models. All statements are read before the first is run; the first that fails ends it,
+and what ran before it stays. With --output json each row is an object of its own line. In the shell, \\? lists its commands.
 
 Examples:
+
+  lakeflow sql
 
   lakeflow sql -e "SHOW MODELS; DESCRIBE MODEL EXTENDED delay_classifier"
 
   lakeflow sql -e "ALTER MODEL triage SET ('default_version' = '1')"
 
-  lakeflow sql models.sql
+  lakeflow sql report.sql --output csv
 """
 
 
@@ -46,28 +45,33 @@ def register(app: typer.Typer) -> None:
 def sql(
     file: Annotated[str | None, typer.Argument(help="The file of statements; - reads them from standard input.")] = None,
     execute: Annotated[str | None, typer.Option("-e", "--execute", help="The statements.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask before a table is dropped.")] = False,
     project: ProjectOption = None,
     target: TargetOption = None,
-    output: OutputOption = Format.TEXT,
+    output: Annotated[
+        RowFormat, typer.Option("--output", help="text for people, json (one object a line) or csv for programs.")
+    ] = RowFormat.TEXT,
 ) -> None:
+    if file is None and execute is None and sys.stdin.isatty() and sys.stdout.isatty():
+        from lakeflow.cli.sql_shell import shell
+
+        raise typer.Exit(shell(open_project(project, target), output, asks=not yes, target=target))
+
     from lakeflow.sql.script import parse_script
-    from lakeflow.sql.statements import ReadRows
 
     text, path = script_text(execute, file)
     statements = parse_script(text, path)
     if not statements:
         raise UsageError("there is no statement to run", next_step='lakeflow sql -e "SHOW MODELS"')
-    opened = open_project(project, target)
-    as_json = output is Format.JSON
-    for number, statement in enumerate(statements):
-        if number and not as_json:
-            show_text("")
-        if isinstance(statement, ReadRows):
-            _read(opened, statement.text, as_json=as_json)
-        else:
-            from lakeflow.runner.model_statements import carry_out
 
-            _show(carry_out(opened, statement), as_json=as_json)
+    from lakeflow.cli.sql_session import Session, Style
+
+    hint = "--output json or csv gives all"
+    session = Session(open_project(project, target), Style(output), (lambda _: True) if yes else _asked, hint)
+    for number, statement in enumerate(statements):
+        if number and output is RowFormat.TEXT:
+            show_text("")
+        _carry_out(session, statement)
 
 
 def script_text(statements: str | None, file: str | None) -> tuple[str, Path | None]:
@@ -91,32 +95,22 @@ def script_text(statements: str | None, file: str | None) -> tuple[str, Path | N
         raise UsageError(f"the file of statements {file!r} is not UTF-8 text: byte {error.start}") from error
 
 
-def _read(opened: Project, text: str, *, as_json: bool) -> None:
-    with ExitStack() as held, ended_at_once(held.close):
-        form = RowFormat.JSON if as_json else RowFormat.TEXT
-        if answer(opened, text, None if as_json else TEXT_ROWS, form, held):
-            note(f"the first {TEXT_ROWS:,} rows are shown; --output json gives all")
+def _carry_out(session: Session, statement: ScriptStatement) -> None:
+    """One statement of a script. A signal ends one that only reads at once, and lets another finish its commit."""
+    from lakeflow.sql.statements import ReadRows
+
+    with ExitStack() as held, StopSignals() as signals:
+        if isinstance(statement, ReadRows):
+            with ended_at_once(held.close):
+                session.carry_out(statement, signals, held)
+        else:
+            session.carry_out(statement, signals, held)
+    if signals.requested():
+        raise typer.Exit(signals.exit_code)
 
 
-def _show(outcome: Outcome, *, as_json: bool) -> None:
-    if as_json:
-        for row in outcome.rows:
-            show_json(row)
-        if outcome.facts is not None:
-            show_json(outcome.facts)
-        if outcome.sql is not None:
-            show_json({"sql": outcome.sql})
-        return
-    if outcome.columns:
-        show_table(outcome.rows, outcome.columns)
-    if outcome.facts is not None:
-        facts = dict(outcome.facts)
-        options, artifacts = facts.pop("options"), facts.pop("artifacts")
-        show_text("")
-        show_facts({**facts, **{f"'{option}'": value for option, value in options.items()}, **_hashes(artifacts)})
-    if outcome.sql is not None:
-        show_text(outcome.sql)
-
-
-def _hashes(artifacts: Mapping[str, str]) -> dict[str, str]:
-    return {f"SHA-256 of {name}": found for name, found in artifacts.items()}
+def _asked(question: str) -> bool:
+    """Asks on the terminal. Raises UsageError where there is none."""
+    if not sys.stdin.isatty():
+        raise UsageError(f"{question} There is no terminal to ask on", next_step="lakeflow sql --yes ..")
+    return typer.confirm(question, err=True)

@@ -1,0 +1,224 @@
+"""INSERT and CREATE TABLE AS as `lakeflow sql` runs them: once, over the tables as of now, in one commit.
+
+What stands in a file of jobs/ is run again and again, and goes on from its progress. A statement that is run once reads its
+tables whole: INSERT INTO appends (or merges by the target's key), INSERT OVERWRITE and CREATE TABLE AS replace. A table that a
+landing or a job writes has its writer, and a statement is refused there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, assert_never
+
+import pyarrow as pa
+
+from lakeflow.declare import TableSpec
+from lakeflow.errors import DeclarationError, UnknownName, UsageError
+from lakeflow.job import Job, Mode, Output, SqlQuery
+from lakeflow.lake.catalog import Table, arrow_schema
+from lakeflow.lake.commit import Change
+from lakeflow.lake.history import writers_in
+from lakeflow.lake.schema import fit
+from lakeflow.lake.write import DataWriter
+from lakeflow.runner.sql_body import assigned, placed
+from lakeflow.runner.sql_jobs import KEYS, RUNTIME_MODE, jobs_of
+from lakeflow.runner.sql_names import ProjectNames
+from lakeflow.runner.sql_query import query_project
+from lakeflow.sql.compile import compile_query
+from lakeflow.sql.compiled import Compiled, PredictCall
+from lakeflow.sql.execute import Limits
+from lakeflow.sql.explain import Step, explain
+from lakeflow.sql.statements import (
+    CreateMaterializedTable,
+    CreateTableAs,
+    Explain,
+    Insert,
+    JobStatement,
+    Query,
+    ReadRows,
+    StatementSet,
+)
+
+if TYPE_CHECKING:
+    from lakeflow.runner.project import Project
+
+NAME: Final = "lakeflow sql"
+"""What a statement is called among the jobs that write a table, and in lakeflow.runs."""
+
+Once = Insert | CreateTableAs
+
+
+@dataclass(frozen=True, slots=True)
+class Explained:
+    """A query as it would be carried out, and the table that takes its rows."""
+
+    step: Step
+    compiled: Compiled
+
+
+def parts_of(statement: JobStatement) -> tuple[Once, ...]:
+    """What a statement runs, one commit each. Raises DeclarationError for what only a file of jobs/ can mean."""
+    match statement:
+        case Insert() | CreateTableAs():
+            return (statement,)
+        case StatementSet(inserts):
+            return inserts
+        case CreateMaterializedTable(table):
+            raise DeclarationError(
+                f"materialized table {table.name} is refreshed again and again, which its statement is kept for",
+                next_step=f"write it to jobs/{table.name}.sql, then: lakeflow run",
+            )
+        case _:
+            assert_never(statement)
+
+
+def job_once(statement: Once, tables: Mapping[str, TableSpec]) -> Job | None:
+    """The statement as a job that reads its tables whole; None where it reads none. Raises as `jobs_of` does."""
+    if not _tables_of(statement.query):
+        return None
+    [job] = jobs_of([statement], Path(NAME), tables)
+    output = job.output if isinstance(statement, Insert) and not statement.overwrite else Output.COMPLETE
+    return replace(job, mode=Mode.SNAPSHOT, output=output)
+
+
+def is_made(statement: Once, project: Project) -> bool:
+    """Whether CREATE TABLE IF NOT EXISTS finds its table. Raises DeclarationError where it is there and must not be."""
+    if not isinstance(statement, CreateTableAs) or not project.lake.exists(statement.table.name):
+        return False
+    if not statement.if_not_exists:
+        name = statement.table.name
+        raise DeclarationError(f"table {name} is there already", next_step=f"INSERT OVERWRITE {name} SELECT ..")
+    return True
+
+
+def insert_rows(statement: Once, project: Project, limits: Limits) -> int:
+    """Carry out a statement that reads no table, such as INSERT INTO t VALUES (..): how many rows were written.
+
+    Raises as `query_project` does, SchemaMismatch where the rows do not fit, UsageError for a target that has its writer.
+    """
+    job = _job_of_values(statement)
+    compiled = compile_query(statement.query.padded, ProjectNames(project))
+    _refuse_losses(compiled)
+    _refuse_writers(job.target, project)
+    table = _target(statement, project, compiled.columns)
+    into = arrow_schema(table)
+    names = placed(compiled.columns.names, _columns(statement), into.names, job)
+    fit(assigned(compiled.columns.empty_table().rename_columns(names), into), into, job.target)
+    writer = DataWriter(table, buffer_bytes=project.settings.run.buffer_bytes)
+    try:
+        with ExitStack() as held, query_project(statement.query.padded, project, limits, held) as reader:
+            for batch in reader:
+                writer.write(assigned(pa.Table.from_batches([batch]).rename_columns(names), into))
+        rows, files = writer.rows, writer.finish()
+    except BaseException:
+        writer.abort()
+        raise
+    replaces = isinstance(statement, CreateTableAs) or statement.overwrite
+    change = Change(job.target, files, replace_all=replaces, table_uuid=str(table.metadata.table_uuid))
+    project.commits.commit(change)
+    return rows
+
+
+def explained(statement: Explain, project: Project) -> tuple[Explained, ...]:
+    """The queries of a statement as they would be carried out; no row is read and nothing is asked. Raises as they would."""
+    return tuple(_explained(target, query, project) for target, query in _queries(statement))
+
+
+def _explained(target: str | None, query: Query, project: Project) -> Explained:
+    names = ProjectNames(project)
+    compiled = compile_query(query.padded, names)
+    step = explain(compiled, names.relations(compiled))
+    return Explained(step if target is None else Step(target, rows=step.rows, children=(step,)), compiled)
+
+
+def _queries(statement: Explain) -> list[tuple[str | None, Query]]:
+    match statement.statement:
+        case ReadRows(query):
+            return [(None, query)]
+        case Insert() as insert:
+            return [_inserted(insert)]
+        case StatementSet(inserts):
+            return [_inserted(insert) for insert in inserts]
+        case CreateTableAs(table, query):
+            return [(f"create table {table.name}", query)]
+        case CreateMaterializedTable(table, query):
+            return [(f"create materialized table {table.name}", query)]
+        case _:
+            assert_never(statement.statement)
+
+
+def _inserted(insert: Insert) -> tuple[str, Query]:
+    return f"insert {'overwrite' if insert.overwrite else 'into'} {insert.target}", insert.query
+
+
+def _tables_of(query: Query) -> tuple[str, ...]:
+    from lakeflow.sql.incremental import shape_of
+
+    shape = shape_of(query.padded)
+    return (*shape.moving, *shape.still)
+
+
+def _job_of_values(statement: Once) -> Job:
+    """What messages speak of; it is never planned."""
+    target = statement.target if isinstance(statement, Insert) else statement.table.name
+    return Job(NAME, target, {}, SqlQuery(statement.query.text, _columns(statement)), origin=statement.query.origin)
+
+
+def _columns(statement: Once) -> tuple[str, ...]:
+    return statement.columns if isinstance(statement, Insert) else ()
+
+
+def _target(statement: Once, project: Project, columns: pa.Schema) -> Table:
+    """The table, made where it is not there yet. Raises UsageError where it is declared with a key."""
+    if isinstance(statement, CreateTableAs):
+        return project.lake.ensure(replace(statement.table, schema=columns))
+    name = statement.target
+    declared = project.declared_tables.tables.get(name)
+    if declared is not None and declared.primary_key:
+        raise UsageError(
+            f"table {name} has a PRIMARY KEY, by which rows of a table are merged, and values are not",
+            next_step=f"INSERT INTO {name} SELECT .. FROM a table",
+        )
+    if project.lake.exists(name):
+        return project.lake.table(name)
+    return project.lake.ensure(declared or TableSpec(name, columns))
+
+
+def _refuse_losses(compiled: Compiled) -> None:
+    """Rows that a model leaves out go to the dead letters of a job, which reads a table."""
+    for call in compiled.calls:
+        if isinstance(call, PredictCall) and call.model.loses_rows:
+            raise UsageError(
+                f"model {call.model.name} leaves rows out by its on_error, which a statement without a table does not record",
+                next_step="read the rows from a table",
+            )
+
+
+def _refuse_writers(name: str, project: Project) -> None:
+    if not project.lake.exists(name):
+        return
+    others = [writer for writer in writers_in(project.lake.table(name).metadata) if writer != f"job.{NAME}"]
+    if others:
+        raise UsageError(
+            f"table {name} has its writer, {', '.join(others)}, whose rows are not mixed with others",
+            next_step=f"CREATE TABLE {name}_by_hand AS ..",
+        )
+
+
+def check_set(key: str, value: str) -> None:
+    """What SET may say to statements that are run once. Raises UnknownName, UsageError."""
+    check_key(key)
+    if key != RUNTIME_MODE or value.lower() != "batch":
+        raise UsageError(
+            f"SET '{key}' = '{value}' is for what is run again and again; a statement is run once, as 'batch'",
+            next_step="write both to a file of jobs/, then: lakeflow run",
+        )
+
+
+def check_key(key: str) -> None:
+    """Raises UnknownName for a key that SET and RESET do not know."""
+    if key not in KEYS:
+        raise UnknownName("key of SET", key, KEYS)
