@@ -20,8 +20,9 @@ from lakeflow.models.failing import Failed, OnError, read_failing
 from lakeflow.models.lost import Counted, Lost, LostRow, row_key, row_text
 from lakeflow.models.registry import Model, ModelSet
 from lakeflow.runner.indexing import IndexRoom
+from lakeflow.runner.sql_evaluate import Evaluating
 from lakeflow.runner.sql_search import search_function
-from lakeflow.sql.compiled import Call, Compiled, Function, PredictCall, PureCall, SearchCall
+from lakeflow.sql.compiled import Call, Compiled, EvaluateCall, Function, PredictCall, PureCall, SearchCall
 from lakeflow.sql.pure.registry import pure_function
 
 CONFIG: Final[Mapping[str, str]] = {
@@ -51,6 +52,7 @@ def functions_for(
     `ModelSet.get` and `search_function` raise, UnknownName and UsageError for a setting that CONFIG cannot have.
     """
     declared = tuple(indexes)
+    evaluations: dict[str, Evaluating] = {}
 
     def behind(call: Call) -> Function:
         match call:
@@ -60,12 +62,18 @@ def functions_for(
                 if room is None:
                     raise UsageError(f"VECTOR_SEARCH over {call.table} has no lake to search in here")
                 return search_function(call, room, declared)
+            case EvaluateCall():
+                if not call.tells:
+                    evaluations[call.evaluation] = Evaluating(call, models)
+                return evaluations[call.evaluation].function(call)
             case PureCall():
                 return pure_function(call)
             case _:
                 assert_never(call)
 
-    return [behind(call) for call in compiled.calls]
+    taking_first = sorted(compiled.calls, key=lambda call: isinstance(call, EvaluateCall) and call.tells)
+    found = {call.function: behind(call) for call in taking_first}
+    return [found[call.function] for call in compiled.calls]
 
 
 def _predicting(call: PredictCall, models: ModelSet, lost: Lost) -> Function:

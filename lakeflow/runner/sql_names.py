@@ -8,7 +8,7 @@ from typing import Protocol, assert_never
 import pyarrow as pa
 
 from lakeflow.declare import IndexSpec
-from lakeflow.errors import UnknownName, UsageError
+from lakeflow.errors import UnknownName
 from lakeflow.lake.catalog import Lake, Table
 from lakeflow.lake.iceberg import FileReader
 from lakeflow.lake.moments import at_ref, at_snapshot, at_time
@@ -48,10 +48,8 @@ class ProjectNames:
         return FileReader(self.opened(name, at)[0]).schema
 
     def model(self, name: str) -> Signature:
-        """A model by `m` or `m$2`; nothing is opened. Raises UnknownName, UsageError for `m$all`."""
+        """A model by `m`, `m$2` or, for evaluations, `m$all`; nothing is opened. Raises UnknownName, UsageError."""
         asked = reference(name)
-        if asked.every:
-            raise UsageError(f"{name!r} stands for all versions, which only an evaluation takes; valid: m, m$2")
         spec = self._project.models.spec(asked.name)
         if asked.version is not None:
             version_of(asked.name, asked.version, self._project.models.history(asked.name))

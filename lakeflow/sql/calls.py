@@ -103,6 +103,8 @@ def _model(arguments: Arguments, argument: Argument, names: Names) -> Signature:
         model = names.model(arguments.model(argument))
     except UnknownName as error:
         raise arguments.unknown(error, argument) from error
+    if model.name.endswith("$all"):
+        arguments.fail(f"{model.name!r} stands for all versions, which only ML_EVALUATE takes; valid: m, m$2", argument)
     task = TASKS.get(arguments.function, model.task)
     if model.task != task:
         arguments.fail(

@@ -120,7 +120,30 @@ class PureCall:
     result: pa.DataType
 
 
-Call = PredictCall | SearchCall | PureCall
+@dataclass(frozen=True, slots=True)
+class EvaluateCall:
+    """One of the two functions of an ML_EVALUATE, which belong together by `evaluation`.
+
+    The first takes rows in, `function(feature, .., label)`, and gives 1 for each; the other, which `tells`, gets how many there
+    were and gives a LIST of STRUCTs of `columns`, one a version of the model.
+    """
+
+    function: str
+    evaluation: str
+    model: Signature
+    features: tuple[str, ...]
+    label: str
+    task: str
+    parameters: tuple[pa.DataType, ...]
+    columns: pa.Schema
+    tells: bool = False
+
+    @property
+    def result(self) -> pa.DataType:
+        return pa.list_(pa.struct(list(self.columns))) if self.tells else pa.int64()
+
+
+Call = PredictCall | SearchCall | EvaluateCall | PureCall
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,8 +23,8 @@ from weakref import WeakSet
 import duckdb
 import pyarrow as pa
 
-from lakeflow.errors import ConfigError, LakeflowError, SchemaMismatch, UnknownName, UsageError, did_you_mean
-from lakeflow.sql.compiled import Call, Compiled, Function, PredictCall, PureCall, SearchCall, TableRead
+from lakeflow.errors import ConfigError, LakeflowError, SchemaMismatch, Terminal, UnknownName, UsageError, did_you_mean
+from lakeflow.sql.compiled import Call, Compiled, EvaluateCall, Function, PredictCall, PureCall, SearchCall, TableRead
 from lakeflow.sql.duckdb_errors import explained
 from lakeflow.sql.functions import Behind
 from lakeflow.sql.parquet_files import parquet_body
@@ -119,7 +119,7 @@ def _parameters(call: Call) -> tuple[pa.DataType, ...]:
             return tuple(call.model.input.types)
         case SearchCall():
             return (call.query,)
-        case PureCall():
+        case EvaluateCall() | PureCall():
             return call.parameters
         case _:
             assert_never(call)
@@ -151,25 +151,40 @@ class _Run:
         self._relations = relations
         self._behind = behind
         self._sources: list[StreamSource] = []
-        self._connection = _opened(limits)
+        self._held: DuckDBPyConnection | None = _opened(limits)
+        self._reader: pa.RecordBatchReader | None = None
         with _opening:
             _open_runs.add(self)
 
     def interrupt(self) -> None:
         """Stop what runs now; the database stays."""
-        with suppress(duckdb.ConnectionException):  # it has been closed meanwhile
-            self._connection.interrupt()
+        connection = self._held
+        if connection is not None:
+            with suppress(duckdb.ConnectionException):  # it has been closed meanwhile
+                connection.interrupt()
 
     def close(self) -> None:
         """Stop what still runs, and free the database."""
         self.interrupt()
-        self._connection.close()
+        connection, self._held = self._held, None
+        reader, self._reader = self._reader, None
+        if reader is not None:
+            reader.close()
+        if connection is not None:
+            connection.close()
+
+    @property
+    def _connection(self) -> DuckDBPyConnection:
+        if self._held is None:
+            raise Terminal("the query was interrupted")
+        return self._held
 
     def reader(self) -> pa.RecordBatchReader:
         with self._closed_on_failure():
             self._prepare()
             found = self._connection.sql(self._query.text)
             reader = found.to_arrow_reader(self._limits.batch_rows)
+        self._reader = reader
         return pa.RecordBatchReader.from_batches(reader.schema, self._batches(reader))
 
     def plan(self) -> list[dict[str, Any]]:
@@ -207,7 +222,6 @@ class _Run:
         except (duckdb.Error, pa.ArrowException, OSError) as error:
             raise self._explained(error) from error
         finally:
-            reader.close()
             self.close()
 
     def _explained(self, error: Exception) -> LakeflowError:

@@ -13,7 +13,7 @@ from typing import Any, Final, assert_never
 
 from sqlglot import exp
 
-from lakeflow.sql.compiled import Call, Compiled, PredictCall, PureCall, SearchCall
+from lakeflow.sql.compiled import Call, Compiled, EvaluateCall, PredictCall, PureCall, SearchCall
 from lakeflow.sql.execute import Limits, plan_compiled
 from lakeflow.sql.flink import read_query
 from lakeflow.sql.relations import ParquetRelation, Relation
@@ -92,6 +92,8 @@ def call_label(call: Call) -> str:
             return f"model {call.model.name}"
         case SearchCall():
             return f"search {call.table} ({call.column}), {call.k} nearest"
+        case EvaluateCall():
+            return f"model {call.model.name}, {'in the end' if call.tells else 'evaluated'}"
         case PureCall():
             return call.name
         case _:

@@ -29,7 +29,8 @@ PREDICT: Final = frozenset({"ML_PREDICT", "ML_EMBED", "AI_COMPLETE", "AI_EMBEDDI
 
 SEARCH: Final = frozenset({"VECTOR_SEARCH"})
 WINDOWS: Final = frozenset({"TUMBLE", "HOP", "CUMULATE", "SESSION"})
-CALLED: Final = PREDICT | SEARCH | WINDOWS
+EVALUATE: Final = frozenset({"ML_EVALUATE"})
+CALLED: Final = PREDICT | SEARCH | EVALUATE | WINDOWS
 """The functions of this room that stand in a query, but for the pure ones."""
 
 

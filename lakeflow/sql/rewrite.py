@@ -18,11 +18,12 @@ from lakeflow.errors import UnknownName, UsageError
 from lakeflow.sql.binding import Binder
 from lakeflow.sql.calls import Decide, PredictRows, PredictValues, Rows, read_predict
 from lakeflow.sql.calls_arguments import Arguments
+from lakeflow.sql.calls_evaluate import evaluation_columns, read_evaluate
 from lakeflow.sql.calls_search import decide_search, read_search
 from lakeflow.sql.calls_types import input_types, output_names
 from lakeflow.sql.calls_windows import ADDED, TIMES, read_window, window_text
-from lakeflow.sql.compiled import Call, Names, PredictCall, PureCall, Signature
-from lakeflow.sql.flink import PREDICT, SEARCH, WINDOWS, AiCall, Flink, TableArgument
+from lakeflow.sql.compiled import Call, EvaluateCall, Names, PredictCall, PureCall, Signature
+from lakeflow.sql.flink import EVALUATE, PREDICT, SEARCH, WINDOWS, AiCall, Flink, TableArgument
 from lakeflow.sql.pure.registry import pure_functions
 from lakeflow.sql.relations import literal, name_text
 
@@ -81,11 +82,13 @@ class Rewriter:
                     rows = _asked_row(name, _texts(form.values), form.model)
                 else:
                     _replace_value(call, name, _texts(form.values), form.model.output.names)
-        elif call.this in SEARCH | WINDOWS and not gives_rows:
+        elif call.this in SEARCH | EVALUATE | WINDOWS and not gives_rows:
             arguments = Arguments(self.text, call, "")
             arguments.fail(f"{call.this} gives rows and stands in FROM, after LATERAL where it takes columns of other tables")
         elif call.this in SEARCH:
             rows = self._search(call)
+        elif call.this in EVALUATE:
+            rows = self._evaluate(call)
         elif call.this in WINDOWS:
             rows = self._window(call)
         else:
@@ -157,6 +160,34 @@ class Rewriter:
         ]
         hits = f"SELECT UNNEST({name}({search.query.sql(dialect=Flink)})) AS __{name}"
         return Rows(f"SELECT {', '.join(fields)} FROM ({hits}) AS __asked")
+
+    def _evaluate(self, call: AiCall) -> Rows:
+        form = read_evaluate(self.text, call, self.names)
+        relation, arguments = relation_text(form.rows), Arguments(self.text, call, "")
+        columns = [name for name, _ in self.columns(relation, call)]
+        features = [self._column(call, f"column for INPUT of model {form.model.name!r}", one, columns) for one in form.features]
+        label = self._column(call, "column for the label", form.label, columns)
+        shown, evaluation = evaluation_columns(form.task), f"evaluation {len(self.sites.found)}"
+
+        def take(given: tuple[pa.DataType, ...], name: str) -> tuple[tuple[pa.DataType, ...], Call]:
+            try:
+                taken = (*input_types(form.model, given[:-1], features), given[-1])
+            except UsageError as error:
+                raise type(error)(arguments.at(error.message), next_step=error.next_step) from error
+            return taken, EvaluateCall(name, evaluation, form.model, tuple(features), label, form.task, taken, shown)
+
+        def tell(given: tuple[pa.DataType, ...], name: str) -> tuple[tuple[pa.DataType, ...], Call]:
+            counts = (pa.int64(),)
+            found = EvaluateCall(name, evaluation, form.model, tuple(features), label, form.task, counts, shown, tells=True)
+            return counts, found
+
+        taking = self.add_site(f"{evaluation} taken", len(features) + 1, take)
+        telling = self.add_site(f"{evaluation} told", 1, tell)
+        asked = ", ".join(map(name_text, [*features, label]))
+        counted = f"SELECT CAST(coalesce(sum({taking}({asked})), 0) AS BIGINT) AS __counted FROM {relation} AS __rows"
+        told = f"SELECT UNNEST({telling}(__counted)) AS __{telling} FROM ({counted}) AS __taken"
+        fields = [f"struct_extract(__{telling}, {literal(name)}) AS {name_text(name)}" for name in shown.names]
+        return Rows(f"SELECT {', '.join(fields)} FROM ({told}) AS __asked")
 
     def _window(self, call: AiCall) -> Rows:
         window = read_window(self.text, call)

@@ -133,8 +133,11 @@ def test_models_by_name_and_version(parts: Parts) -> None:
         names.model("embde")
     with pytest.raises(UnknownName, match="unknown version of model 'embed' '7'"):
         names.model("embed$7")
-    with pytest.raises(UsageError, match="stands for all versions, which only an evaluation takes"):
-        names.model("embed$all")
+    assert names.model("embed$all").input == EMBED.input
+    with pytest.raises(UsageError, match=r"'embed\$x' names no version of a model; valid: m, m\$2, m\$all"):
+        names.model("embed$x")
+    with pytest.raises(UsageError, match=r"'embed\$all' stands for all versions, which only ML_EVALUATE takes"):
+        compile_query("SELECT ML_EMBED(MODEL embed$all, 'x')", names)
 
 
 def test_the_index_over_a_column_is_the_first_by_name(parts: Parts) -> None:
