@@ -68,13 +68,15 @@ class SqlQuery:
 
     `text` is the query, with blanks before it in place of what stands there in its file, so that messages name line and
     column of the file. Its columns go to `columns` of the target by place; none named: to all of the target. `texts` are the
-    names and texts that stand in its calls of models. `obstacle` says, pointing into the text, why the query cannot run
-    incrementally; None where it can.
+    names and texts that stand in its calls of models, `values` those in calls that are values of expressions or joined by LEFT,
+    where no row can be left out. `obstacle` says, pointing into the text, why the query cannot run incrementally; None where
+    it can.
     """
 
     text: str
     columns: tuple[str, ...] = ()
     texts: frozenset[str] = frozenset()
+    values: frozenset[str] = frozenset()
     obstacle: str | None = None
 
 

@@ -15,7 +15,7 @@ from lakeflow.lake.history import writers_in
 from lakeflow.lake.read import Batch, Split, appended, cut, position_at, snapshot_at, splits_at
 from lakeflow.progress import SnapshotPosition
 from lakeflow.runner.letters import Kept, kept_of
-from lakeflow.sql.compiled import Compiled, Names
+from lakeflow.sql.compiled import Compiled, Names, PredictCall
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,10 +141,18 @@ def _compiled(job: Job, mode: Mode, names: Names | None) -> Compiled:
     if names is None:
         raise UsageError(f"job {job.name!r} is a query, which runs in a project", next_step=f"lakeflow run {job.name}")
     try:
-        return compile_query(query.text, names)
+        compiled = compile_query(query.text, names)
     except UsageError as error:
         error.message = f"{job.origin.path}: job {job.name!r}: {error.message}"
         raise
+    for call in compiled.calls:
+        if isinstance(call, PredictCall) and call.model.loses_rows and call.model.name in query.values:
+            raise UsageError(
+                f"job {job.name!r} ({job.origin}) asks model {call.model.name!r} within an expression or by LEFT JOIN, where "
+                "the rows that its 'on_error' leaves out would stay with nulls",
+                next_step="write CROSS JOIN LATERAL TABLE(ML_PREDICT(..)), or say 'on_error' = 'ignore' or 'fail'",
+            )
+    return compiled
 
 
 def _way_round(job: Job) -> str:

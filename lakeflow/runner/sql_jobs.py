@@ -147,7 +147,7 @@ def _query(
         shape = shape_of(query.padded)
     except UsageError as error:
         raise DeclarationError(f"{origin.path}: job {name!r}: {error.message}", next_step=error.next_step) from error
-    body = SqlQuery(query.padded, columns, shape.texts, shape.obstacle)
+    body = SqlQuery(query.padded, columns, shape.texts, shape.values, shape.obstacle)
     moving = shape.moving
     if not moving:
         if not shape.still:

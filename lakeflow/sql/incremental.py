@@ -9,7 +9,7 @@ rows of one table together by UNION ALL. Over what is still, anything goes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Final
@@ -46,7 +46,8 @@ CLAUSES: Final[Mapping[str, str]] = {
 class Shape:
     """What a query reads: `moving` tables, whose new rows drive it, and `still` ones, whole or at a moment, each once.
 
-    `texts` are the names of models in its calls, and the texts that may be such. `obstacle` says why it cannot run
+    `texts` are the names of models in its calls, and the texts that may be such, `values` those in calls that are values of
+    expressions or joined by LEFT, where no row can be left out. `obstacle` says why it cannot run
     incrementally, pointing into the query; None where it can. `is_ordered` tells that rows come out in the order of the
     table's rows, as merging by key needs it: those of UNION ALL come a branch after the other.
     """
@@ -54,6 +55,7 @@ class Shape:
     moving: tuple[str, ...]
     still: tuple[str, ...]
     texts: frozenset[str] = frozenset()
+    values: frozenset[str] = frozenset()
     obstacle: str | None = None
     is_ordered: bool = True
 
@@ -68,7 +70,8 @@ def shape_of(text: str) -> Shape:
     return Shape(
         moving,
         _once([*at_moments, *searched]),
-        frozenset(_texts(tree)),
+        frozenset(_texts(tree.find_all(AiCall))),
+        frozenset(_texts(call for call in tree.find_all(AiCall) if _keeps_rows(call))),
         _obstacle(text, tree, reads),
         is_ordered=not any(tree.find_all(exp.Union)),
     )
@@ -83,8 +86,18 @@ def _is_searched(table: exp.Table) -> bool:
     return isinstance(around, AiCall) and around.this in SEARCH
 
 
-def _texts(tree: exp.Expr) -> Iterator[str]:
-    for call in tree.find_all(AiCall):
+def _keeps_rows(call: AiCall) -> bool:
+    """Whether a row without an answer stays: it is a value, or joined by LEFT JOIN or OUTER APPLY."""
+    source = call.parent
+    if not isinstance(source, exp.Table | exp.Lateral):
+        return True
+    join = source.parent
+    outer = isinstance(join, exp.Join) and bool(join.args.get("side"))
+    return outer or (isinstance(source, exp.Lateral) and source.args.get("cross_apply") is False)
+
+
+def _texts(calls: Iterable[AiCall]) -> Iterator[str]:
+    for call in calls:
         for argument in call.expressions:
             said = argument.this if isinstance(argument, Argument) else argument
             if isinstance(said, ModelArgument) or (isinstance(said, exp.Literal) and said.is_string):

@@ -13,6 +13,7 @@ import pytest
 from lakeflow.declare import TableSpec
 from tests import lakes
 from tests.integration.cli.conftest import Shop
+from tests.integration.cli.test_run import STOPS, posix
 
 LARGE = """
 -- orders above 100
@@ -163,6 +164,18 @@ def test_rows_without_an_answer_are_left_out_and_counted(stocked: Shop, on_error
     assert rows(stocked, "SELECT order_id FROM gold.doubled WHERE order_id = 'o13'") == []
 
 
+def test_a_model_that_leaves_rows_out_is_no_value(stocked: Shop) -> None:
+    with_model(stocked, ", 'on_error' = 'skip'")
+    stocked.declare(
+        "jobs/doubled.sql", "INSERT INTO gold.d SELECT order_id, ML_PREDICT(MODEL double, amount) AS x FROM bronze.orders;"
+    )
+    refused = stocked("run", "doubled")
+    assert refused.code == 2
+    assert "asks model 'double' within an expression" in refused.err
+    with_model(stocked)
+    assert ran(stocked, "doubled")["written"] == 4
+
+
 def test_a_primary_key_of_the_target_keeps_the_last_row(stocked: Shop) -> None:
     stocked.declare(
         "tables/latest.sql", "CREATE TABLE gold.latest (customer STRING, amount DOUBLE, PRIMARY KEY (customer) NOT ENFORCED);"
@@ -258,6 +271,19 @@ def test_a_materialized_table_is_suspended_resumed_and_refreshed(stocked: Shop) 
     assert len(rows(stocked, "SELECT * FROM gold.by_customer")) == 3
     assert stocked("sql", "-e", "ALTER MATERIALIZED TABLE gold.by_customer RESUME").code == 0
     assert ran(stocked, "totals_by")["written"] == 3
+
+
+@posix
+def test_follow_refreshes_a_materialized_table_by_its_freshness(stocked: Shop) -> None:
+    stocked.declare("jobs/stops.py", STOPS)
+    stocked.declare(
+        "jobs/hourly.sql",
+        "CREATE MATERIALIZED TABLE gold.hourly FRESHNESS = INTERVAL '1' HOUR AS SELECT count(*) AS n FROM bronze.orders;",
+    )
+    followed = stocked("run", "hourly", "every_round", "--follow", "--every", "0.1")
+    assert followed.code == 143, followed.err
+    assert len(stocked.json("runs", "--name", "every_round")) > 1
+    assert len(stocked.json("runs", "--name", "hourly")) == 1
 
 
 def test_the_graph_knows_what_queries_read(stocked: Shop) -> None:

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
 from lakeflow.errors import SchemaMismatch
 from lakeflow.job import Job, Read, SqlQuery
+from lakeflow.models.lost import Counted
+from lakeflow.models.registry import ModelSet
+from lakeflow.runner.execute import body_of
 from lakeflow.runner.sql_body import assigned, placed
+from tests.failing import Failing, spec_of
+from tests.jobs import open_world
 
 JOB = Job("sums", "gold.t", {"s.t": Read("s.t")}, SqlQuery("FROM s.t"))
 
@@ -45,3 +51,21 @@ def test_a_sum_that_does_not_fit_is_refused() -> None:
     rows = pa.table({"n": pa.array([Decimal(2) ** 70], pa.decimal128(38, 0))})
     with pytest.raises(SchemaMismatch, match="'n' is int64"):
         assigned(rows, pa.schema([("n", pa.int64())]))
+
+
+def test_rows_stream_through_a_query_and_its_models(tmp_path: Path) -> None:
+    """The first rows are there long before the model has been asked about the last."""
+    world = open_world(tmp_path)
+    for number in range(8):
+        world.append(pa.table({"x": pa.array(range(number * 100_000, (number + 1) * 100_000), pa.float64())}), "bronze.rows")
+    spec = spec_of()
+    model = Failing(spec, lambda x: False)
+    world.models = ModelSet([spec], lambda spec: model)
+    plan = world.plan(
+        world.sql_job("INSERT INTO gold.t SELECT * FROM ML_PREDICT(TABLE bronze.rows, MODEL m, DESCRIPTOR(x));"), "snapshot"
+    )
+    chunks = body_of(plan, world.runtime()).chunks(plan.steps[0].reads, lambda rows: None, Counted())
+    assert next(chunks).num_rows
+    assert model.asked.total() < 400_000
+    assert sum(chunk.num_rows for chunk in chunks) > 600_000
+    assert model.asked.total() == 800_000

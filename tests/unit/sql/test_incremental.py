@@ -116,3 +116,12 @@ def test_union_all_gives_up_the_order_of_rows() -> None:
 def test_what_is_no_query_is_refused() -> None:
     with pytest.raises(UsageError, match="line 1:"):
         shape_of("SELECT FROM WHERE")
+
+
+def test_models_whose_rows_cannot_be_left_out() -> None:
+    text = (
+        "SELECT AI_COMPLETE('value', a) FROM ML_PREDICT(TABLE s.o, MODEL rows_of, DESCRIPTOR(a)) AS o "
+        "CROSS JOIN LATERAL TABLE(ML_PREDICT('crossed', a)) LEFT JOIN LATERAL TABLE(ML_PREDICT('kept', a)) ON true "
+        "OUTER APPLY ML_PREDICT('applied', a)"
+    )
+    assert shape_of(text).values == {"value", "kept", "applied"}
