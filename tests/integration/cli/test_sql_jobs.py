@@ -39,6 +39,26 @@ DOUBLE = """
 CREATE MODEL double INPUT (amount DOUBLE) OUTPUT (twice DOUBLE)
 WITH ('provider' = 'python', 'task' = 'regression', 'class' = 'doubling:Double'{more});
 """
+ANSWERING = """
+import pyarrow as pa
+import pyarrow.compute as pc
+
+
+class Upper:
+    def predict(self, rows: pa.RecordBatch) -> pa.RecordBatch:
+        return pa.record_batch([pc.utf8_upper(rows.column(0))], names=["answer"])
+"""
+ANSWERS_DECLARED = """
+CREATE MODEL upper INPUT (prompt STRING) OUTPUT (answer STRING)
+WITH ('provider' = 'python', 'task' = 'text_generation', 'class' = 'answering:Upper');
+"""
+ANSWERS = """
+INSERT INTO gold.answers
+SELECT q.id, AI_COMPLETE('upper', 'say ' || found.context) AS answer
+FROM bronze.asked AS q,
+  LATERAL (SELECT string_agg(h.body, ' and ' ORDER BY h.score DESC) AS context
+           FROM LATERAL TABLE(VECTOR_SEARCH(TABLE bronze.known, DESCRIPTOR(embedding), q.at, 2)) AS h) AS found;
+"""
 CUSTOMERS = pa.table({"customer": ["ann", "bob"], "city": ["Oslo", "Bonn"]})
 
 
@@ -162,6 +182,28 @@ def test_rows_without_an_answer_are_left_out_and_counted(stocked: Shop, on_error
     ended = ran(stocked, "doubled")
     assert (ended["read"], ended["written"], ended[counted], ended["filtered"]) == (5, 4, 1, 0)
     assert rows(stocked, "SELECT order_id FROM gold.doubled WHERE order_id = 'o13'") == []
+
+
+def test_answers_from_what_was_found_are_the_same_in_both_modes(stocked: Shop) -> None:
+    """Search, put the hits together, ask a model: new questions alone are asked, and a snapshot run says the same."""
+    stocked.declare("answering.py", ANSWERING)
+    stocked.declare("tables/answering.sql", ANSWERS_DECLARED)
+    stocked.declare("jobs/answers.sql", ANSWERS)
+    vectors = pa.list_(pa.float32())
+    docs = {"body": ["north", "east", "south"], "embedding": pa.array([[0.0, 1.0], [1.0, 0.0], [0.0, -1.0]], vectors)}
+    add(stocked, "bronze.known", pa.table(docs))
+    add(stocked, "bronze.asked", pa.table({"id": [1, 2], "at": pa.array([[0.1, 1.0], [1.0, 0.1]], vectors)}))
+    assert ran(stocked, "answers")["written"] == 2
+    add(stocked, "bronze.asked", pa.table({"id": [3], "at": pa.array([[0.9, -1.0]], vectors)}))
+    assert ran(stocked, "answers")["written"] == 1
+    found = rows(stocked, "SELECT * FROM gold.answers ORDER BY id")
+    assert found == [
+        {"id": 1, "answer": "SAY NORTH AND EAST"},
+        {"id": 2, "answer": "SAY EAST AND NORTH"},
+        {"id": 3, "answer": "SAY SOUTH AND EAST"},
+    ]
+    ran(stocked, "answers", "--mode", "snapshot")
+    assert rows(stocked, "SELECT * FROM gold.answers ORDER BY id") == found
 
 
 def test_a_model_that_leaves_rows_out_is_no_value(stocked: Shop) -> None:
