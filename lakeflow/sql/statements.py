@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -21,6 +20,7 @@ from lakeflow.sql.alterations import (
     ShowCreateTable,
     ShowCreateVectorIndex,
 )
+from lakeflow.sql.tokens import place_in
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +37,14 @@ class Query:
 
     @property
     def padded(self) -> str:
-        """The query with blanks before it in place of what stands there, so that messages name line and column of the file."""
-        return re.sub(r"[^\n]", " ", self.file[: self.offset]) + self.text
+        """The query at its line and column of the file, blank before, so that messages name these."""
+        line, column = place_in(self.file, self.offset)
+        return "\n" * line + " " * column + self.text
 
     @property
     def origin(self) -> Origin:
         """The line that it begins on."""
-        return Origin(self.path, self.file.count("\n", 0, self.offset) + 1)
+        return Origin(self.path, place_in(self.file, self.offset)[0] + 1)
 
 
 class Kept(StrEnum):
@@ -158,7 +159,7 @@ class ReadRows:
 
     @property
     def text(self) -> str:
-        """The query with blanks in place of what stands before it."""
+        """The query at its line and column, blank before."""
         return self.query.padded
 
 

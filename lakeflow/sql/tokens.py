@@ -7,10 +7,11 @@ word, so that `PRIMARY KEY` reads the same with a comment or a line break inside
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, auto
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import NoReturn
 
@@ -64,7 +65,7 @@ class Source:
 
     def origin(self, token: Token) -> Origin:
         """Where `token` stands, as declarations keep it."""
-        return Origin(self.path, self.text.count("\n", 0, token.start) + 1)
+        return Origin(self.path, place_in(self.text, token.start)[0] + 1)
 
     def point(self, message: str, start: int, stop: int) -> str:
         """`message` behind file:line:column (both from 1), and below it the source line with [start, stop) underlined."""
@@ -73,6 +74,19 @@ class Source:
     def error(self, token: Token, message: str, *, next_step: str | None = None) -> DeclarationError:
         """The error that points at `token`."""
         return DeclarationError(self.point(message, token.start, token.stop), next_step=next_step)
+
+
+def place_in(text: str, offset: int) -> tuple[int, int]:
+    """The line and the column of a character of `text`, both from 0."""
+    starts = _line_starts(text)
+    line = bisect_right(starts, offset) - 1
+    return line, offset - starts[line]
+
+
+@lru_cache(maxsize=2)
+def _line_starts(text: str) -> list[int]:
+    """Where each line begins; kept, since all statements of a text ask for it."""
+    return [0, *(found.end() for found in re.finditer("\n", text))]
 
 
 def pointed(message: str, text: str, start: int, stop: int, path: Path | None = None) -> str:

@@ -139,7 +139,7 @@ def test_a_query_keeps_its_place_in_the_file() -> None:
     assert isinstance(insert, Insert)
     query = insert.query
     assert (query.text, text[query.offset :][:8]) == ("SELECT x\n  FROM c.d", "SELECT x")
-    assert query.padded == " " * 14 + "\n" + " " * 15 + "\n" + "  SELECT x\n  FROM c.d"
+    assert query.padded == "\n\n  SELECT x\n  FROM c.d"
     assert str(query.origin) == "jobs/x.sql:3"
     assert str(insert.origin) == "jobs/x.sql:2"
 
