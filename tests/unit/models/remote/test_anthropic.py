@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -17,14 +16,13 @@ from lakeflow.errors import DeclarationError, ModelError, ProviderUnavailable, U
 from lakeflow.models.cache import SqliteAnswers
 from lakeflow.models.providers.anthropic import AnthropicProvider
 from lakeflow.models.providers.anthropic_errors import blame_of
-from lakeflow.models.registry import Model, ModelSet
 from lakeflow.models.remote.surroundings import Surroundings
 from lakeflow.models.spec import ModelSpec
 from lakeflow.models.usage import Usage
 from tests.services.anthropic import KEY, Anthropic, error, limited, message
 from tests.services.http import Reply, Server
+from tests.unit.models.remote.asking import TEXT, ask, bodies, declared, opened
 
-TEXT = pa.schema([("t", pa.string())])
 LABEL = pa.schema([("label", pa.string())])
 ORDER = pa.schema(
     [
@@ -42,39 +40,9 @@ def service() -> Anthropic:
     return Anthropic()
 
 
-@pytest.fixture
-def server(service: Anthropic) -> Iterator[Server]:
-    with Server(service) as server:
-        yield server
-
-
 def spec_of(server: Server, task: str = "text_generation", output: pa.Schema = TEXT, **options: str) -> ModelSpec:
     given = {"provider": "anthropic", "task": task, "endpoint": server.url, "api_key": KEY, "model": "claude-haiku-4-5"}
-    return ModelSpec.from_declaration(ModelDeclaration("m", TEXT, output, {**given, **options}), Path())
-
-
-_sets: list[ModelSet] = []
-
-
-@pytest.fixture(autouse=True)
-def _closed() -> Iterator[None]:
-    yield
-    while _sets:
-        _sets.pop().close()
-
-
-def opened(spec: ModelSpec, surroundings: Surroundings | None = None) -> Model:
-    _sets.append(ModelSet([spec], surroundings=surroundings))
-    return _sets[-1].get("m")
-
-
-def ask(model: Model, *texts: str | None) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = model.predict(pa.RecordBatch.from_pydict({"t": list(texts)}, model.spec.input)).to_pylist()
-    return rows
-
-
-def bodies(server: Server) -> list[dict[str, Any]]:
-    return [json.loads(asked.body) for asked in server.asked]
+    return declared({**given, **options}, output)
 
 
 def said(answer: dict[str, Any]) -> Reply:
@@ -375,6 +343,9 @@ def test_a_cache_knows_a_change_of_what_is_asked(server: Server, tmp_path: Path)
         ({"prompt": "hello"}, "names no INPUT column"),
         ({"prompt_caching": "true"}, "rows share no text"),
         ({"endpoint": "ftp://x"}, "is no address"),
+        ({"endpoint": "http://[h"}, "is no address"),
+        ({"endpoint": "http://h:port"}, "is no address"),
+        ({"endpoint": "http://ex..ample"}, "is no address"),
         ({"labels": "a"}, "goes with task 'classification'"),
         ({"task": "embedding"}, "unknown task"),
         ({"api_key": "sk-\u00e4"}, "characters that no header takes"),

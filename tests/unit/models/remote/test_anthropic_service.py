@@ -33,12 +33,6 @@ def service() -> Anthropic:
 
 
 @pytest.fixture
-def server(service: Anthropic) -> Iterator[Server]:
-    with Server(service) as server:
-        yield server
-
-
-@pytest.fixture
 def client(server: Server) -> Iterator[Any]:
     with anthropic.Anthropic(base_url=server.url, api_key=KEY, max_retries=0) as client:
         yield client

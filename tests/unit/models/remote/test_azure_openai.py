@@ -4,28 +4,23 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pytest
 
-from lakeflow.declare import ModelDeclaration
 from lakeflow.errors import DeclarationError, ModelError, ProviderUnavailable, UnknownName
 from lakeflow.models.cache import SqliteAnswers
 from lakeflow.models.providers.azure_openai import AzureOpenAIProvider
 from lakeflow.models.providers.azure_openai_settings import read_azure
 from lakeflow.models.providers.openai_errors import blame_of
-from lakeflow.models.registry import ModelSet
 from lakeflow.models.remote.surroundings import Surroundings
 from lakeflow.models.spec import ModelSpec
 from lakeflow.models.usage import Price, Usage
 from tests.services.azure_openai import AZURE_KEY, AZURE_TOKEN, AzureOpenAI, azure_error, azure_limited, prompt_filtered
 from tests.services.http import Reply, Server
+from tests.unit.models.remote.asking import TEXT, VECTOR, ask_once, declared
 
-TEXT = pa.schema([("t", pa.string())])
-VECTOR = pa.schema([("v", pa.list_(pa.float32()))])
 LATE = pa.schema([pa.field("label", pa.string(), nullable=False), ("minutes", pa.int32())])
 
 
@@ -34,17 +29,11 @@ def service() -> AzureOpenAI:
     return AzureOpenAI()
 
 
-@pytest.fixture
-def server(service: AzureOpenAI) -> Iterator[Server]:
-    with Server(service) as server:
-        yield server
-
-
 def spec_of(url: str, task: str = "text_generation", output: pa.Schema = TEXT, **options: str) -> ModelSpec:
     """An option of "" is left out."""
     given = {"provider": "azure_openai", "task": task, "endpoint": url, "api-key": AZURE_KEY, "deployment": "my-gpt", **options}
     given = {name: value for name, value in given.items() if value}
-    return ModelSpec.from_declaration(ModelDeclaration("m", TEXT, output, given), Path())
+    return declared(given, output)
 
 
 def url_of(endpoint: str, **options: str) -> str:
@@ -52,18 +41,12 @@ def url_of(endpoint: str, **options: str) -> str:
     return read_azure(spec, list(spec.output)).place.url
 
 
-def ask(spec: ModelSpec, *texts: str | None, surroundings: Surroundings | None = None) -> list[dict[str, Any]]:
-    with ModelSet([spec], surroundings=surroundings) as models:
-        rows: list[dict[str, Any]] = models.get("m").predict(pa.RecordBatch.from_pydict({"t": list(texts)}, TEXT)).to_pylist()
-        return rows
-
-
 @pytest.mark.parametrize("version", ["", "preview", "2025-04-01-preview"])
 @pytest.mark.parametrize("api", ["chat", "responses"])
 def test_texts_and_typed_columns_are_answered_at_both_kinds_of_addresses(server: Server, version: str, api: str) -> None:
     options = {"api-version": version, "api": api, "max-tokens": "50", "system_prompt": "Be brief."}
-    assert ask(spec_of(server.url, **options), "hello there", None) == [{"t": "HELLO THERE"}, {"t": None}]
-    [row] = ask(spec_of(server.url, "classification", LATE, labels="late, early", **options), "x")
+    assert ask_once(spec_of(server.url, **options), "hello there", None) == [{"t": "HELLO THERE"}, {"t": None}]
+    [row] = ask_once(spec_of(server.url, "classification", LATE, labels="late, early", **options), "x")
     assert row["label"] in ("late", "early")
     for asked in server.asked:
         assert asked.headers["api-key"] == AZURE_KEY
@@ -77,14 +60,14 @@ def test_vectors_come_in_the_order_of_their_texts(server: Server, version: str) 
     spec = spec_of(
         server.url, "embedding", VECTOR, deployment="my-embeddings", api_version=version, dimensions="5", batch_size="2"
     )
-    rows = ask(spec, "a", "", "b", None, "a")
+    rows = ask_once(spec, "a", "", "b", None, "a")
     assert [None if row["v"] is None else len(row["v"]) for row in rows] == [5, None, 5, None, 5]
     assert rows[0] == rows[4]
     assert rows[0] != rows[2]
 
 
 def test_a_token_of_entra_goes_as_a_bearers(server: Server) -> None:
-    assert ask(spec_of(server.url, **{"api-key": "", "azure-ad-token": AZURE_TOKEN}), "a") == [{"t": "A"}]
+    assert ask_once(spec_of(server.url, **{"api-key": "", "azure-ad-token": AZURE_TOKEN}), "a") == [{"t": "A"}]
     assert server.asked[0].headers["authorization"] == f"Bearer {AZURE_TOKEN}"
     assert "api-key" not in server.asked[0].headers
 
@@ -156,7 +139,7 @@ def test_slips_in_a_declaration_are_found_when_it_is_read(endpoint: str, options
 @pytest.mark.parametrize("api", ["chat", "responses"])
 def test_what_the_content_filter_took_is_said_with_its_category(server: Server, service: AzureOpenAI, api: str) -> None:
     options = {"on_error": "ignore", "error_columns": "true", "api": api}
-    rows = ask(spec_of(server.url, **options), "a", service.filtered_prompt, service.filtered_answer)
+    rows = ask_once(spec_of(server.url, **options), "a", service.filtered_prompt, service.filtered_answer)
     assert [row["t"] for row in rows] == ["A", None, None]
     assert [row["error_kind"] for row in rows] == [None, "refused", "refused"]
     assert rows[1]["error_message"].startswith("HTTP 400 content_filter: The response was filtered")
@@ -170,7 +153,7 @@ def test_an_answer_that_ended_before_its_first_word_is_none(server: Server, serv
     choice = {"finish_reason": "length", "message": {"role": "assistant", "content": content}}
     service.scripted = [Reply(200, json.dumps({"choices": [choice]}).encode())]
     with pytest.raises(ModelError, match="model 'm': truncated: the answer is longer than max_tokens"):
-        ask(spec_of(server.url), "a")
+        ask_once(spec_of(server.url), "a")
 
 
 def test_categories_without_a_severity_are_named_too() -> None:
@@ -211,7 +194,7 @@ def test_each_error_has_its_kind(
 ) -> None:
     service.scripted = [reply]
     with pytest.raises(raised, match=f"model 'm': {kind}: ") as caught:
-        ask(spec_of(server.url, retry_num="0"), "a")
+        ask_once(spec_of(server.url, retry_num="0"), "a")
     assert AZURE_KEY not in str(caught.value)
     assert getattr(caught.value, "next_step", None)
 
@@ -237,7 +220,7 @@ def test_how_long_to_wait_is_taken_from_headers_and_then_from_the_message(header
 def test_a_limit_is_waited_for_and_tokens_are_counted_by_the_deployments_price(server: Server, service: AzureOpenAI) -> None:
     service.scripted = [azure_limited(37, retry_after_ms="1"), None]
     usage = Usage()
-    ask(spec_of(server.url), "a b c", surroundings=Surroundings(usage, prices={"my-gpt": Price(1.0, 10.0)}))
+    ask_once(spec_of(server.url), "a b c", surroundings=Surroundings(usage, prices={"my-gpt": Price(1.0, 10.0)}))
     asked = usage.by_model()["m"]
     assert (asked.requests, asked.input_tokens, asked.output_tokens) == (2, 8, 1)
     assert asked.cost == pytest.approx(18e-6)
@@ -252,7 +235,7 @@ def test_secrets_are_in_no_text_that_anybody_sees(
         spec = spec_of(server.url, on_error="ignore", error_columns="true", system_prompt=str(len(secret)), **secret)
         value = max(secret.values())
         service.scripted = [azure_error(400, "BadRequest", f"you sent {value}"), None]
-        rows = ask(spec, "a", "b", surroundings=Surroundings(answers=SqliteAnswers(tmp_path / "a.db")))
+        rows = ask_once(spec, "a", "b", surroundings=Surroundings(answers=SqliteAnswers(tmp_path / "a.db")))
         settings = read_azure(spec, list(spec.output)[:1])
         seen = [repr(spec), str(spec), str(rows), caplog.text, repr(AzureOpenAIProvider(spec).identity()), repr(settings)]
         seen.append((tmp_path / "a.db").read_bytes().decode("latin-1"))
@@ -263,5 +246,5 @@ def test_secrets_are_in_no_text_that_anybody_sees(
 
 def test_the_key_has_no_part_in_what_is_kept(server: Server, tmp_path: Path) -> None:
     for secret in ({"api-key": AZURE_KEY}, {"api-key": "", "azure-ad-token": AZURE_TOKEN}):
-        ask(spec_of(server.url, **secret), "a", surroundings=Surroundings(answers=SqliteAnswers(tmp_path / "a.db")))
+        ask_once(spec_of(server.url, **secret), "a", surroundings=Surroundings(answers=SqliteAnswers(tmp_path / "a.db")))
     assert len(server.asked) == 1

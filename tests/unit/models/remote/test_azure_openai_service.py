@@ -20,12 +20,6 @@ def service() -> AzureOpenAI:
     return AzureOpenAI()
 
 
-@pytest.fixture
-def server(service: AzureOpenAI) -> Iterator[Server]:
-    with Server(service) as server:
-        yield server
-
-
 @pytest.fixture(params=["dated", "token", "v1"])
 def client(request: pytest.FixtureRequest, server: Server) -> Iterator[Any]:
     dated = {"azure_endpoint": server.url, "api_version": "2025-04-01-preview", "max_retries": 0}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +14,14 @@ from lakeflow.declare import ModelDeclaration
 from lakeflow.errors import DeclarationError, ModelError, ProviderUnavailable, UnknownName
 from lakeflow.models.cache import SqliteAnswers
 from lakeflow.models.providers.azureml import AzureMLProvider
-from lakeflow.models.registry import Model, ModelSet
 from lakeflow.models.remote.surroundings import Surroundings
 from lakeflow.models.spec import ModelSpec
 from tests.services.azureml import KEY, AzureML, model_error, plain
 from tests.services.deployed import POISON
 from tests.services.http import Reply, Server
+from tests.unit.models.remote.asking import TEXT, VECTOR, ask_rows, declared, opened
 
 FEATURES = pa.schema([("hour", pa.int64()), ("distance", pa.float64())])
-TEXT = pa.schema([("t", pa.string())])
-VECTOR = pa.schema([("v", pa.list_(pa.float32()))])
 SCORES = pa.schema([("label", pa.string()), ("score", pa.float64())])
 ROWS: dict[str, list[Any]] = {"hour": [1, 2, 3], "distance": [1.5, 2.5, 3.5]}
 
@@ -32,12 +29,6 @@ ROWS: dict[str, list[Any]] = {"hour": [1, 2, 3], "distance": [1.5, 2.5, 3.5]}
 @pytest.fixture
 def service() -> AzureML:
     return AzureML()
-
-
-@pytest.fixture
-def server(service: AzureML) -> Iterator[Server]:
-    with Server(service) as server:
-        yield server
 
 
 def spec_of(
@@ -50,31 +41,11 @@ def spec_of(
     **options: str,
 ) -> ModelSpec:
     place = {"provider": "azureml", "task": task, "endpoint": f"{server.url}/{model}/score", "api-key": KEY}
-    return ModelSpec.from_declaration(ModelDeclaration("m", given, output, {**place, **options}), Path())
-
-
-_sets: list[ModelSet] = []
-
-
-@pytest.fixture(autouse=True)
-def _closed() -> Iterator[None]:
-    yield
-    while _sets:
-        _sets.pop().close()
-
-
-def opened(spec: ModelSpec, surroundings: Surroundings | None = None) -> Model:
-    _sets.append(ModelSet([spec], surroundings=surroundings))
-    return _sets[-1].get("m")
-
-
-def ask(model: Model, rows: dict[str, list[Any]]) -> list[dict[str, Any]]:
-    answers: list[dict[str, Any]] = model.predict(pa.RecordBatch.from_pydict(rows, schema=model.spec.input)).to_pylist()
-    return answers
+    return declared({**place, **options}, output, given)
 
 
 def test_rows_go_out_in_the_form_of_mlflow(server: Server) -> None:
-    rows = ask(opened(spec_of(server, parameters='{"threshold": 0.5}')), ROWS)
+    rows = ask_rows(opened(spec_of(server, parameters='{"threshold": 0.5}')), ROWS)
     assert [set(row) for row in rows] == [{"label", "score"}] * 3
     data = {"columns": ["hour", "distance"], "index": [0, 1, 2], "data": [[1, 1.5], [2, 2.5], [3, 3.5]]}
     assert json.loads(server.asked[0].body) == {"input_data": data, "params": {"threshold": 0.5}}
@@ -82,32 +53,32 @@ def test_rows_go_out_in_the_form_of_mlflow(server: Server) -> None:
 
 @pytest.mark.parametrize("written", ["records", "json-array", "pandas_dataframe", "instances", "csv"])
 def test_other_forms_give_the_same_answers(server: Server, written: str) -> None:
-    assert ask(opened(spec_of(server, input_format=written)), ROWS) == ask(opened(spec_of(server)), ROWS)
+    assert ask_rows(opened(spec_of(server, input_format=written)), ROWS) == ask_rows(opened(spec_of(server)), ROWS)
 
 
 def test_an_answer_that_a_script_wrote_as_a_text_of_json_is_read(server: Server) -> None:
-    assert ask(opened(spec_of(server, "wrapped")), ROWS) == ask(opened(spec_of(server)), ROWS)
+    assert ask_rows(opened(spec_of(server, "wrapped")), ROWS) == ask_rows(opened(spec_of(server)), ROWS)
 
 
 def test_a_deployment_is_named_in_a_header_and_is_another_model(server: Server, service: AzureML) -> None:
     assert spec_of(server).fingerprint() != spec_of(server, deployment="green").fingerprint()
-    ask(opened(spec_of(server, deployment="green")), ROWS)
+    ask_rows(opened(spec_of(server, deployment="green")), ROWS)
     assert service.deployments == {"green": 1}
     with pytest.raises(ModelError, match="misused: HTTP 404: The specified deployment could not be found"):
-        ask(opened(spec_of(server, deployment="grene")), ROWS)
+        ask_rows(opened(spec_of(server, deployment="grene")), ROWS)
 
 
 def test_texts_are_generated_and_embedded(server: Server) -> None:
     text = spec_of(server, "generate", "text_generation", TEXT, TEXT, outputs="[].generated_text:t", input_format="text")
-    assert ask(opened(text), {"t": ["a", None]}) == [{"t": "A"}, {"t": None}]
+    assert ask_rows(opened(text), {"t": ["a", None]}) == [{"t": "A"}, {"t": None}]
     vectors = spec_of(server, "embed", "embedding", TEXT, VECTOR, batch_size="8", input_format="text")
-    rows = ask(opened(vectors), {"t": ["a", " ", "b"]})
+    rows = ask_rows(opened(vectors), {"t": ["a", " ", "b"]})
     assert [None if row["v"] is None else len(row["v"]) for row in rows] == [4, None, 4]
 
 
 def test_a_row_over_which_the_model_fails_does_not_lose_the_others(server: Server) -> None:
     rows: dict[str, list[Any]] = {"hour": list(range(5)), "distance": [1.0, 2.0, POISON, 4.0, 5.0]}
-    answers = ask(opened(spec_of(server, on_error="ignore", error_columns="true", retry_num="0")), rows)
+    answers = ask_rows(opened(spec_of(server, on_error="ignore", error_columns="true", retry_num="0")), rows)
     assert [row["score"] is None for row in answers] == [False, False, True, False, False]
     assert answers[2]["error_message"] == "HTTP 424: the model answered 500: ValueError: negative distance in score.py line 31"
 
@@ -144,7 +115,7 @@ def test_each_error_has_its_kind(server: Server, service: AzureML, reply: Reply,
     service.scripted = [reply]
     model = opened(spec_of(server, retry_num="0", request_timeout="200 ms" if reply.stall else "30 s"))
     with pytest.raises(raised, match=f"model 'm': {kind}: ") as caught:
-        ask(model, {"hour": [1], "distance": [1.0]})
+        ask_rows(model, {"hour": [1], "distance": [1.0]})
     assert KEY not in str(caught.value)
     assert getattr(caught.value, "next_step", None)
 
@@ -163,7 +134,7 @@ def test_secrets_are_in_no_text_that_anybody_sees(
     spec = spec_of(server, on_error="ignore", error_columns="true", batch_size="1", max_concurrent_operations="1")
     model = opened(spec, Surroundings(answers=SqliteAnswers(tmp_path / "a.db")))
     service.scripted = [model_error(400, f"you sent {KEY}"), None]
-    rows = ask(model, ROWS)
+    rows = ask_rows(model, ROWS)
     provider = AzureMLProvider(spec)
     kept = (tmp_path / "a.db").read_bytes().decode("latin-1")
     texts = [

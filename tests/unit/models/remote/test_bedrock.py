@@ -6,7 +6,7 @@ import asyncio
 import json
 import logging
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,14 +15,12 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from lakeflow.declare import ModelDeclaration
 from lakeflow.errors import DeclarationError, ModelError, ProviderUnavailable, UnknownName
 from lakeflow.fill import Options
 from lakeflow.models.cache import SqliteAnswers
 from lakeflow.models.providers.aws_access import Access, read_access
 from lakeflow.models.providers.aws_signing import Signer
 from lakeflow.models.providers.bedrock import BedrockProvider
-from lakeflow.models.registry import Model, ModelSet
 from lakeflow.models.remote.dialect import Blame, ErrorKind
 from lakeflow.models.remote.surroundings import Surroundings
 from lakeflow.models.spec import ModelSpec
@@ -30,9 +28,8 @@ from lakeflow.models.usage import Usage
 from tests.services.aws import ACCESS_KEY, REGION, SECRET_KEY, SESSION_TOKEN, error
 from tests.services.bedrock import API_KEY, COHERE, COHERE_4, PROFILE, TEXT_MODEL, TITAN, Bedrock, throttled
 from tests.services.http import Reply, Server
+from tests.unit.models.remote.asking import TEXT, VECTOR, ask, bodies, declared, opened
 
-TEXT = pa.schema([("t", pa.string())])
-VECTOR = pa.schema([("v", pa.list_(pa.float32()))])
 ORDER = pa.schema([pa.field("vendor", pa.string(), nullable=False), ("total", pa.decimal128(10, 2)), ("paid", pa.bool_())])
 KEYS = {"aws_access_key": ACCESS_KEY, "aws_secret_key": SECRET_KEY, "aws_session_token": SESSION_TOKEN}
 
@@ -40,12 +37,6 @@ KEYS = {"aws_access_key": ACCESS_KEY, "aws_secret_key": SECRET_KEY, "aws_session
 @pytest.fixture
 def service() -> Bedrock:
     return Bedrock()
-
-
-@pytest.fixture
-def server(service: Bedrock) -> Iterator[Server]:
-    with Server(service) as server:
-        yield server
 
 
 @pytest.fixture(autouse=True)
@@ -63,36 +54,11 @@ def of_account(
 ) -> ModelSpec:
     given = {"provider": "bedrock", "task": task, "endpoint": server.url, "region": REGION}
     model = TITAN if task == "embedding" else TEXT_MODEL
-    declared = ModelDeclaration("m", TEXT, output, {**given, "model": model, **account, **options})
-    return ModelSpec.from_declaration(declared, Path())
+    return declared({**given, "model": model, **account, **options}, output)
 
 
 def spec_of(server: Server, task: str = "text_generation", output: pa.Schema = TEXT, **options: str) -> ModelSpec:
     return of_account(KEYS, server, task, output, **options)
-
-
-_sets: list[ModelSet] = []
-
-
-@pytest.fixture(autouse=True)
-def _closed() -> Iterator[None]:
-    yield
-    while _sets:
-        _sets.pop().close()
-
-
-def opened(spec: ModelSpec, surroundings: Surroundings | None = None) -> Model:
-    _sets.append(ModelSet([spec], surroundings=surroundings))
-    return _sets[-1].get("m")
-
-
-def ask(model: Model, *texts: str | None) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = model.predict(pa.RecordBatch.from_pydict({"t": list(texts)}, model.spec.input)).to_pylist()
-    return rows
-
-
-def bodies(server: Server) -> list[dict[str, Any]]:
-    return [json.loads(asked.body) for asked in server.asked]
 
 
 def test_a_text_is_answered_with_a_text_and_each_option_goes_out(server: Server) -> None:

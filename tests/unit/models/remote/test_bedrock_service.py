@@ -21,12 +21,6 @@ def service() -> Bedrock:
     return Bedrock()
 
 
-@pytest.fixture
-def server(service: Bedrock) -> Iterator[Server]:
-    with Server(service) as server:
-        yield server
-
-
 def client_of(server: Server, secret_key: str = SECRET_KEY) -> Any:
     from botocore.config import Config
 

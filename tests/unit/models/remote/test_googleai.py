@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +16,15 @@ from lakeflow.models.cache import SqliteAnswers
 from lakeflow.models.providers.gemini_errors import blame_of
 from lakeflow.models.providers.gemini_schema import gemini_schema
 from lakeflow.models.providers.googleai import GoogleAIProvider
-from lakeflow.models.registry import Model, ModelSet
 from lakeflow.models.remote.surroundings import Surroundings
 from lakeflow.models.shapes import json_schema
 from lakeflow.models.spec import ModelSpec
 from lakeflow.models.usage import Usage
 from tests.services.google import KEY, Google, error, generated, info, limited, quota_failure, retry_info
 from tests.services.http import Reply, Server
+from tests.unit.models.remote.asking import TEXT, VECTOR, ask, bodies, declared, opened
 
-TEXT = pa.schema([("t", pa.string())])
 LABEL = pa.schema([("label", pa.string())])
-VECTOR = pa.schema([("v", pa.list_(pa.float32()))])
 ORDER = pa.schema(
     [
         pa.field("vendor", pa.string(), nullable=False),
@@ -44,39 +41,9 @@ def service() -> Google:
     return Google()
 
 
-@pytest.fixture
-def server(service: Google) -> Iterator[Server]:
-    with Server(service) as server:
-        yield server
-
-
 def spec_of(server: Server, task: str = "text_generation", output: pa.Schema = TEXT, **options: str) -> ModelSpec:
     given = {"provider": "googleai", "task": task, "endpoint": server.url, "api_key": KEY, "model": "gemini-2.5-flash"}
-    return ModelSpec.from_declaration(ModelDeclaration("m", TEXT, output, {**given, **options}), Path())
-
-
-_sets: list[ModelSet] = []
-
-
-@pytest.fixture(autouse=True)
-def _closed() -> Iterator[None]:
-    yield
-    while _sets:
-        _sets.pop().close()
-
-
-def opened(spec: ModelSpec, surroundings: Surroundings | None = None) -> Model:
-    _sets.append(ModelSet([spec], surroundings=surroundings))
-    return _sets[-1].get("m")
-
-
-def ask(model: Model, *texts: str | None) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = model.predict(pa.RecordBatch.from_pydict({"t": list(texts)}, model.spec.input)).to_pylist()
-    return rows
-
-
-def bodies(server: Server) -> list[dict[str, Any]]:
-    return [json.loads(asked.body) for asked in server.asked]
+    return declared({**given, **options}, output)
 
 
 def said(answer: object) -> Reply:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +23,8 @@ from lakeflow.models.spec import ModelSpec
 from lakeflow.models.usage import Budget, Price, Usage
 from tests.services.http import Reply, Server
 from tests.services.openai import KEY, OpenAI, error, limited
+from tests.unit.models.remote.asking import TEXT, VECTOR, ask, bodies, declared, opened
 
-TEXT = pa.schema([("t", pa.string())])
-VECTOR = pa.schema([("v", pa.list_(pa.float32()))])
 ORDER = pa.schema(
     [
         pa.field("vendor", pa.string(), nullable=False),
@@ -43,40 +41,9 @@ def service() -> OpenAI:
     return OpenAI()
 
 
-@pytest.fixture
-def server(service: OpenAI) -> Iterator[Server]:
-    with Server(service) as server:
-        yield server
-
-
 def spec_of(server: Server, task: str = "text_generation", output: pa.Schema = TEXT, **options: str) -> ModelSpec:
     given = {"provider": "openai", "task": task, "endpoint": f"{server.url}/v1", "api-key": KEY, "model": "gpt-4.1-mini"}
-    declared = ModelDeclaration("m", TEXT, output, {**given, **options})
-    return ModelSpec.from_declaration(declared, Path())
-
-
-_sets: list[ModelSet] = []
-
-
-@pytest.fixture(autouse=True)
-def _closed() -> Iterator[None]:
-    yield
-    while _sets:
-        _sets.pop().close()
-
-
-def opened(spec: ModelSpec, surroundings: Surroundings | None = None) -> Model:
-    _sets.append(ModelSet([spec], surroundings=surroundings))
-    return _sets[-1].get("m")
-
-
-def ask(model: Model, *texts: str | None) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = model.predict(pa.RecordBatch.from_pydict({"t": list(texts)}, model.spec.input)).to_pylist()
-    return rows
-
-
-def bodies(server: Server) -> list[dict[str, Any]]:
-    return [json.loads(asked.body) for asked in server.asked]
+    return declared({**given, **options}, output)
 
 
 def test_a_text_is_answered_with_a_text_and_each_option_goes_out(server: Server) -> None:
@@ -301,6 +268,9 @@ def test_secrets_are_in_no_text_that_anybody_sees(
         ({"prompt": "{t} }"}, "lone '}' at character 5"),
         ({"prompt": "hello"}, "names no INPUT column"),
         ({"endpoint": "ftp://x"}, "is no address"),
+        ({"endpoint": "http://ex..ample/v1"}, "is no address"),
+        ({"endpoint": f"http://{'a' * 64}.example/v1"}, "is no address"),
+        ({"endpoint": "http://exa mple/v1"}, "is no address"),
         ({"endpoint": "https://me:pw@host/v1"}, "without user and query"),
         ({"max_tokens": "5", "max_completion_tokens": "5"}, "mean the same"),
         ({"labels": "a"}, "goes with task 'classification'"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +15,14 @@ from lakeflow.models.cache import SqliteAnswers
 from lakeflow.models.providers.openai import OpenAIProvider
 from lakeflow.models.providers.openai_responses import OpenAIResponses
 from lakeflow.models.providers.openai_settings import ChatSettings, read_openai
-from lakeflow.models.registry import ModelSet
 from lakeflow.models.remote.dialect import Blame, ErrorKind, Reading
 from lakeflow.models.remote.surroundings import Surroundings
 from lakeflow.models.spec import ModelSpec
 from lakeflow.models.usage import Tokens
 from tests.services.http import Reply, Server
 from tests.services.openai import KEY, OpenAI, error, message_of, response_of
+from tests.unit.models.remote.asking import TEXT, ask_once, bodies, declared
 
-TEXT = pa.schema([("t", pa.string())])
 LATE = pa.schema([pa.field("label", pa.string(), nullable=False), ("minutes", pa.int32())])
 USAGE = {"input_tokens": 7, "output_tokens": 3, "total_tokens": 10}
 
@@ -32,12 +30,6 @@ USAGE = {"input_tokens": 7, "output_tokens": 3, "total_tokens": 10}
 @pytest.fixture
 def service() -> OpenAI:
     return OpenAI()
-
-
-@pytest.fixture
-def server(service: OpenAI) -> Iterator[Server]:
-    with Server(service) as server:
-        yield server
 
 
 def spec_of(url: str, task: str = "text_generation", output: pa.Schema = TEXT, **options: str) -> ModelSpec:
@@ -49,17 +41,7 @@ def spec_of(url: str, task: str = "text_generation", output: pa.Schema = TEXT, *
         "model": "gpt-4.1-mini",
         "api": "responses",
     }
-    return ModelSpec.from_declaration(ModelDeclaration("m", TEXT, output, {**given, **options}), Path())
-
-
-def ask(spec: ModelSpec, *texts: str | None, surroundings: Surroundings | None = None) -> list[dict[str, Any]]:
-    with ModelSet([spec], surroundings=surroundings) as models:
-        rows: list[dict[str, Any]] = models.get("m").predict(pa.RecordBatch.from_pydict({"t": list(texts)}, TEXT)).to_pylist()
-        return rows
-
-
-def bodies(server: Server) -> list[dict[str, Any]]:
-    return [json.loads(asked.body) for asked in server.asked]
+    return declared({**given, **options}, output)
 
 
 def dialect(output: pa.Schema = TEXT, **options: str) -> OpenAIResponses:
@@ -75,7 +57,7 @@ def read(answer: object, output: pa.Schema = TEXT) -> Reading | Blame:
 
 def test_a_text_is_answered_and_each_option_goes_out_by_the_name_that_this_api_has(server: Server) -> None:
     options = {"temperature": "0.5", "max-tokens": "90", "top_p": "1", "reasoning-effort": "Low", "system-prompt": "Be brief."}
-    assert ask(spec_of(server.url, **options), "a b", None) == [{"t": "A B"}, {"t": None}]
+    assert ask_once(spec_of(server.url, **options), "a b", None) == [{"t": "A B"}, {"t": None}]
     assert server.asked[0].path == "/v1/responses"
     assert bodies(server) == [
         {
@@ -93,11 +75,11 @@ def test_a_text_is_answered_and_each_option_goes_out_by_the_name_that_this_api_h
 
 def test_an_endpoint_may_be_the_whole_address_and_then_names_the_api(server: Server) -> None:
     with_address = {"endpoint": f"{server.url}/v1/responses", "api": "responses"}
-    ask(spec_of(server.url, **with_address), "a")
+    ask_once(spec_of(server.url, **with_address), "a")
     declared = {"provider": "openai", "task": "text_generation", "api_key": KEY, "model": "gpt-4.1-mini"}
     for endpoint in ("/v1/responses", "/v1/chat/completions", "/v1"):
         declaration = ModelDeclaration("m", TEXT, TEXT, {**declared, "endpoint": server.url + endpoint})
-        ask(ModelSpec.from_declaration(declaration, Path()), "a")
+        ask_once(ModelSpec.from_declaration(declaration, Path()), "a")
     assert [one.path for one in server.asked] == [
         "/v1/responses",
         "/v1/responses",
@@ -107,7 +89,7 @@ def test_an_endpoint_may_be_the_whole_address_and_then_names_the_api(server: Ser
 
 
 def test_typed_outputs_come_by_a_strict_schema(server: Server) -> None:
-    [row] = ask(spec_of(server.url, "classification", LATE, labels="late, early"), "x")
+    [row] = ask_once(spec_of(server.url, "classification", LATE, labels="late, early"), "x")
     assert row["label"] in ("late", "early")
     text_format = bodies(server)[0]["text"]["format"]
     assert (text_format["type"], text_format["name"], text_format["strict"]) == ("json_schema", "answer", True)
@@ -116,7 +98,9 @@ def test_typed_outputs_come_by_a_strict_schema(server: Server) -> None:
 
 def test_a_service_without_schemas_is_told_in_the_input(server: Server) -> None:
     output = pa.schema([("label", pa.string()), ("score", pa.float64())])
-    [row] = ask(spec_of(server.url, "classification", output, response_format="json_object", system_prompt="Be brief."), "x")
+    [row] = ask_once(
+        spec_of(server.url, "classification", output, response_format="json_object", system_prompt="Be brief."), "x"
+    )
     assert row["label"] in ("good", "bad")
     [body] = bodies(server)
     assert body["instructions"] == "Be brief."
@@ -189,13 +173,13 @@ def test_a_text_that_was_cut_is_the_answer_where_a_text_was_asked_for() -> None:
 def test_each_error_has_its_kind(server: Server, service: OpenAI, reply: Reply, kind: str) -> None:
     service.scripted = [reply]
     with pytest.raises(ModelError, match=f"model 'm': {kind}: ") as caught:
-        ask(spec_of(server.url, "classification", LATE, retry_num="0", temperature="1", max_tokens="20"), "a")
+        ask_once(spec_of(server.url, "classification", LATE, retry_num="0", temperature="1", max_tokens="20"), "a")
     assert KEY not in str(caught.value)
 
 
 def test_the_cache_knows_the_api_but_not_whether_the_service_keeps_answers(server: Server, tmp_path: Path) -> None:
     for options in ({}, {"store": "true"}, {"api": "chat"}):
-        ask(spec_of(server.url, **options), "a", surroundings=Surroundings(answers=SqliteAnswers(tmp_path / "a.db")))
+        ask_once(spec_of(server.url, **options), "a", surroundings=Surroundings(answers=SqliteAnswers(tmp_path / "a.db")))
     assert [one.path for one in server.asked] == ["/v1/responses", "/v1/chat/completions"]
 
 

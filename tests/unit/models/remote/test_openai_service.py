@@ -22,12 +22,6 @@ def service() -> OpenAI:
 
 
 @pytest.fixture
-def server(service: OpenAI) -> Iterator[Server]:
-    with Server(service) as server:
-        yield server
-
-
-@pytest.fixture
 def client(server: Server) -> Iterator[Any]:
     with openai.OpenAI(base_url=f"{server.url}/v1", api_key=KEY, max_retries=0) as client:
         yield client

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,6 @@ from lakeflow.errors import DeclarationError, ModelError, ProviderUnavailable, U
 from lakeflow.models.cache import SqliteAnswers
 from lakeflow.models.providers.sagemaker import SageMakerProvider
 from lakeflow.models.providers.scoring_output import read_outputs
-from lakeflow.models.registry import Model, ModelSet
 from lakeflow.models.remote.surroundings import Surroundings
 from lakeflow.models.spec import ModelSpec, Task
 from lakeflow.models.usage import Usage
@@ -24,10 +22,9 @@ from tests.services.aws import ACCESS_KEY, REGION, SECRET_KEY, error
 from tests.services.deployed import POISON
 from tests.services.http import Reply, Server
 from tests.services.sagemaker import SageMaker, model_error
+from tests.unit.models.remote.asking import TEXT, VECTOR, ask_rows, declared, opened
 
 FEATURES = pa.schema([("hour", pa.int64()), ("distance", pa.float64()), ("carrier", pa.string())])
-TEXT = pa.schema([("t", pa.string())])
-VECTOR = pa.schema([("v", pa.list_(pa.float32()))])
 SCORES = pa.schema([("label", pa.string()), ("score", pa.float64())])
 X = pa.schema([("x", pa.float64())])
 ROWS: dict[str, list[Any]] = {"hour": [1, 2, 3], "distance": [1.5, 2.5, 3.5], "carrier": ["AA", 'D"L,', "UA"]}
@@ -36,12 +33,6 @@ ROWS: dict[str, list[Any]] = {"hour": [1, 2, 3], "distance": [1.5, 2.5, 3.5], "c
 @pytest.fixture
 def service() -> SageMaker:
     return SageMaker()
-
-
-@pytest.fixture
-def server(service: SageMaker) -> Iterator[Server]:
-    with Server(service) as server:
-        yield server
 
 
 def spec_of(
@@ -55,32 +46,11 @@ def spec_of(
 ) -> ModelSpec:
     account = {"region": REGION, "aws-access-key": ACCESS_KEY, "aws-secret-key": SECRET_KEY}
     place = {"provider": "sagemaker", "task": task, "endpoint": server.url, "endpoint-name": endpoint_name}
-    declared = ModelDeclaration("m", given, output, {**place, **account, **options})
-    return ModelSpec.from_declaration(declared, Path())
-
-
-_sets: list[ModelSet] = []
-
-
-@pytest.fixture(autouse=True)
-def _closed() -> Iterator[None]:
-    yield
-    while _sets:
-        _sets.pop().close()
-
-
-def opened(spec: ModelSpec, surroundings: Surroundings | None = None) -> Model:
-    _sets.append(ModelSet([spec], surroundings=surroundings))
-    return _sets[-1].get("m")
-
-
-def ask(model: Model, rows: dict[str, list[Any]]) -> list[dict[str, Any]]:
-    answers: list[dict[str, Any]] = model.predict(pa.RecordBatch.from_pydict(rows, schema=model.spec.input)).to_pylist()
-    return answers
+    return declared({**place, **account, **options}, output, given)
 
 
 def test_rows_go_out_as_csv_and_come_back_by_the_columns_names(server: Server) -> None:
-    rows = ask(opened(spec_of(server)), ROWS)
+    rows = ask_rows(opened(spec_of(server)), ROWS)
     assert [asked.body for asked in server.asked] == [b'1,1.5,AA\n2,2.5,"D""L,"\n3,3.5,UA\n']
     assert server.asked[0].headers["content-type"] == "text/csv"
     assert [set(row) for row in rows] == [{"label", "score"}] * 3
@@ -102,8 +72,8 @@ BODIES: dict[str, Any] = {
 @pytest.mark.parametrize("written", BODIES)
 def test_each_form_of_json_holds_the_same_rows(server: Server, written: str) -> None:
     first = {name: values[:1] for name, values in ROWS.items()}
-    by_csv = ask(opened(spec_of(server)), first)
-    assert ask(opened(spec_of(server, input_format=written)), first) == by_csv
+    by_csv = ask_rows(opened(spec_of(server)), first)
+    assert ask_rows(opened(spec_of(server, input_format=written)), first) == by_csv
     assert json.loads(server.asked[1].body) == BODIES[written]
 
 
@@ -114,10 +84,10 @@ def test_parameters_stand_where_the_form_has_them(server: Server) -> None:
         ("instances", "configuration", {"k": 1}),
     ):
         options = {"parameters": json.dumps({field: value} if written == "instances" else value)}
-        ask(opened(spec_of(server, input_format=written, **options)), ROWS)
+        ask_rows(opened(spec_of(server, input_format=written, **options)), ROWS)
         assert json.loads(server.asked[-1].body)[field] == value
     spec = spec_of(server, "generate", "text_generation", TEXT, TEXT, parameters='{"max_new_tokens": 20}')
-    assert ask(opened(spec), {"t": ["a"]}) == [{"t": "A"}]
+    assert ask_rows(opened(spec), {"t": ["a"]}) == [{"t": "A"}]
     assert json.loads(server.asked[-1].body) == {"inputs": "a", "parameters": {"max_new_tokens": 20}}
 
 
@@ -135,7 +105,7 @@ def test_values_that_json_does_not_have_are_said_as_json_can(server: Server) -> 
     values: dict[str, list[Any]] = {"f": [float("nan"), float("inf")], "d": [datetime.date(2026, 1, 31)] * 2}
     values |= {"n": [decimal.Decimal("1.25")] * 2, "l": [[1.0, 2.0]] * 2, "b": [True, None]}
     for written in ("records", "json_array", "csv"):
-        ask(opened(spec_of(server, given=pa.schema(kinds), input_format=written, null_policy="ask")), values)
+        ask_rows(opened(spec_of(server, given=pa.schema(kinds), input_format=written, null_policy="ask")), values)
     records, arrays, lines = (asked.body for asked in server.asked)
     assert json.loads(records)[0] == {"f": None, "d": "2026-01-31", "n": 1.25, "l": [1.0, 2.0], "b": True}
     assert json.loads(arrays)[1] == ["inf", "2026-01-31", 1.25, 1.0, 2.0, None]
@@ -145,15 +115,15 @@ def test_values_that_json_does_not_have_are_said_as_json_can(server: Server) -> 
 def test_paths_say_where_values_stand(server: Server) -> None:
     pairs = spec_of(server, "pairs", output=pa.schema([("p", pa.float64()), ("q", pa.float64())]), retry_num="0")
     with pytest.raises(ModelError, match="OUTPUT declares p, q; say 'outputs'"):
-        ask(opened(pairs), ROWS)
+        ask_rows(opened(pairs), ROWS)
     output = pa.schema([("p", pa.float64()), ("q", pa.float64())])
-    for row in ask(opened(spec_of(server, "pairs", "classification", output=output, outputs="[][0]:p, [][1]:q")), ROWS):
+    for row in ask_rows(opened(spec_of(server, "pairs", "classification", output=output, outputs="[][0]:p, [][1]:q")), ROWS):
         assert row["p"] + row["q"] == pytest.approx(1.0)
-    by_name = ask(opened(spec_of(server)), ROWS)
+    by_name = ask_rows(opened(spec_of(server)), ROWS)
     by_column = spec_of(server, "columns", outputs="outputs.p[]:score, outputs.label[]:label")
-    assert ask(opened(by_column), ROWS) == by_name
+    assert ask_rows(opened(by_column), ROWS) == by_name
     one = spec_of(server, "single", outputs="score:score, label:label", batch_size="1")
-    assert ask(opened(one), ROWS) == by_name
+    assert ask_rows(opened(one), ROWS) == by_name
 
 
 @pytest.mark.parametrize(
@@ -183,27 +153,29 @@ def test_a_path_leads_through_lists_and_objects() -> None:
 def test_a_model_that_takes_one_row_at_a_time_is_found_out(server: Server, service: SageMaker) -> None:
     rows = {name: values * 3 for name, values in ROWS.items()}
     rows["hour"] = list(range(9))
-    by_name = ask(opened(spec_of(server)), rows)
+    by_name = ask_rows(opened(spec_of(server)), rows)
     service.statuses.clear()
-    assert ask(opened(spec_of(server, "single", max_concurrent_operations="1")), rows) == by_name
+    assert ask_rows(opened(spec_of(server, "single", max_concurrent_operations="1")), rows) == by_name
     assert service.statuses == {200: 9 + 3}, "9, 4 and 2 rows gave one answer; those behind them go alone"
     service.statuses.clear()
-    assert ask(opened(spec_of(server, "single", batch_size="1")), rows) == by_name
+    assert ask_rows(opened(spec_of(server, "single", batch_size="1")), rows) == by_name
     assert service.statuses == {200: 9}
 
 
 def test_texts_are_generated_embedded_and_talked_over(server: Server) -> None:
     usage = Usage()
-    assert ask(opened(spec_of(server, "generate", "text_generation", TEXT, TEXT, prompt="say {t}")), {"t": ["a"]}) == [
+    assert ask_rows(opened(spec_of(server, "generate", "text_generation", TEXT, TEXT, prompt="say {t}")), {"t": ["a"]}) == [
         {"t": "SAY A"}
     ]
     chat = spec_of(server, "chat", "text_generation", TEXT, TEXT, input_format="openai-chat", parameters='{"max_token": 5}')
     with pytest.raises(ModelError, match=r"refused: HTTP 424 ModelError: .*unexpected field max_token"):
-        ask(opened(chat), {"t": ["a"]})
+        ask_rows(opened(chat), {"t": ["a"]})
     chat = spec_of(server, "chat", "text_generation", TEXT, TEXT, input_format="openai-chat", parameters='{"max_tokens": 5}')
-    assert ask(opened(chat, Surroundings(usage)), {"t": ["a"]}) == [{"t": "A"}]
+    assert ask_rows(opened(chat, Surroundings(usage)), {"t": ["a"]}) == [{"t": "A"}]
     assert usage.by_model()["m"].input_tokens == 5
-    rows = ask(opened(spec_of(server, "embed", "embedding", TEXT, VECTOR, batch_size="8")), {"t": ["a", "", None, "b", "a"]})
+    rows = ask_rows(
+        opened(spec_of(server, "embed", "embedding", TEXT, VECTOR, batch_size="8")), {"t": ["a", "", None, "b", "a"]}
+    )
     assert [None if row["v"] is None else len(row["v"]) for row in rows] == [4, None, None, 4, 4]
     assert json.loads(server.asked[-1].body) == {"inputs": ["a", "b"]}
 
@@ -211,7 +183,7 @@ def test_texts_are_generated_embedded_and_talked_over(server: Server) -> None:
 @pytest.mark.parametrize("task", ["regression", "clustering"])
 def test_a_single_value_a_row_fills_a_single_column(server: Server, service: SageMaker, task: str) -> None:
     service.scripted = [Reply(200, b'{"predictions": [1.5, 2, -3e2]}')]
-    assert ask(opened(spec_of(server, task=task, output=pa.schema([("y", pa.float64())]))), ROWS) == [
+    assert ask_rows(opened(spec_of(server, task=task, output=pa.schema([("y", pa.float64())]))), ROWS) == [
         {"y": 1.5},
         {"y": 2.0},
         {"y": -300.0},
@@ -222,10 +194,14 @@ def test_labels_that_are_written_as_reals_are_whole_numbers(server: Server, serv
     clusters = b'{"predictions": [{"closest_cluster": 2.0}, {"closest_cluster": 0.0}, {"closest_cluster": 7}]}'
     service.scripted = [Reply(200, clusters)]
     output = pa.schema([("closest_cluster", pa.int32())])
-    assert [row["closest_cluster"] for row in ask(opened(spec_of(server, task="clustering", output=output)), ROWS)] == [2, 0, 7]
+    assert [row["closest_cluster"] for row in ask_rows(opened(spec_of(server, task="clustering", output=output)), ROWS)] == [
+        2,
+        0,
+        7,
+    ]
     service.scripted = [Reply(200, b'{"predictions": [{"closest_cluster": 2.5}]}')]
     with pytest.raises(ModelError, match=r"'closest_cluster' is 2\.5, which is no int32"):
-        ask(
+        ask_rows(
             opened(spec_of(server, task="clustering", output=output, retry_num="0")),
             {name: one[:1] for name, one in ROWS.items()},
         )
@@ -233,7 +209,7 @@ def test_labels_that_are_written_as_reals_are_whole_numbers(server: Server, serv
 
 def test_headers_choose_the_variant_and_are_signed(server: Server) -> None:
     options = {"target-variant": "v2", "target-model": "a.tar.gz", "inference-component": "c1", "custom-attributes": "x=1"}
-    ask(opened(spec_of(server, **options)), ROWS)
+    ask_rows(opened(spec_of(server, **options)), ROWS)
     sent = server.asked[0].headers
     assert sent["x-amzn-sagemaker-target-variant"] == "v2"
     assert "x-amzn-sagemaker-custom-attributes" in sent["authorization"]
@@ -247,7 +223,7 @@ def test_a_row_over_which_the_model_fails_does_not_lose_the_others(server: Serve
         "carrier": ["AA"] * 8,
     }
     options = {"on_error": "ignore", "error_columns": "true", "retry_num": "0"}
-    answers = ask(opened(spec_of(server, **options)), rows)
+    answers = ask_rows(opened(spec_of(server, **options)), rows)
     assert [row["score"] is None for row in answers] == [False, False, True, False, False, False, False, False]
     assert answers[2]["error_kind"] == "broken_answer"
     assert "ValueError: negative distance" in answers[2]["error_message"]
@@ -256,7 +232,7 @@ def test_a_row_over_which_the_model_fails_does_not_lose_the_others(server: Serve
 def test_a_body_that_is_too_large_is_halved(server: Server, service: SageMaker) -> None:
     service.most_bytes = 60
     rows: dict[str, list[Any]] = {"hour": list(range(16)), "distance": [1.0] * 16, "carrier": ["AA"] * 16}
-    assert len({row["score"] for row in ask(opened(spec_of(server, max_concurrent_operations="1")), rows)}) == 16
+    assert len({row["score"] for row in ask_rows(opened(spec_of(server, max_concurrent_operations="1")), rows)}) == 16
     assert service.statuses[400] == 2, "16 and 8 rows are too many; those behind them know it"
 
 
@@ -296,14 +272,14 @@ def test_each_error_has_its_kind(server: Server, service: SageMaker, reply: Repl
     service.scripted = [reply]
     one = {name: values[:1] for name, values in ROWS.items()}
     with pytest.raises(raised, match=f"model 'm': {kind}: ") as caught:
-        ask(opened(spec_of(server, retry_num="0", request_timeout="200 ms" if reply.stall else "30 s")), one)
+        ask_rows(opened(spec_of(server, retry_num="0", request_timeout="200 ms" if reply.stall else "30 s")), one)
     assert SECRET_KEY not in str(caught.value)
     assert getattr(caught.value, "next_step", None)
 
 
 def test_an_endpoint_that_is_not_there_is_no_rows_error(server: Server) -> None:
     with pytest.raises(ModelError, match="misused: HTTP 400 ValidationError: Endpoint gone of account 123456789012 not found"):
-        ask(opened(spec_of(server, "gone", on_error="ignore")), ROWS)
+        ask_rows(opened(spec_of(server, "gone", on_error="ignore")), ROWS)
 
 
 def test_secrets_are_in_no_text_that_anybody_sees(
@@ -313,7 +289,7 @@ def test_secrets_are_in_no_text_that_anybody_sees(
     spec = spec_of(server, on_error="ignore", error_columns="true", batch_size="1", max_concurrent_operations="1")
     model = opened(spec, Surroundings(answers=SqliteAnswers(tmp_path / "a.db")))
     service.scripted = [model_error(400, f"you sent {SECRET_KEY}"), None]
-    rows = ask(model, ROWS)
+    rows = ask_rows(model, ROWS)
     provider = SageMakerProvider(spec)
     kept = (tmp_path / "a.db").read_bytes().decode("latin-1")
     texts = [repr(spec), str(spec), str(rows), caplog.text, repr(provider.identity()), kept, repr(provider._aws._place)]

@@ -6,23 +6,21 @@ import asyncio
 import json
 import logging
 import struct
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
 
-from lakeflow.declare import ModelDeclaration
 from lakeflow.errors import DeclarationError, LakeflowError, ModelError, ProviderUnavailable, UnknownName
 from lakeflow.models.cache import SqliteAnswers
 from lakeflow.models.providers.triton import TritonProvider
-from lakeflow.models.registry import Model, ModelSet
 from lakeflow.models.remote.dialect import Blame, Reading
 from lakeflow.models.remote.surroundings import Surroundings
 from lakeflow.models.spec import ModelSpec
 from tests.services.http import Reply, Server
 from tests.services.triton import POISON, TOKEN, Triton, error
+from tests.unit.models.remote.asking import ask_rows, declared, opened
 
 FLIGHT = pa.schema([("hour", pa.int64()), ("distance", pa.float32()), ("carrier", pa.string())])
 MATRIX = pa.schema([("a", pa.float32()), ("b", pa.int32()), ("c", pa.bool_())])
@@ -38,12 +36,6 @@ def service() -> Triton:
     return Triton()
 
 
-@pytest.fixture
-def server(service: Triton) -> Iterator[Server]:
-    with Server(service) as server:
-        yield server
-
-
 def spec_of(
     server: Server,
     /,
@@ -55,27 +47,7 @@ def spec_of(
 ) -> ModelSpec:
     place = {"provider": "triton", "task": task, "endpoint": server.url, "model-name": model}
     chosen = {"outputs": OUTPUTS} if output is SCORES else {}
-    return ModelSpec.from_declaration(ModelDeclaration("m", given, output, {**place, **chosen, **options}), Path())
-
-
-_sets: list[ModelSet] = []
-
-
-@pytest.fixture(autouse=True)
-def _closed() -> Iterator[None]:
-    yield
-    while _sets:
-        _sets.pop().close()
-
-
-def opened(spec: ModelSpec, surroundings: Surroundings | None = None) -> Model:
-    _sets.append(ModelSet([spec], surroundings=surroundings))
-    return _sets[-1].get("m")
-
-
-def ask(model: Model, rows: dict[str, list[Any]]) -> list[dict[str, Any]]:
-    answers: list[dict[str, Any]] = model.predict(pa.RecordBatch.from_pydict(rows, schema=model.spec.input)).to_pylist()
-    return answers
+    return declared({**place, **chosen, **options}, output, given)
 
 
 def inferred(server: Server) -> list[dict[str, Any]]:
@@ -83,7 +55,7 @@ def inferred(server: Server) -> list[dict[str, Any]]:
 
 
 def test_columns_go_out_as_tensors_and_outputs_come_back_by_name(server: Server) -> None:
-    rows = ask(opened(spec_of(server)), ROWS)
+    rows = ask_rows(opened(spec_of(server)), ROWS)
     for row in rows:
         assert row["both"] == pytest.approx([1 - row["p"], row["p"]], abs=1e-6)
         assert row["is_late"] == (row["label"] == "late") == (row["p"] > 0.5)
@@ -100,8 +72,8 @@ def test_columns_go_out_as_tensors_and_outputs_come_back_by_name(server: Server)
 
 
 def test_binary_tensors_give_the_same_answers(server: Server) -> None:
-    by_json = ask(opened(spec_of(server)), ROWS)
-    by_bytes = ask(opened(spec_of(server, binary_data="true")), ROWS)
+    by_json = ask_rows(opened(spec_of(server)), ROWS)
+    by_bytes = ask_rows(opened(spec_of(server, binary_data="true")), ROWS)
     assert by_bytes == by_json
     sent = server.asked[-1]
     assert sent.headers["content-type"] == "application/octet-stream"
@@ -114,22 +86,24 @@ def test_binary_tensors_give_the_same_answers(server: Server) -> None:
 def test_several_columns_may_be_one_tensor_of_their_datatype(server: Server, binary: str) -> None:
     output = pa.schema([("total", pa.float32()), ("rank", pa.int64())])
     options = {"input-name": "input__0", "input-types": "b:FP32, c:fp32", "outputs": "output__0:total", "binary-data": binary}
-    rows = ask(opened(spec_of(server, "matrix", MATRIX, output, **options)), {"a": [0.5, 1.5], "b": [2, 1], "c": [True, False]})
+    rows = ask_rows(
+        opened(spec_of(server, "matrix", MATRIX, output, **options)), {"a": [0.5, 1.5], "b": [2, 1], "c": [True, False]}
+    )
     assert rows == [{"total": 3.5, "rank": 1}, {"total": 2.5, "rank": 0}]
 
 
 def test_one_column_may_be_the_only_value_of_a_tensor_of_another_name(server: Server) -> None:
     given = pa.schema([("number", pa.float64())])
-    assert ask(opened(spec_of(server, "one", given, Y, input_name="x")), {"number": [1.5]}) == [{"y": 3.0}]
+    assert ask_rows(opened(spec_of(server, "one", given, Y, input_name="x")), {"number": [1.5]}) == [{"y": 3.0}]
     assert inferred(server)[0]["inputs"] == [{"name": "x", "shape": [1, 1], "datatype": "FP64", "data": [1.5]}]
 
 
 def test_halves_go_as_bytes_since_json_has_none(server: Server) -> None:
-    rows = ask(opened(spec_of(server, "half", X, Y, "regression", input_types="x:FP16")), {"x": [1.5, -2.0]})
+    rows = ask_rows(opened(spec_of(server, "half", X, Y, "regression", input_types="x:FP16")), {"x": [1.5, -2.0]})
     assert rows == [{"y": 3.0}, {"y": -4.0}]
     vector = pa.schema([("v", pa.list_(pa.float32()))])
     text = pa.schema([("text", pa.string())])
-    rows = ask(
+    rows = ask_rows(
         opened(spec_of(server, "embed", text, vector, "embedding", outputs="vector:v")), {"text": ["a", "", None, "é", "a"]}
     )
     assert [None if row["v"] is None else len(row["v"]) for row in rows] == [4, None, None, 4, 4]
@@ -142,7 +116,7 @@ def test_lists_of_other_lengths_are_asked_apart(server: Server, service: Triton,
     output = pa.schema([("total", pa.float64()), ("twice", pa.list_(pa.float64()))])
     lists: list[Any] = [[1.0, 2.0], [3.0, 4.0], [5.0], [6.0, 7.0, 8.0], None, [1.0, None]]
     options = {"binary_data": binary, "on_error": "ignore", "error_columns": "true"}
-    rows = ask(opened(spec_of(server, "lists", given, output, **options)), {"v": lists})
+    rows = ask_rows(opened(spec_of(server, "lists", given, output, **options)), {"v": lists})
     assert [row["total"] for row in rows] == [3.0, 7.0, 5.0, 21.0, None, None]
     assert rows[3]["twice"] == [12.0, 14.0, 16.0]
     assert [row["error_kind"] for row in rows] == [None, None, None, None, None, "refused"]
@@ -152,31 +126,33 @@ def test_lists_of_other_lengths_are_asked_apart(server: Server, service: Triton,
 def test_a_model_without_a_dimension_of_rows_is_asked_a_row_at_a_time(server: Server) -> None:
     given, output = pa.schema([("v", pa.list_(pa.float32(), 3))]), pa.schema([("w", pa.list_(pa.float32()))])
     spec = spec_of(server, "flat", given, output, flatten_batch_dim="true")
-    assert ask(opened(spec), {"v": [[1, 2, 3], [4, 5, 6]]}) == [{"w": [2.0, 4.0, 6.0]}, {"w": [8.0, 10.0, 12.0]}]
+    assert ask_rows(opened(spec), {"v": [[1, 2, 3], [4, 5, 6]]}) == [{"w": [2.0, 4.0, 6.0]}, {"w": [8.0, 10.0, 12.0]}]
     assert inferred(server)[0]["inputs"][0]["shape"] == [3]
     with pytest.raises(ModelError, match=r"whose first dimension is not that of rows") as caught:
         opened(spec_of(server, "flat", given, output))
     assert "'flatten_batch_dim' = 'true'" in str(caught.value)
-    assert ask(opened(spec_of(server, "one", X, Y)), {"x": [1.0, 2.0]}) == [{"y": 2.0}, {"y": 4.0}], "its shape says one row"
+    assert ask_rows(opened(spec_of(server, "one", X, Y)), {"x": [1.0, 2.0]}) == [{"y": 2.0}, {"y": 4.0}], (
+        "its shape says one row"
+    )
 
 
 def test_more_rows_than_the_model_takes_are_halved(server: Server, service: Triton) -> None:
     rows: dict[str, list[Any]] = {"hour": list(range(60)), "distance": [0.5] * 60, "carrier": ["AA"] * 60}
-    assert all(row["label"] for row in ask(opened(spec_of(server, max_concurrent_operations="1")), rows))
+    assert all(row["label"] for row in ask_rows(opened(spec_of(server, max_concurrent_operations="1")), rows))
     assert sum(service.rows) == 60
     assert max(service.rows) == 15
 
 
 def test_a_row_over_which_the_model_fails_does_not_lose_the_others(server: Server) -> None:
     rows: dict[str, list[Any]] = {"hour": list(range(5)), "distance": [1.0, 2.0, POISON, 4.0, 5.0], "carrier": ["AA"] * 5}
-    answers = ask(opened(spec_of(server, on_error="ignore", error_columns="true", retry_num="0")), rows)
+    answers = ask_rows(opened(spec_of(server, on_error="ignore", error_columns="true", retry_num="0")), rows)
     assert [row["label"] is None for row in answers] == [False, False, True, False, False]
     assert "ValueError: negative distance" in answers[2]["error_message"]
 
 
 def test_versions_priority_and_the_address_of_flink_go_out(server: Server) -> None:
     place = {"endpoint": f"{server.url}/v2/models", "model-version": "2", "priority": "200", "auth-token": f"Bearer {TOKEN}"}
-    ask(opened(spec_of(server, **place)), ROWS)
+    ask_rows(opened(spec_of(server, **place)), ROWS)
     assert [asked.path for asked in server.asked] == [
         "/v2/health/ready",
         "/v2/models/scores/versions/2",
@@ -278,7 +254,7 @@ def test_each_error_has_its_kind(server: Server, service: Triton, reply: Reply, 
     service.scripted = [reply]
     model = opened(spec_of(server, "one", X, Y, retry_num="0", request_timeout="200 ms" if reply.stall else "30 s"))
     with pytest.raises(raised, match=f"model 'm': {kind}: ") as caught:
-        ask(model, {"x": [1.0]})
+        ask_rows(model, {"x": [1.0]})
     assert getattr(caught.value, "next_step", None)
 
 
@@ -327,7 +303,7 @@ def test_secrets_are_in_no_text_that_anybody_sees(
     )
     model = opened(spec, Surroundings(answers=SqliteAnswers(tmp_path / "a.db")))
     service.scripted = [error(400, f"you sent {TOKEN}"), None]
-    rows = ask(model, {"x": [1.0, 2.0]})
+    rows = ask_rows(model, {"x": [1.0, 2.0]})
     provider = TritonProvider(spec)
     kept = (tmp_path / "a.db").read_bytes().decode("latin-1")
     texts = [repr(spec), str(spec), str(rows), caplog.text, repr(provider.identity()), kept, repr(provider._triton)]

@@ -22,7 +22,7 @@ from lakeflow.models.cache import SqliteAnswers
 from lakeflow.models.providers.vertex import VertexProvider
 from lakeflow.models.providers.vertex_accounts import account_in
 from lakeflow.models.providers.vertex_token import RenewedToken, Token
-from lakeflow.models.registry import Model, ModelSet
+from lakeflow.models.registry import Model
 from lakeflow.models.remote.dialect import Blame, ErrorKind
 from lakeflow.models.remote.surroundings import Surroundings
 from lakeflow.models.spec import ModelSpec
@@ -30,10 +30,9 @@ from lakeflow.models.usage import Usage
 from tests.services.google import TOKEN, Google, error, info, retry_info
 from tests.services.google_tokens import METADATA, USER, key_file, refused_token
 from tests.services.http import Reply, Server
+from tests.unit.models.remote.asking import TEXT, VECTOR, ask, bodies, declared, opened
 
-TEXT = pa.schema([("t", pa.string())])
 LABEL = pa.schema([("label", pa.string())])
-VECTOR = pa.schema([("v", pa.list_(pa.float32()))])
 SCORE = pa.schema([("score", pa.float64())])
 ROW = pa.schema([("n", pa.int64()), ("t", pa.string())])
 PLACE = {"project": "project-1", "location": "us-central1"}
@@ -64,40 +63,16 @@ def spec_of(
         fixed["access_token"] = TOKEN
     if "endpoint_id" not in options:
         fixed["model"] = "text-embedding-005" if task == "embedding" else "gemini-2.5-flash"
-    return ModelSpec.from_declaration(ModelDeclaration("m", given, output, {**fixed, **options}), Path())
+    return declared({**fixed, **options}, output, given)
 
 
 def endpoint_spec(server: Server, task: str, output: pa.Schema, given: pa.Schema = ROW, **options: str) -> ModelSpec:
     return spec_of(server, task, output, given, endpoint_id="987", **options)
 
 
-_sets: list[ModelSet] = []
-
-
-@pytest.fixture(autouse=True)
-def _closed() -> Iterator[None]:
-    yield
-    while _sets:
-        _sets.pop().close()
-
-
-def opened(spec: ModelSpec, surroundings: Surroundings | None = None) -> Model:
-    _sets.append(ModelSet([spec], surroundings=surroundings))
-    return _sets[-1].get("m")
-
-
-def ask(model: Model, *texts: str | None) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = model.predict(pa.RecordBatch.from_pydict({"t": list(texts)}, model.spec.input)).to_pylist()
-    return rows
-
-
 def score(model: Model, *rows: dict[str, object]) -> list[dict[str, Any]]:
     answers: list[dict[str, Any]] = model.predict(pa.RecordBatch.from_pylist(list(rows), model.spec.input)).to_pylist()
     return answers
-
-
-def bodies(server: Server) -> list[dict[str, Any]]:
-    return [json.loads(asked.body) for asked in server.asked if asked.path != "/token"]
 
 
 def paths(server: Server) -> list[str]:
