@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from tests.services.answers import value_of
 from tests.services.http import Asked, Reply
 
 KEY = "sk-ant-test-7d1e0b9c42"
@@ -162,27 +163,6 @@ def _block(body: Mapping[str, Any], text: str, number: int) -> tuple[dict[str, A
     if schema := body.get("output_config", {}).get("format", {}).get("schema"):
         return {"type": "text", "text": json.dumps(value_of(schema, draw))}, "end_turn"
     return {"type": "text", "text": text.upper()}, "end_turn"
-
-
-def value_of(schema: Mapping[str, Any], draw: random.Random) -> Any:
-    """Some value that fits a JSON schema."""
-    if "enum" in schema:
-        return draw.choice([one for one in schema["enum"] if one is not None])
-    kinds = schema["type"]
-    match kinds if isinstance(kinds, str) else kinds[0]:
-        case "object":
-            return {name: value_of(inner, draw) for name, inner in schema["properties"].items()}
-        case "array":
-            return [value_of(schema["items"], draw) for _ in range(draw.randrange(3))]
-        case "integer":
-            return draw.randrange(100)
-        case "number":
-            return round(draw.random(), 2)
-        case "boolean":
-            return draw.random() < 0.5
-        case _:
-            dates = {"date": "2026-01-31", "time": "23:59:59", "date-time": "2026-01-31T23:59:59+00:00"}
-            return dates.get(schema.get("format", ""), f"word{draw.randrange(1000)}")
 
 
 def _text_of(content: str | list[dict[str, Any]]) -> str:

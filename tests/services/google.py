@@ -5,7 +5,6 @@ Bodies follow Google's references; tests/unit/models/remote/test_google_service.
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import json
 import random
@@ -15,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from tests.services.answers import value_of, vector_of
 from tests.services.google_tokens import METADATA, refusal_of
 from tests.services.http import Asked, Reply
 
@@ -138,7 +138,7 @@ class Google:
         self.answered.update(texts)
         wide = requests[0].get("embedContentConfig", requests[0]).get("outputDimensionality", self.width)
         counted = {"usageMetadata": {"promptTokenCount": _words(texts), "totalTokenCount": _words(texts)}}
-        return self._done({"embeddings": [{"values": vector(text, wide)} for text in texts], **counted})
+        return self._done({"embeddings": [{"values": vector_of(text, wide)} for text in texts], **counted})
 
     def _embed_one(self, body: dict[str, Any]) -> Reply:
         if unknown := sorted(set(body) - {"content", "embedContentConfig"}):
@@ -149,7 +149,7 @@ class Google:
         self.answered.update(texts)
         wide = body.get("embedContentConfig", {}).get("outputDimensionality", self.width)
         counted = {"usageMetadata": {"promptTokenCount": _words(texts), "totalTokenCount": _words(texts)}}
-        return self._done({"embedding": {"values": vector(texts[0], wide)}, "truncated": False, **counted})
+        return self._done({"embedding": {"values": vector_of(texts[0], wide)}, "truncated": False, **counted})
 
     def _predict_texts(self, body: dict[str, Any]) -> Reply:
         instances, parameters = body.get("instances", []), body.get("parameters", {})
@@ -166,7 +166,7 @@ class Google:
             return refused
         self.answered.update(texts)
         wide = parameters.get("outputDimensionality", self.width)
-        found = [{"embeddings": {"values": vector(text, wide), "statistics": _statistics(text)}} for text in texts]
+        found = [{"embeddings": {"values": vector_of(text, wide), "statistics": _statistics(text)}} for text in texts]
         return self._done({"predictions": found, "metadata": {"billableCharacterCount": sum(map(len, texts))}})
 
     def _predict(self, body: dict[str, Any]) -> Reply:
@@ -229,11 +229,6 @@ def limited(*details: Mapping[str, Any], **headers: str) -> Reply:
     return error(429, "RESOURCE_EXHAUSTED", said, *details, **headers)
 
 
-def vector(text: str, width: int) -> list[float]:
-    draw = random.Random(hashlib.sha256(text.encode()).digest())
-    return [round(draw.uniform(-1, 1), 7) for _ in range(width)]
-
-
 def _checked(body: Mapping[str, Any]) -> str | None:
     """What the service refuses of a request, in its words."""
     if unknown := sorted(set(body) - FIELDS):
@@ -278,33 +273,25 @@ def _checked_schema(schema: Mapping[str, Any], place: str) -> str | None:
 def _content(text: str, config: Mapping[str, Any]) -> str:
     draw = random.Random(text)
     if schema := config.get("responseSchema"):
-        return json.dumps(_value(schema, draw))
+        return json.dumps(value_of(_as_json_schema(schema), draw))
     if config.get("responseMimeType") == "application/json":
         return json.dumps({"label": draw.choice(["good", "bad"]), "score": round(draw.random(), 6)})
     return text.upper()
 
 
-def _value(schema: Mapping[str, Any], draw: random.Random) -> Any:
-    """Some value that fits a schema."""
+def _as_json_schema(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """Google's subset as a JSON schema, its properties in the order that it answers in. Dates are told in words alone."""
     schema = _camel(schema)
+    told = schema.get("description", "")
+    as_json: dict[str, Any] = {"type": schema["type"].lower()}
+    as_json["format"] = schema.get("format") or ("date" if "date" in told else "time" if "time" in told else "")
     if "enum" in schema:
-        return draw.choice(schema["enum"])
-    match schema["type"]:
-        case "OBJECT":
-            return {name: _value(schema["properties"][name], draw) for name in schema["propertyOrdering"]}
-        case "ARRAY":
-            return [_value(schema["items"], draw) for _ in range(draw.randrange(3))]
-        case "INTEGER":
-            return draw.randrange(100)
-        case "NUMBER":
-            return round(draw.random(), 2)
-        case "BOOLEAN":
-            return draw.random() < 0.5
-        case _:
-            told = schema.get("description", "")
-            if schema.get("format") == "date-time":
-                return "2026-01-31T23:59:59+00:00"
-            return "2026-01-31" if "date" in told else "23:59:59" if "time" in told else f"word{draw.randrange(1000)}"
+        as_json["enum"] = schema["enum"]
+    if "properties" in schema:
+        as_json["properties"] = {name: _as_json_schema(schema["properties"][name]) for name in schema["propertyOrdering"]}
+    if "items" in schema:
+        as_json["items"] = _as_json_schema(schema["items"])
+    return as_json
 
 
 def _refused(texts: list[str]) -> Reply | None:

@@ -6,7 +6,6 @@ Bodies follow OpenAI's API reference; tests/unit/models/remote/test_openai_servi
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import itertools
 import json
 import random
@@ -15,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from tests.services.answers import value_of, vector_of
 from tests.services.http import Asked, Reply
 
 KEY = "sk-test-4f1c9a7e2b8d"
@@ -195,7 +195,7 @@ class OpenAI:
         draw = random.Random(f"{text}{salt}")
         match response_format:
             case {"type": "json_schema", "json_schema": {"schema": schema}}:
-                return json.dumps(_value(schema, draw))
+                return json.dumps(value_of(schema, draw))
             case {"type": "json_object"}:
                 return json.dumps({"label": draw.choice(["good", "bad"]), "score": round(draw.random(), 6)})
             case _:
@@ -212,7 +212,9 @@ class OpenAI:
             return error(400, "'$.input' is invalid.", "invalid_request_error")
         self.answered.update(texts)
         width = body.get("dimensions", self.width)
-        data = [{"object": "embedding", "index": place, "embedding": _vector(text, width)} for place, text in enumerate(texts)]
+        data = [
+            {"object": "embedding", "index": place, "embedding": vector_of(text, width)} for place, text in enumerate(texts)
+        ]
         tokens = sum(len(text.split()) for text in texts)
         usage = {"prompt_tokens": tokens, "total_tokens": tokens}
         return self._done({"object": "list", "data": data[::-1], "model": body["model"], "usage": usage})
@@ -296,29 +298,3 @@ def _is_strict(schema: Mapping[Any, Any]) -> bool:
         named = sorted(schema.get("required", [])) == sorted(properties)
         return named and schema.get("additionalProperties") is False and all(map(_is_strict, properties.values()))
     return _is_strict(schema["items"]) if "items" in schema else True
-
-
-def _value(schema: Mapping[str, Any], draw: random.Random) -> Any:
-    """Some value that fits a schema."""
-    if "enum" in schema:
-        return draw.choice([one for one in schema["enum"] if one is not None])
-    kinds = schema["type"]
-    match kinds if isinstance(kinds, str) else kinds[0]:
-        case "object":
-            return {name: _value(inner, draw) for name, inner in schema["properties"].items()}
-        case "array":
-            return [_value(schema["items"], draw) for _ in range(draw.randrange(3))]
-        case "integer":
-            return draw.randrange(100)
-        case "number":
-            return round(draw.random(), 2)
-        case "boolean":
-            return draw.random() < 0.5
-        case _:
-            dates = {"date": "2026-01-31", "time": "23:59:59", "date-time": "2026-01-31T23:59:59+00:00"}
-            return dates.get(schema.get("format", ""), f"word{draw.randrange(1000)}")
-
-
-def _vector(text: str, width: int) -> list[float]:
-    draw = random.Random(hashlib.sha256(text.encode()).digest())
-    return [round(draw.uniform(-1, 1), 7) for _ in range(width)]
