@@ -14,10 +14,11 @@ import duckdb
 import pyarrow as pa
 from sqlglot import exp
 
-from lakeflow.errors import LakeflowError, UnknownName
+from lakeflow.errors import LakeflowError, UnknownName, UsageError
 from lakeflow.sql.binding import Binder
 from lakeflow.sql.compiled import Call, Compiled, Names, TableRead
 from lakeflow.sql.duckdb_errors import explained
+from lakeflow.sql.filters import filter_first
 from lakeflow.sql.flink import AiCall, Flink, read_query
 from lakeflow.sql.hoist import ask_once
 from lakeflow.sql.moments import Read, drop_catalog, read_tables, show_views
@@ -28,6 +29,9 @@ from lakeflow.sql.tokens import pointed
 
 OWN_NAMES = re.compile(r"(ai|probe)_\d+")
 """Functions that only the compiler writes."""
+
+VOLATILE = "expressions cannot be volatile"
+"""What DuckDB says of a call where it would have to compare its results twice."""
 
 
 def compile_query(text: str, names: Names) -> Compiled:
@@ -47,6 +51,11 @@ def compile_query(text: str, names: Names) -> Compiled:
         try:
             compiled = _compiled(text, tree, reads, Rewriter(text, names, binder, sites))
         except duckdb.Error as error:
+            if VOLATILE in str(error):
+                raise UsageError(
+                    "a window over groups cannot be ordered by what a model or a search says",
+                    next_step="make that a column of a subquery first, and order by the column",
+                ) from error
             plain = text if _is_plain(text, written) else None
             raise located(explained(error, plain, _columns(views)), text, written) from error
     return compiled
@@ -76,6 +85,7 @@ def _compiled(text: str, tree: exp.Expr, reads: Sequence[Read], rewriter: Rewrit
         rewriter.rewrite(call)
     _cross_joins(tree)
     ask_once(tree, rewriter.sites)
+    filter_first(tree, rewriter.sites, rewriter.names_of)
     columns = _schema(tree, tree.sql(dialect=Flink), rewriter.binder)
     calls = _name_calls(tree, rewriter.sites)
     return Compiled(text, tree.sql(dialect=Flink), found, calls, columns)
@@ -174,7 +184,7 @@ def _name_calls(tree: exp.Expr, sites: Sites) -> tuple[Call, ...]:
             functions[key] = site.decide(site.given, f"ai_{len(functions)}")[1]
         for value, given, wanted in zip(node.expressions, site.given, site.parameters, strict=True):
             if not given.equals(wanted):
-                value.replace(exp.cast(value.copy(), duckdb_type(wanted), dialect=Flink))
+                value.replace(exp.Cast(this=value.copy(), to=exp.DataType.build(duckdb_type(wanted), dialect=Flink)))
         node.set("this", functions[key].function)
         shown[f"__{site.name}"] = f"__{functions[key].function}_{len(shown)}"
     for identifier in tree.find_all(exp.Identifier):

@@ -1,5 +1,7 @@
 """Equal calls within one SELECT are asked once: the call becomes a column of a LATERAL behind FROM, which each of them reads.
 
+So is a call within a window, which DuckDB orders by nothing that it calls.
+
 Only where one of them is asked for every row anyway: nothing is taken out of a branch of CASE, COALESCE, AND or OR that a row
 may not reach. Calls over aggregates, windows, subqueries and names given in the same SELECT stay where they are; so do those
 of a grouped SELECT, but for those within its aggregates and its WHERE, and those that only rows ask for that pass a subquery.
@@ -31,7 +33,10 @@ def _equal(select: exp.Select, sites: Sites) -> Sequence[exp.Expr] | None:
         site = sites.of(node)
         if site is not None and node.find_ancestor(exp.Select) is select and not _in_source(node, select):
             groups.setdefault(f"{site.asks}({', '.join(map(_spelled, node.expressions))})", []).append(node)
-    found = [nodes for nodes in groups.values() if len(nodes) > 1 and _may_be_one(nodes, select)]
+    wanted = [
+        nodes for nodes in groups.values() if len(nodes) > 1 or nodes[0].find_ancestor(exp.Window, exp.Select) is not select
+    ]
+    found = [nodes for nodes in wanted if _may_be_one(nodes, select)]
     return min(found, key=lambda nodes: len(list(nodes[0].walk())), default=None)
 
 
@@ -79,9 +84,8 @@ def _may_be_one(nodes: Sequence[exp.Expr], select: exp.Select) -> bool:
         return False
     if bare & given or not any(_for_every_row(node, select) for node in nodes):
         return False
-    grouped = select.args.get("group") is not None or any(
-        aggregate.find_ancestor(exp.Select) is select for aggregate in select.find_all(exp.AggFunc)
-    )
+    aggregates = (one for one in select.find_all(exp.AggFunc) if not isinstance(one.parent, exp.Window))
+    grouped = select.args.get("group") or any(one.find_ancestor(exp.Select) is select for one in aggregates)
     return not grouped or all(_before_grouping(node, select) for node in nodes)
 
 

@@ -38,10 +38,10 @@ def read_tables(text: str, tree: exp.Expr) -> Sequence[Read]:
     found = [table for table in tree.find_all(exp.Table) if _is_read(table)]
     views: dict[tuple[str, Moment | None], str] = {}
     reads = []
-    for table in sorted(found, key=lambda one: span(one)[0]):
+    for table in sorted(found, key=lambda one: _place(one)[0]):
         name, at = table_name(text, table), _moment(text, table)
         view = views.setdefault((name, at), name if at is None else f"{name} at {len(views)}")
-        start, stop = span(table)
+        start, stop = _place(table)
         reads.append(Read(table, TableRead(name, view, at, start, stop)))
     return reads
 
@@ -64,6 +64,12 @@ def drop_catalog(tree: exp.Expr) -> None:
     for column in tree.find_all(exp.Column):
         if column.text("catalog").lower() == CATALOG:
             column.set("catalog", None)
+
+
+def _place(table: exp.Table) -> tuple[int, int]:
+    """The characters of a table's name, without its alias and its moment."""
+    places = [span(part) for part in table.parts]
+    return min(start for start, _ in places), max(stop for _, stop in places)
 
 
 def _is_read(table: exp.Table) -> bool:
@@ -126,4 +132,4 @@ def _microseconds(text: str, table: exp.Table, said: exp.Expr) -> int:
 
 
 def _refused(text: str, table: exp.Table, message: str) -> UsageError:
-    return UsageError(pointed(message, text, *span(table)))
+    return UsageError(pointed(message, text, *_place(table)))

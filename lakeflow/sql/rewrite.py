@@ -103,9 +103,14 @@ class Rewriter:
         self.binder.probe(name, arguments)
         return name
 
+    def names_of(self, source: exp.Expr) -> list[str]:
+        """The columns of a source of rows of the tree."""
+        around = around_node(source)
+        return [name for name, _ in self.binder.columns(f"{around.ctes}SELECT * FROM {source.sql(dialect=Flink)}")]
+
     def columns(self, relation: str, call: AiCall) -> list[tuple[str, str]]:
         """The columns of the source of rows `relation`, as it stands where `call` does, with their DuckDB types."""
-        around = around_call(call)
+        around = around_node(call)
         try:
             return self.binder.columns(f"{around.ctes}SELECT __rows.* FROM {relation} AS __rows")
         except duckdb.BinderException:
@@ -126,7 +131,7 @@ class Rewriter:
         return self.add_site(f"{form.model.name} {sorted(form.config.items())}", len(form.model.input), decide)
 
     def _predict_rows(self, call: AiCall, form: PredictRows) -> Rows:
-        row = None if self._holds_calls(form.rows) else single_row(form.rows)
+        row = None if form.model.loses_rows or self._holds_calls(form.rows) else single_row(form.rows)
         relation = relation_text(form.rows)
         columns = list(row) if row is not None else [name for name, _ in self.columns(relation, call)]
         wanted = [
@@ -241,12 +246,11 @@ class Around:
     before: str
 
 
-def around_call(call: AiCall) -> Around:
-    """What can be seen from where a call stands within FROM."""
+def around_node(at: exp.Expr) -> Around:
+    """What can be seen from where a source of rows stands within FROM."""
     ctes: dict[str, str] = {}
     before, recursive = "", False
-    inside: exp.Expr = call
-    node = call.parent
+    inside, node = at, at.parent
     while node is not None:
         if isinstance(node, exp.Select) and not before:
             before = _before(node, inside)
@@ -300,8 +304,11 @@ def _values_text(values: exp.Values) -> str:
 
 def _asked_row(name: str, values: Sequence[str], model: Signature) -> Rows:
     fields = ", ".join(f"struct_extract(__{name}, {literal(one)}) AS {name_text(one)}" for one in model.output.names)
-    asked = f"SELECT UNNEST([{name}({', '.join(values)})]) AS __{name}"
-    return Rows(f"SELECT {fields} FROM ({asked}) AS __asked{_kept_rows(name, model)}", one_row=not model.loses_rows)
+    answers = f"[{name}({', '.join(values)})]"
+    if model.loses_rows:
+        answers = f"list_distinct({answers})"  # which drops NULL; DuckDB would not stream a filter
+    asked = f"SELECT UNNEST({answers}) AS __{name}"
+    return Rows(f"SELECT {fields} FROM ({asked}) AS __asked", one_row=not model.loses_rows)
 
 
 def _kept_rows(name: str, model: Signature) -> str:
