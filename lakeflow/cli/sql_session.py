@@ -16,6 +16,7 @@ from lakeflow.sql.statements import (
     Explain,
     Insert,
     ReadRows,
+    RefreshTable,
     ResetOption,
     ScriptStatement,
     SetOption,
@@ -63,6 +64,8 @@ class Session:
                 from lakeflow.runner.sql_once import parts_of
 
                 self._records([self._write(part, signals, held) for part in parts_of(statement)], WROTE)
+            case RefreshTable(name):
+                self._records([self._refresh(name, signals)], WROTE)
             case Explain():
                 self._explain(statement)
             case SetOption(key, value):
@@ -108,6 +111,18 @@ class Session:
         with self.project.models, aside():
             row = run_recorded(self.project, job, Request(), signals)
         return {**told, **{name: row[name] for name in WROTE if name in row}}
+
+    def _refresh(self, name: str, signals: StopSignals) -> dict[str, Any]:
+        """A materialized table made anew, as a snapshot run of its job."""
+        from lakeflow.cli.run import run_recorded
+        from lakeflow.job import Mode
+        from lakeflow.runner.plan import Request
+        from lakeflow.runner.statements import materialized_job
+
+        job = materialized_job(self.project, name)
+        with self.project.models, aside():
+            row = run_recorded(self.project, job, Request(mode=Mode.SNAPSHOT), signals)
+        return {"statement": "ALTER MATERIALIZED TABLE", **{column: row[column] for column in WROTE if column in row}}
 
     def _explain(self, statement: Explain) -> None:
         from lakeflow.runner.sql_once import explained

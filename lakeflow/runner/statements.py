@@ -1,4 +1,4 @@
-"""Carries out statements that define and show tables, indexes and models. Those that hold a query are carried out as jobs are.
+"""Carries out statements that define and show tables, indexes and models. Those that read or write rows run as jobs do.
 
 What a file of tables/ declares is changed there: a statement that would change it is refused, with the file and the line.
 """
@@ -55,13 +55,12 @@ from lakeflow.sql.statements import (
     DropMaterializedTable,
     MaterializedStatement,
     ModelStatement,
-    RefreshTable,
     ResumeTable,
     SuspendTable,
 )
 
 Carried = DataStatement | MaterializedStatement | ModelStatement
-"""Every statement that is carried out here: those that hold no query."""
+"""Every statement that is carried out here: those that read and write no row."""
 
 Confirm = Callable[[str], bool]
 """Asks whether a question is answered with yes."""
@@ -93,7 +92,7 @@ def carry_out(project: Project, statement: Carried, confirm: Confirm) -> Outcome
             return Outcome((), (), index_text(project, name))
         case CreateVectorIndex() | AlterVectorIndex() | DropVectorIndex():
             return _index(project, statement)
-        case SuspendTable() | ResumeTable() | RefreshTable() | DropMaterializedTable():
+        case SuspendTable() | ResumeTable() | DropMaterializedTable():
             return _materialized(project, statement, confirm)
         case (
             AddColumns()
@@ -207,20 +206,17 @@ def _drop(project: Project, name: str, if_exists: bool, confirm: Confirm, statem
 
 
 def _materialized(project: Project, statement: MaterializedStatement, confirm: Confirm) -> Outcome:
-    job = materialized_job(project, statement.name, if_exists=isinstance(statement, DropMaterializedTable))
     match statement:
         case SuspendTable(name):
+            materialized_job(project, name)
             suspend(project.lake, name)
             return _done("ALTER MATERIALIZED TABLE", name, "suspended")
         case ResumeTable(name):
+            materialized_job(project, name)
             resume(project.lake, name)
             return _done("ALTER MATERIALIZED TABLE", name, "resumed")
-        case RefreshTable(name):
-            assert job is not None, "only DROP takes one that no job writes"
-            done = project.run(job.name, mode="snapshot")
-            return _done("ALTER MATERIALIZED TABLE", name, f"refreshed: {done.counts.written} rows")
         case DropMaterializedTable(name, if_exists):
-            if job is not None:
+            if (job := _materialized_jobs(project).get(name)) is not None:
                 raise DeclarationError(
                     f"{job.origin}: materialized table {name} is made anew by each run as long as it stands there",
                     next_step=f"delete the statement, then: DROP TABLE {name}",
@@ -230,14 +226,18 @@ def _materialized(project: Project, statement: MaterializedStatement, confirm: C
             assert_never(statement)
 
 
-def materialized_job(project: Project, name: str, *, if_exists: bool = False) -> Job | None:
-    """The job that makes a materialized table; None where there is none and `if_exists`. Raises UnknownName."""
-    found = {job.target: job for job in project.declarations.jobs.values() if job.materialized is not None}
-    if name not in found and not if_exists:
+def materialized_job(project: Project, name: str) -> Job:
+    """The job that makes a materialized table. Raises UnknownName."""
+    found = _materialized_jobs(project)
+    if name not in found:
         raise UnknownName(
             "materialized table", name, found, next_step="write CREATE MATERIALIZED TABLE .. AS SELECT .. to a file in jobs/"
         )
-    return found.get(name)
+    return found[name]
+
+
+def _materialized_jobs(project: Project) -> dict[str, Job]:
+    return {job.target: job for job in project.declarations.jobs.values() if job.materialized is not None}
 
 
 def _index(project: Project, statement: CreateVectorIndex | AlterVectorIndex | DropVectorIndex) -> Outcome:

@@ -276,12 +276,20 @@ AlterModel = SetModelOptions | ResetModelOptions | RenameModel
 ModelStatement = CreateModel | AlterModel | DropModel | DescribeModel | ShowModels | ShowCreateModel
 TableStatement = CreateTable | AlterTable | DropTable | DescribeTable | ShowCreateTable
 AlterMaterializedTable = SuspendTable | ResumeTable | RefreshTable
-MaterializedStatement = AlterMaterializedTable | DropMaterializedTable
+MaterializedStatement = SuspendTable | ResumeTable | DropMaterializedTable
 IndexStatement = CreateVectorIndex | AlterVectorIndex | DropVectorIndex | DescribeVectorIndex | ShowCreateVectorIndex
 DataStatement = TableStatement | IndexStatement | Show
 """What runner/statements.py carries out."""
 
 ScriptStatement = (
-    ReadRows | JobStatement | Explain | SetOption | ResetOption | ModelStatement | DataStatement | MaterializedStatement
+    ReadRows
+    | JobStatement
+    | RefreshTable
+    | Explain
+    | SetOption
+    | ResetOption
+    | ModelStatement
+    | DataStatement
+    | MaterializedStatement
 )
 """What a text for `lakeflow sql` holds."""

@@ -180,10 +180,10 @@ def test_an_index_is_described_with_how_it_stands(project: Project) -> None:
     assert facts["state"] == "waits for gold.docs, not there yet"
 
 
-def test_a_materialized_table_is_refreshed_suspended_and_resumed(project: Project) -> None:
+def test_a_materialized_table_is_suspended_and_resumed(project: Project) -> None:
     run(project, TOWNS)
     job = next(iter(project.declarations.jobs.values()))
-    assert status(project, "ALTER MATERIALIZED TABLE gold.counted REFRESH") == "refreshed: 0 rows"
+    project.run(job.name)
     assert status(project, "ALTER MATERIALIZED TABLE gold.counted SUSPEND") == "suspended"
     assert is_suspended(job, project.lake)
     assert rows(project, "SHOW MATERIALIZED TABLES")[0]["state"] == "suspended"
