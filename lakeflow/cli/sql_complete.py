@@ -90,13 +90,14 @@ def proposals(text: str, cursor: int, names: Names, functions: Callable[[], Sequ
     if behind is None:
         return []
     qualified = _qualified(typed, _tokens(f"{before} {text[cursor:]}") or behind, names)
-    match _wanted(behind):
-        case Wanted.NOTHING:
-            return []
-        case Wanted.START:
-            return _like(typed, _cased(STARTS, typed), "keyword")
+    statement = _last_statement(behind)
+    begun = _like(typed, _cased(_goes_on(statement), typed), "keyword")
+    match _wanted(statement):
+        case Wanted.NOTHING | Wanted.START:
+            return begun
         case Wanted.TABLE:
-            return [*_like(typed, map(quoted, names.tables()), "table"), *_like(typed, _ctes(behind), "query")]
+            tables = _like(typed, map(quoted, names.tables()), "table")
+            return [*begun, *tables, *_like(typed, _ctes(behind), "query")]
         case Wanted.MODEL:
             return _like(typed, map(quoted, names.models()), "model")
         case Wanted.INDEX:
@@ -106,7 +107,7 @@ def proposals(text: str, cursor: int, names: Names, functions: Callable[[], Sequ
                 return [*qualified, *_like(typed, map(quoted, names.tables()), "table")]
             read = _tables_read(_tokens(f"{before} {text[cursor:]}") or behind, names)
             columns = dict.fromkeys(quoted_part(column) for table in read.values() for column in names.columns(table))
-            return [
+            return begun or [
                 *_like(typed, columns, "column"),
                 *_like(typed, [alias for alias in read if alias not in names.tables()], "alias"),
                 *_like(typed, _cased(KEYWORDS, typed), "keyword"),
@@ -143,15 +144,24 @@ def _tokens(text: str) -> list[Token] | None:
     return tokens[:-1] if tokens and tokens[-1].upper == "HERE" else None
 
 
-def _wanted(behind: Sequence[Token]) -> Wanted:
-    """What the words before the cursor ask for."""
+def _last_statement(behind: Sequence[Token]) -> Sequence[Token]:
+    """The tokens behind the last `;`, and behind EXPLAIN."""
     ended = max((at for at, token in enumerate(behind) if token.is_symbol(";")), default=-1)
     statement = behind[ended + 1 :]
+    return statement[1:] if statement and statement[0].upper == "EXPLAIN" else statement
+
+
+def _goes_on(statement: Sequence[Token]) -> list[str]:
+    """What may follow for a statement to become one of `STARTS`."""
+    begun = "".join(f"{token.upper} " for token in statement)
+    return [phrase[len(begun) :] for phrase in STARTS if phrase.startswith(begun)]
+
+
+def _wanted(statement: Sequence[Token]) -> Wanted:
+    """What the words of a statement before the cursor ask for."""
     if not statement:
         return Wanted.START
     words = [token.upper for token in statement]
-    if words in (["EXPLAIN"], ["CREATE"], ["DROP"], ["ALTER"], ["SHOW"]):
-        return Wanted.EXPRESSION
     last = words[-1]
     if last == "EXTENDED":
         last = words[-2] if len(words) > 1 else last

@@ -155,13 +155,14 @@ class Shell:
                     self._session.carry_out(statement, signals, held)
 
             ran = _run(work, signals, held)
+        took = time.monotonic() - begun
         if signals.exit_code not in (0, ENDED_BY_SIGINT):
             raise SystemExit(signals.exit_code)
         show(text.getvalue(), paged=self._switches.pager)
         while self._notes:
             note(self._notes.pop(0))
         if self._switches.timing and ran:
-            note(f"({time.monotonic() - begun:.2f} s)")
+            note(f"({took:.2f} s)")
         return ran
 
 
