@@ -54,6 +54,16 @@ def required(spec: ModelSpec, name: str) -> str:
     return text
 
 
+def is_host(name: str | None) -> bool:
+    """Whether a URL's host can be looked up at all: some text without blanks, of labels as the DNS has them."""
+    if not name or any(sign.isspace() or not sign.isprintable() for sign in name):
+        return False
+    try:
+        return bool(name.encode("idna"))
+    except UnicodeError:
+        return False
+
+
 def whole_number(spec: ModelSpec, name: str, default: int, *, least: int = 1) -> int:
     """A whole number of at least `least`."""
     text = spec.options.get(name)

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 import pyarrow as pa
 
 from lakeflow.errors import DeclarationError
+from lakeflow.models import options
 from lakeflow.models.spec import ModelSpec
 
 
@@ -21,12 +22,20 @@ def address(spec: ModelSpec, name: str, default: str | None = None) -> str:
             f"{spec.label}: option '{name}' is missing, which provider {spec.provider!r} needs",
             next_step=f"add '{name}' = 'https://..' to its WITH (..)",
         )
-    parts = urlsplit(written)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.query or parts.fragment:
+    if not _is_address(written):
         raise DeclarationError(
             f"{spec.label}: option '{name}' is no address; valid: http(s)://host[:port][/path], without user and query"
         )
     return written
+
+
+def _is_address(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        has_host = options.is_host(parts.hostname) and parts.port != 0
+    except ValueError:  # a port or a bracket that is none
+        return False
+    return parts.scheme in ("http", "https") and has_host and not (parts.username or parts.query or parts.fragment)
 
 
 def header_text(spec: ModelSpec, name: str) -> str:

@@ -148,7 +148,7 @@ def read_address(spec: ModelSpec, default: str | None = None) -> SplitResult:
     written = options.required(spec, "endpoint") if default is None else spec.options.get("endpoint", default).strip()
     try:
         parts = urlsplit(written)
-        has_host = bool(parts.hostname) and parts.port != 0
+        has_host = options.is_host(parts.hostname) and parts.port != 0
     except ValueError as error:  # a port or a bracket that is none
         raise bad_address(spec) from error
     if parts.scheme not in ("http", "https") or not has_host or parts.username or parts.fragment:

@@ -25,6 +25,9 @@ NOT_TOLD = ("set-cookie", "authorization", "proxy-authenticate", "www-authentica
 MOST_BROKEN = 3
 """So often an answer of another shape is paid for again."""
 
+MOST_TOKENS = 1_000_000_000
+"""More than any request takes; a service that counts more does not count."""
+
 
 class Http(Protocol):
     """What carries requests; `Clients` is the real one."""
@@ -167,6 +170,12 @@ def _signs(kind: type) -> bool:
 
 
 def _read(dialect: Dialect, answer: Response, rows: int) -> Reading | Blame:
+    """What came back, in the dialect's words; a count of tokens that cannot be is none."""
+    said = _said(dialect, answer, rows)
+    return said if said.tokens.total <= MOST_TOKENS else replace(said, tokens=Tokens())
+
+
+def _said(dialect: Dialect, answer: Response, rows: int) -> Reading | Blame:
     """An answer is taken as it came; what is told of another one is told without the secrets in it."""
     if answer.status != 200:
         return dialect.blame(answer.status, answer.headers, without_secrets(answer.body, dialect.secrets))

@@ -85,12 +85,12 @@ class Backend(httpcore.AsyncNetworkBackend):
     ) -> httpcore.AsyncNetworkStream:
         try:
             return Stream(*await asyncio.open_connection(host, port, limit=READ_BYTES, happy_eyeballs_delay=EYEBALLS_SECONDS))
-        except OSError as error:
+        except (OSError, UnicodeError) as error:  # a name that the DNS cannot have is no OSError
             raise httpcore.ConnectError(_said(error)) from error
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
 
 
-def _said(error: OSError) -> str:
+def _said(error: Exception) -> str:
     return str(error) or type(error).__name__

@@ -154,6 +154,8 @@ def test_nobody_there_is_an_error_of_httpx() -> None:
     async def work(post: Posting) -> None:
         with pytest.raises(httpx.HTTPError, match="Connect call failed"):
             await post("http://127.0.0.1:9/x", b"{}")
+        with pytest.raises(httpx.HTTPError, match="label empty or too long"):
+            await post(f"http://{'a' * 64}.example/x", b"{}")
 
     run(work)
 

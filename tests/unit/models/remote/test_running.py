@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
 from lakeflow.errors import ModelError
 from lakeflow.models.answering import Leniency
+from lakeflow.models.cache import SqliteAnswers
 from lakeflow.models.failing import Failed, with_told
 from lakeflow.models.providers.openai_errors import MOST_SHOWN
 from lakeflow.models.registry import ModelSet
 from lakeflow.models.remote.dialect import ErrorKind
+from lakeflow.models.remote.surroundings import Surroundings
 from lakeflow.models.spec import ModelSpec, Task
 from tests.services import virtual
 from tests.services.carried import Carried, asker, questions, text_spec
@@ -73,6 +76,16 @@ def test_a_message_that_is_cut_within_a_key_shows_no_part_of_it(server: Server, 
         ask(models, "a")
     assert told[: MOST_SHOWN - kept] in str(caught.value)
     assert KEY[:3] not in str(caught.value)
+
+
+def test_a_count_of_tokens_that_cannot_be_is_none(server: Server, service: OpenAI, tmp_path: Path) -> None:
+    said = {"choices": [{"message": {"content": "hi"}, "finish_reason": "stop"}], "usage": {"prompt_tokens": 10**300}}
+    service.scripted = [Reply(200, json.dumps(said).encode())]
+    answers = SqliteAnswers(tmp_path / "answers.db")
+    with ModelSet([text_spec(server.url)], surroundings=Surroundings(answers=answers)) as models:
+        assert ask(models, "x") == [{"a": "hi"}]
+        assert models.usage.by_model()["m"].input_tokens == 0
+    assert answers.stats()[0].tokens == 0
 
 
 def test_neither_does_an_answer_of_another_shape(server: Server, service: OpenAI) -> None:
