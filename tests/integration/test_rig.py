@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import ClassVar, cast
@@ -193,13 +193,18 @@ class Item:
     name: str
     fixturenames: tuple[str, ...] = ()
     module: ModuleType = json  # one that has nothing of the rig
+    groups: list[str] = field(default_factory=list)
+
+    def add_marker(self, mark: pytest.MarkDecorator) -> None:
+        self.groups.extend(mark.args)
 
 
-def test_tests_with_servers_come_last_and_the_others_stay_in_order() -> None:
+def test_tests_with_servers_come_last_and_in_one_process_and_the_others_stay_in_order() -> None:
     this = sys.modules[__name__]
     items = [Item("a", ("rig", "x")), Item("b"), Item("c", (), this), Item("d", ("tmp_path",)), Item("e", ("rig",))]
     pytest_collection_modifyitems(cast(list[pytest.Item], items))
     assert [item.name for item in items] == ["b", "d", "a", "c", "e"]
+    assert [item.groups for item in items] == [[], [], ["servers"], ["servers"], ["servers"]]
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux ends a process with its parent")
