@@ -148,8 +148,8 @@ class SqlBody:
 
         if read.at is None and read.name in self.sample:
             return self.sample[read.name]
-        sources = self.plan.lookups if isinstance(read.at, AtStart) else reads if read.at is None else ()
-        for source in sources:
+        lookups, at_start = self.plan.lookups, isinstance(read.at, AtStart)
+        for source in (*lookups, *reads) if at_start else reads if read.at is None else ():
             if source.name == read.name:
                 return relation_over(source.table, source.splits)
         table, snapshot = _at(self.lake.table(read.name), read.at)

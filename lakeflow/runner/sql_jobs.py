@@ -114,7 +114,10 @@ def _job(name: str, one: _Written, tables: Mapping[str, TableSpec]) -> Job:
     declared = creates or tables.get(target)
     key = declared.primary_key if declared else ()
     if key and not ordered and query.obstacle is None:
-        message = f"{target} has a PRIMARY KEY, of which the last row stands: by UNION ALL rows come a branch after the other"
+        message = (
+            f"{target} has a PRIMARY KEY, of which the last row stands, and the query changes the order of rows: "
+            "by UNION ALL, or by a join whose first table is looked up"
+        )
         query = replace(query, obstacle=message)
     mode = _mode(one, query)
     output = Output.COMPLETE if mode is Mode.SNAPSHOT else Output.UPDATE if key else Output.APPEND

@@ -10,7 +10,7 @@ rows of one table together by UNION ALL. Over what is still, anything goes.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Final
 
@@ -49,7 +49,8 @@ class Shape:
     `texts` are the names of models in its calls, and the texts that may be such, `values` those in calls that are values of
     expressions or joined by LEFT, where no row can be left out. `obstacle` says why it cannot run
     incrementally, pointing into the query; None where it can. `is_ordered` tells that rows come out in the order of the
-    table's rows, as merging by key needs it: those of UNION ALL come a branch after the other.
+    table's rows, as merging by key needs it: those of UNION ALL come a branch after the other, and those of a join in the order
+    of what stands first in FROM.
     """
 
     moving: tuple[str, ...]
@@ -66,14 +67,15 @@ def shape_of(text: str) -> Shape:
     reads = [one.read for one in read_tables(text, tree)]
     searched = [table_name(text, table) for table in tree.find_all(exp.Table) if _is_searched(table)]
     moving = _once(read.name for read in reads if read.at is None)
+    judge = _Judge(text)
     at_moments = [read.name for read in reads if read.at is not None]
     return Shape(
         moving,
         _once([*at_moments, *searched]),
         frozenset(_texts(tree.find_all(AiCall))),
         frozenset(_texts(call for call in tree.find_all(AiCall) if _keeps_rows(call))),
-        _obstacle(text, tree, reads),
-        is_ordered=not any(tree.find_all(exp.Union)),
+        _obstacle(judge, tree, reads),
+        is_ordered=not judge.unordered,
     )
 
 
@@ -104,10 +106,10 @@ def _texts(calls: Iterable[AiCall]) -> Iterator[str]:
                 yield str(said.this)
 
 
-def _obstacle(text: str, tree: exp.Expr, reads: Sequence[TableRead]) -> str | None:
+def _obstacle(judge: _Judge, tree: exp.Expr, reads: Sequence[TableRead]) -> str | None:
     try:
-        _second_table(text, reads)
-        _Judge(text).moves(tree, {})
+        _second_table(judge.text, reads)
+        judge.moves(tree, {})
     except UsageError as error:
         return error.message
     return None
@@ -127,9 +129,11 @@ def _second_table(text: str, reads: Sequence[TableRead]) -> None:
 @dataclass(frozen=True, slots=True)
 class _Judge:
     """Judges the parts of one query. Its methods say whether rows move, and raise UsageError where moving rows would meet
-    what depends on more than each of them. `ctes` are the common table expressions in sight, and whether they move."""
+    what depends on more than each of them. `ctes` are the common table expressions in sight, and whether they move. `unordered`
+    are the parts that give moving rows in another order."""
 
     text: str
+    unordered: list[exp.Expr] = field(default_factory=list)
 
     def moves(self, query: exp.Expr, ctes: Mapping[str, bool]) -> bool:
         """A query, with all that it is made of."""
@@ -171,6 +175,7 @@ class _Judge:
         if not all(sides):
             still = query.expression if sides[0] else query.this
             self._refuse("a branch of UNION ALL that reads no new rows, and would come again with each batch,", still)
+        self.unordered.append(query)
         return self._row_wise(query)
 
     def _select(self, select: exp.Select, ctes: Mapping[str, bool]) -> bool:
@@ -190,6 +195,8 @@ class _Judge:
             self._refuse("a join of a table with itself", source)
         if not moving and not joined:
             return False
+        if joined:
+            self.unordered.append(join)
         kept = "LEFT" if moving else "RIGHT"
         if side not in ("", kept) or method == "POSITIONAL" or (joined and kind in ("SEMI", "ANTI")):
             self._refuse(f"{' '.join(filter(None, (method, side, kind)))} JOIN, which keeps rows of the other side,", source)

@@ -186,3 +186,13 @@ def test_a_job_without_new_rows_asks_nothing(planning: Shop) -> None:
     assert planning("run", "triage").code == 0
     found = estimates(planning, "triage")["triage"]
     assert (found["rows"], found["expected"]["calls"], found["expected"]["cost"], found["rests_on"]) == (0, 0, 0.0, [])
+
+
+def test_a_query_is_estimated_as_the_same_job_in_python_is(planning: Shop, server: Server) -> None:
+    planning.declare(
+        "jobs/asked.sql",
+        "INSERT INTO gold.asked SELECT * FROM ML_PREDICT(TABLE bronze.orders, MODEL triage, DESCRIPTOR(customer)) "
+        "WHERE amount > 100;",
+    )
+    assert estimates(planning, "asked")["triage"] == estimates(planning, "triage")["triage"]
+    assert not server.asked

@@ -328,6 +328,53 @@ def test_follow_refreshes_a_materialized_table_by_its_freshness(stocked: Shop) -
     assert len(stocked.json("runs", "--name", "hourly")) == 1
 
 
+@pytest.mark.parametrize("moment", ["FOR SYSTEM_TIME AS OF PROCTIME()", "FOR SYSTEM_TIME AS OF CURRENT_TIMESTAMP"])
+def test_a_table_at_a_moment_alone_can_be_overwritten_from(stocked: Shop, moment: str) -> None:
+    stocked.declare("jobs/copy.sql", f"INSERT OVERWRITE gold.copy SELECT order_id FROM bronze.orders {moment} AS o;")
+    assert ran(stocked, "copy")["written"] == 4
+    assert ran(stocked, "copy")["written"] == 4
+    refused = stocked("run", "copy", "--mode", "incremental")
+    assert refused.code == 2
+    assert "all tables are read at moments" in refused.err
+
+
+def test_a_tag_is_read_as_it_was(stocked: Shop) -> None:
+    table = stocked.project.lake.table("bronze.orders")
+    snapshot = table.current_snapshot()
+    assert snapshot is not None
+    table.manage_snapshots().create_tag(snapshot.snapshot_id, "then").commit()
+    stocked.orders(("o9", "eve", 900.0))
+    stocked.declare(
+        "jobs/seen.sql",
+        "INSERT INTO gold.seen SELECT o.order_id, o.order_id IN (SELECT order_id FROM bronze.orders FOR VERSION AS OF 'then') "
+        "AS seen FROM bronze.orders AS o;",
+    )
+    ran(stocked, "seen")
+    stocked.orders(("o10", "eve", 1.0))
+    ran(stocked, "seen")
+    found = rows(stocked, "SELECT order_id FROM gold.seen WHERE NOT seen ORDER BY order_id")
+    assert [row["order_id"] for row in found] == ["o10", "o9"]
+
+
+def test_a_job_in_sql_is_shown_with_its_query(stocked: Shop) -> None:
+    stocked.declare("jobs/big.sql", LARGE)
+    shown = stocked.json("jobs", "show", "big")
+    assert shown["query"].startswith("SELECT order_id")
+    assert (shown["incremental"], shown["freshness"], shown["target"]) == ("yes", None, "gold.big")
+
+
+def test_a_lookup_that_is_new_is_made_first(stocked: Shop) -> None:
+    """The graph goes by lookups too."""
+    stocked.declare(
+        "jobs/a_first.sql",
+        "INSERT INTO gold.first SELECT o.order_id FROM bronze.orders AS o "
+        "JOIN gold.big FOR SYSTEM_TIME AS OF PROCTIME() AS b ON b.order_id = o.order_id;",
+    )
+    stocked.declare("jobs/big.sql", LARGE)
+    found = {row["name"]: row["written"] for row in stocked.json("run", "a_first", "big")}
+    assert found == {"big": 3, "a_first": 3}
+
+
 def test_the_graph_knows_what_queries_read(stocked: Shop) -> None:
     stocked.declare("jobs/a_last.sql", "INSERT INTO gold.last SELECT * FROM gold.big;")
     stocked.declare("jobs/big.sql", LARGE)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+from lakeflow.declare import TableSpec
 from lakeflow.errors import SchemaMismatch
 from lakeflow.job import Job, Read, SqlQuery
 from lakeflow.models.lost import Counted
@@ -17,6 +18,7 @@ from lakeflow.runner.sql_body import assigned, placed
 from tests.failing import Failing, spec_of
 from tests.jobs import open_world
 
+MANY = "dim.many FOR SYSTEM_TIME AS OF PROCTIME() AS m"
 JOB = Job("sums", "gold.t", {"s.t": Read("s.t")}, SqlQuery("FROM s.t"))
 
 
@@ -69,3 +71,27 @@ def test_rows_stream_through_a_query_and_its_models(tmp_path: Path) -> None:
     assert model.asked.total() < 400_000
     assert sum(chunk.num_rows for chunk in chunks) > 600_000
     assert model.asked.total() == 800_000
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        f"SELECT f.id, m.n FROM bronze.few AS f JOIN {MANY} ON m.k = f.k",
+        f"SELECT f.id, m.n FROM bronze.few AS f LEFT JOIN {MANY} ON m.k = f.k AND m.n >= 0",
+        f"SELECT f.id, (SELECT max(n) FROM {MANY} WHERE m.k = f.k) FROM bronze.few AS f",
+        f"SELECT f.id, x.n FROM bronze.few AS f, LATERAL (SELECT max(n) AS n FROM {MANY} WHERE m.k = f.k) AS x",
+        f"SELECT f.id, f.k FROM bronze.few AS f WHERE f.k IN (SELECT k FROM {MANY})",
+        f"SELECT f.id, f.k FROM bronze.few AS f WHERE EXISTS (SELECT 1 FROM {MANY} WHERE m.k >= f.k)",
+        f"SELECT f.id, x.n FROM bronze.few AS f JOIN (SELECT k, max(n) AS n FROM {MANY} GROUP BY k) AS x ON x.k = f.k",
+    ],
+)
+def test_rows_of_a_table_with_a_key_keep_their_order_beside_a_large_lookup(tmp_path: Path, query: str) -> None:
+    """DuckDB alone would build its join over the few rows, and give them in the order of the many."""
+    world = open_world(tmp_path)
+    world.declared = {"gold.t": TableSpec("gold.t", pa.schema([("id", pa.int64()), ("n", pa.int64())]), primary_key=("id",))}
+    count = 20_000
+    world.append(pa.table({"k": list(range(count)), "n": list(range(count))}), "dim.many")
+    keys = [number * 7919 % count for number in range(50)]
+    world.append(pa.table({"id": [1] * len(keys), "k": keys}), "bronze.few")
+    world.run(world.sql_job(f"INSERT INTO gold.t {query};"))
+    assert world.rows("gold.t") == [(1, keys[-1])]

@@ -108,8 +108,10 @@ def test_what_is_read_and_named() -> None:
     assert shape.texts == {"m", "say", "late$2"}
 
 
-def test_union_all_gives_up_the_order_of_rows() -> None:
+def test_what_gives_up_the_order_of_rows() -> None:
     assert shape_of("SELECT a FROM s.o").is_ordered
+    assert shape_of(f"SELECT a FROM s.o JOIN {STILL} ON true WHERE a IN (SELECT 1 UNION ALL SELECT 2)").is_ordered
+    assert not shape_of(f"SELECT a FROM {STILL} JOIN s.o ON true").is_ordered
     assert not shape_of("SELECT a FROM s.o UNION ALL SELECT b FROM s.o").is_ordered
 
 
