@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any, Final, assert_never
 
 from sqlglot import exp
@@ -124,14 +125,15 @@ def _shown(found: re.Match[str], labels: Mapping[str, str]) -> str:
 
 
 def _columns_of_calls(compiled: Compiled) -> Mapping[str, frozenset[str]]:
-    """The functions that are called for each column that is shown for a call: others may stand in its arguments."""
+    """The functions that are called for the columns of each name, by which DuckDB shows them: several may stand in one."""
     if not compiled.calls:
         return {}
-    found = {}
+    found: dict[str, frozenset[str]] = {}
     for alias in read_query(compiled.text).find_all(exp.Alias):
-        if CALLED.fullmatch(alias.alias):
-            called = (node.name.lower() for node in alias.find_all(exp.Anonymous))
-            found[alias.alias] = frozenset(name for name in called if re.fullmatch(r"ai_\d+", name))
+        called = (node.name.lower() for node in alias.this.find_all(exp.Anonymous))
+        functions = frozenset(name for name in called if re.fullmatch(r"ai_\d+", name))
+        if functions:
+            found[alias.alias] = found.get(alias.alias, frozenset()) | functions
     return found
 
 
@@ -151,13 +153,15 @@ class _Told:
         extra: Mapping[str, Any] = node.get("extra_info") or {}
         name = str(node.get("name", "")).strip()
         shown = {found[0] for found in CALLED.finditer(str(extra)) if found["column"]}
+        if name == "PROJECTION":
+            shown |= set(_texts(extra.get("Projections"))) & set(self.columns)
         asked = self._asked(name, extra, shown - made)
         if name == "PROJECTION" and not asked and len(children) == 1:
             return children[0], made | shown
         if name == "PROJECTION" and children and children[0].name == WORDS["UNNEST"]:
             children = children[0].children  # DuckDB says nothing of an UNNEST, in which the call stands
         coming = _most(children)
-        details = [text for key in DETAILS for text in _texts(extra.get(key))]
+        details = [_bare(text) for key in DETAILS for text in _texts(extra.get(key))]
         rows = _rows(name, extra) if not children or coming is not None else None
         rows = coming if rows is None else rows
         if name in SCANS:
@@ -197,6 +201,13 @@ def _texts(value: object) -> Sequence[str]:
     if value is None:
         return []
     return [str(one) for one in value] if isinstance(value, list) else [str(value)]
+
+
+def _bare(text: str) -> str:
+    """A condition without the parentheses around all of it."""
+    inner = text[1:-1]
+    depths = accumulate({"(": 1, ")": -1}.get(letter, 0) for letter in inner)
+    return inner if text.startswith("(") and text.endswith(")") and min(depths, default=0) >= 0 else text
 
 
 def _table(name: str, relation: Relation) -> str:
