@@ -79,6 +79,7 @@ def read_place(spec: ModelSpec, *, text: bool) -> LocalPlace | RemotePlace:
             f"{spec.label}: option 'model_path' starts with {scheme[0]!r}; "
             f"valid: a path on this disk, or {', '.join(f'{one}://' for one in SCHEMES)}"
         )
+    _require_host(spec, path)
     if checksum is None:
         raise DeclarationError(
             f"{spec.label}: 'model_path' is {shown(path)}, and option 'checksum' is missing: "
@@ -87,6 +88,19 @@ def read_place(spec: ModelSpec, *, text: bool) -> LocalPlace | RemotePlace:
             "docs/models/onnx.md",
         )
     return _remote(path, checksum, most * MIB, seconds, text=text)
+
+
+def _require_host(spec: ModelSpec, path: str) -> None:
+    """What stands there may hold a password, and is not repeated."""
+    try:
+        parts = urlsplit(path)
+        has_host = options.is_host(parts.hostname) and parts.port != 0
+    except ValueError:  # a port or a bracket that is none
+        has_host = False
+    if not has_host:
+        raise DeclarationError(
+            f"{spec.label}: option 'model_path' is no address; valid: s3://bucket/.., http(s)://host[:port]/.."
+        )
 
 
 def _remote(path: str, checksum: str, most_bytes: int, seconds: float, *, text: bool) -> RemotePlace:

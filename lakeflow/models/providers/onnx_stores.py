@@ -77,7 +77,7 @@ class HttpStore:
                     return False
                 for block in answer.iter_bytes():
                     take(block)
-        except (httpx.InvalidURL, httpx.UnsupportedProtocol, httpx.TooManyRedirects) as error:
+        except (httpx.InvalidURL, httpx.UnsupportedProtocol, httpx.TooManyRedirects, UnicodeError) as error:
             raise ModelError(f"{self._label}: {shown(url)} cannot be asked for: {error}") from error
         except httpx.HTTPError as error:
             raise StorageUnavailable(

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 import pyarrow as pa
 import pytest
 
-from lakeflow.errors import Interrupted, ModelError, StorageFull, StorageUnavailable
+from lakeflow.errors import Interrupted, LakeflowError, ModelError, StorageFull, StorageUnavailable
 from lakeflow.models.providers.onnx import FETCHED, OnnxProvider
 from lakeflow.models.providers.onnx_fetch import Fetcher, checksum_of
 from lakeflow.models.providers.onnx_place import RemotePlace
@@ -116,6 +116,14 @@ def test_redirects_are_followed(tmp_path: Path, files: Files, server: Server) ->
     graph = graphs.classifier(files.folder / "m.onnx", [0.5])
     files.replies = [Reply(302, b"", {"location": "/m.onnx"})]
     assert answers(tabular(tmp_path, f"{server.url}/latest.onnx", sum_of(graph)))[0] is not None
+
+
+@pytest.mark.parametrize("place", ["https://ex..ample/m.onnx", "http://[h/m.onnx", "file:///etc/passwd"])
+def test_redirects_to_nowhere_are_an_error(tmp_path: Path, files: Files, server: Server, place: str) -> None:
+    files.replies = [Reply(302, b"", {"location": place})] * AT_ONCE.attempts
+    fetching = fetcher(tmp_path, f"{server.url}/latest.onnx", "0" * 64)
+    with pytest.raises(LakeflowError, match=r"latest\.onnx (cannot be asked for|could not be fetched)"):
+        fetching.fetched(store(fetching))
 
 
 def test_a_text_model_is_fetched_with_its_tokenizer_and_configuration(tmp_path: Path, files: Files, server: Server) -> None:

@@ -75,6 +75,15 @@ def test_what_lies_elsewhere_needs_a_checksum(path: str) -> None:
     assert "'checksum' = 'sha256:..'" in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "path",
+    ["s3://", "s3:///m.onnx", "http:///m.onnx", "http://[::1/m.onnx", "https://h:port/m.onnx", "https://ex..ample/m.onnx"],
+)
+def test_an_address_without_a_host_is_refused(path: str) -> None:
+    with pytest.raises(DeclarationError, match="'model_path' is no address; valid: s3://bucket/"):
+        spec_at(path, checksum=SUM)
+
+
 @pytest.mark.parametrize("checksum", ["", HEX, "sha256:abc", f"md5:{HEX}", f"{SUM}0"])
 def test_a_checksum_that_is_none_is_refused(checksum: str) -> None:
     with pytest.raises(DeclarationError, match="valid: 'sha256:' and 64 hexadecimal digits"):
