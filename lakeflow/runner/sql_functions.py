@@ -16,9 +16,10 @@ import pyarrow as pa
 from lakeflow.declare import IndexSpec
 from lakeflow.errors import UnknownName, UsageError
 from lakeflow.models.columns import input_rows
-from lakeflow.models.failing import Failed, OnError, read_failing
+from lakeflow.models.failing import Failed, Failing, OnError, read_failing
 from lakeflow.models.lost import Counted, Lost, LostRow, row_key, row_text
 from lakeflow.models.registry import Model, ModelSet
+from lakeflow.models.remote.provider import RemoteProvider
 from lakeflow.runner.indexing import IndexRoom
 from lakeflow.runner.sql_evaluate import Evaluating
 from lakeflow.runner.sql_search import search_function
@@ -36,6 +37,17 @@ CONFIG: Final[Mapping[str, str]] = {
     "retry_count": "retry_num",
 }
 """Settings of one call, and the option of a model that each stands for: Flink's four, then Confluent's names."""
+
+
+WAITING_THREADS: Final = 8
+"""Threads of a query that waits for services: each asks for the rows of a vector, of which a filter may leave few."""
+
+
+def threads_for(compiled: Compiled, models: ModelSet, threads: int) -> int:
+    """How many threads a query is given where it may use `threads` cores: more where it mostly waits for remote models."""
+    asked = (call.model.name for call in compiled.calls if isinstance(call, PredictCall))
+    waits = any(isinstance(models.get(name).provider, RemoteProvider) for name in asked)
+    return max(threads, WAITING_THREADS) if waits else threads
 
 
 def functions_for(
@@ -79,7 +91,7 @@ def functions_for(
 def _predicting(call: PredictCall, models: ModelSet, lost: Lost) -> Function:
     model = _configured(call, models)
     parameters = tuple(column.type for column in model.spec.input)
-    return Function(call.function, parameters, call.result, _Predicting(model, lost, call.result))
+    return Function(call.function, parameters, call.result, _Predicting(model, read_failing(model.spec), lost, call.result))
 
 
 def _configured(call: PredictCall, models: ModelSet) -> Model:
@@ -108,21 +120,21 @@ class _Predicting:
     """A model, asked about the arguments of some rows; `lost` is where rows are left, `result` the type of the answers."""
 
     model: Model
+    failing: Failing
     lost: Lost
     result: pa.DataType
 
     def __call__(self, given: pa.RecordBatch) -> pa.Array:
         rows = input_rows(self.model.spec, given.columns)
-        failing = read_failing(self.model.spec)
         held = np.zeros(rows.num_rows, bool)
-        if self.lost.holds and failing.on_error is OnError.DEAD_LETTER:
+        if self.lost.holds and self.failing.on_error is OnError.DEAD_LETTER:
             held[:] = self.lost.held([row_key(self.model.spec.name, values) for values in rows.to_pylist()])
         asked = rows.filter(pa.array(~held)) if held.any() else rows
         answers = self.model.answer(asked)
         left_out = np.zeros(asked.num_rows, bool)
-        if failing.loses_rows and answers.failed:
+        if self.failing.loses_rows and answers.failed:
             left_out[list(answers.failed)] = True
-            self._lose(failing.on_error, asked, answers.failed)
+            self._lose(self.failing.on_error, asked, answers.failed)
         fields = list(self.result)
         columns = [column.cast(field.type) for column, field in zip(answers.rows.columns, fields, strict=True)]
         told = pa.StructArray.from_arrays(columns, fields=fields, mask=pa.array(left_out))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -24,8 +25,9 @@ def query_project(text: str, project: Project, limits: Limits, held: ExitStack) 
     compiled = compile_query(text, names)
     if not compiled.calls:
         return run_compiled(compiled, names.relations(compiled), (), limits)
-    from lakeflow.runner.sql_functions import functions_for
+    from lakeflow.runner.sql_functions import functions_for, threads_for
 
     models = held.enter_context(project.models)
     behind = functions_for(compiled, models, project.index_room, project.declared_tables.indexes.values())
+    limits = replace(limits, threads=threads_for(compiled, models, limits.threads))
     return run_compiled(compiled, names.relations(compiled), behind, limits)

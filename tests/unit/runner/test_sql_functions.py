@@ -14,7 +14,7 @@ from lakeflow.models.lost import LostRow
 from lakeflow.models.registry import ModelSet
 from lakeflow.models.remote.dialect import ErrorKind
 from lakeflow.models.spec import ModelSpec, Task
-from lakeflow.runner.sql_functions import functions_for
+from lakeflow.runner.sql_functions import functions_for, threads_for
 from lakeflow.sql.compiled import Call, Compiled, PredictCall, PureCall, SearchCall, Signature
 from lakeflow.testing.provider import EchoProvider
 
@@ -244,3 +244,18 @@ def test_a_search_needs_a_lake() -> None:
 def test_functions_stand_in_the_order_of_their_calls() -> None:
     pure = PureCall("ai_1", "ML_NGRAMS", (pa.list_(pa.string()),), pa.list_(pa.string()))
     assert [one.name for one in functions_for(compiled(predict(), pure), models())] == ["ai_0", "ai_1"]
+
+
+def test_a_query_that_waits_for_a_service_has_more_threads() -> None:
+    remote = replace(
+        SPEC,
+        provider="openai",
+        task=Task.TEXT_GENERATION,
+        input=pa.schema([("text", pa.string())]),
+        output=pa.schema([("answer", pa.string())]),
+        options={"endpoint": "http://127.0.0.1:1/v1", "model": "m", "api_key": "k", "prompt": "{text}"},
+    )
+    with ModelSet([remote]) as opened:
+        assert threads_for(compiled(predict(remote)), opened, 2) == 8
+        assert threads_for(compiled(predict(remote)), opened, 12) == 12
+    assert threads_for(compiled(predict()), models(), 2) == 2
