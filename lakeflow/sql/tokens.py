@@ -98,7 +98,7 @@ def pointed(message: str, text: str, start: int, stop: int, path: Path | None = 
     number, column = text.count("\n", 0, start) + 1, start - begin
     place = f"{path}:{number}:{column + 1}" if path else f"line {number}:{column + 1}"
     left = max(0, column - SHOWN_WIDTH * 2 // 3)
-    shown = re.sub(r"[^ -~\u00a0-\U0010ffff]", " ", line[left : left + SHOWN_WIDTH]).rstrip()
+    shown = re.sub(r"[^ -~\u00a0-\ud7ff\ue000-\U0010ffff]", " ", line[left : left + SHOWN_WIDTH]).rstrip()
     carets = "^" * max(1, min(stop - start, len(line) - column, left + SHOWN_WIDTH - column))
     gutter = f"  {number} | "
     return f"{place}: {message}\n{gutter}{shown}\n{' ' * (len(gutter) - 2)}| {' ' * (column - left)}{carets}"
@@ -134,9 +134,14 @@ def _kind_of_bare(text: str) -> Kind:
 
 
 def tokenize(source: Source) -> list[Token]:
-    """The tokens of the text, without comments, ended by one END. Raises DeclarationError where a quote or comment is open."""
+    """The tokens of the text, without comments, ended by one END.
+
+    Raises DeclarationError where a quote or comment is open, and for half a surrogate pair: bytes that are no UTF-8.
+    """
     from sqlglot.errors import TokenError
 
+    if (half := re.search("[\ud800-\udfff]", source.text)) is not None:
+        raise DeclarationError(source.point("this is no UTF-8 text", half.start(), half.end()))
     try:
         tokens = _reader()(source.text)
     except TokenError as error:

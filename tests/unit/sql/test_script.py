@@ -109,6 +109,7 @@ def test_a_text_may_hold_no_statement(text: str) -> None:
         ("CREATE MODEL m$2 INPUT (a INT) OUTPUT (b INT) WITH ('k' = 'v')", "the model's name has no '$'"),
         ("CREATE TEMPORARY MODEL m", "1:1: CREATE TEMPORARY is no statement that lakeflow sql runs; valid: SELECT"),
         ("5", "m.sql:1:1: expected a statement, found '5'; valid: SELECT, WITH, FROM"),
+        ("SHOW MODELS LIKE 'a\udcff'", "m.sql:1:20: this is no UTF-8 text"),
         ("SHOW MODELS LIKE 'x", "' is opened and not closed"),
     ],
 )
