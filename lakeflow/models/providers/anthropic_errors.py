@@ -9,7 +9,7 @@ import re
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from lakeflow.models.providers.http_errors import fields_of, retry_after, said
+from lakeflow.models.providers.http_errors import fields_of, kind_of, retry_after, said
 from lakeflow.models.providers.service_answers import count, seconds_until
 from lakeflow.models.remote.dialect import Blame, ErrorKind
 from lakeflow.models.usage import Tokens
@@ -26,17 +26,10 @@ _BY_TYPE = {
     "api_error": ErrorKind.UNAVAILABLE,
     "overloaded_error": ErrorKind.UNAVAILABLE,
 }
-_BY_STATUS = {
-    401: ErrorKind.UNAUTHORIZED,
+_OWN = {
     402: ErrorKind.QUOTA,
-    403: ErrorKind.UNAUTHORIZED,
-    404: ErrorKind.MISUSED,
-    405: ErrorKind.MISUSED,
-    408: ErrorKind.TIMEOUT,
     409: ErrorKind.UNAVAILABLE,
-    413: ErrorKind.TOO_LARGE,
     425: ErrorKind.UNAVAILABLE,
-    429: ErrorKind.RATE_LIMITED,
     504: ErrorKind.TIMEOUT,
 }
 _SPENT = re.compile(r"credit balance is too low|specified (workspace )?api usage limits|spend(ing)? limit", re.IGNORECASE)
@@ -82,11 +75,7 @@ def _kind(status: int, kind: str, code: str, message: str, own: Collection[str])
         return _of_a_request(code, message, own)
     if kind in _BY_TYPE and status >= 400:
         return _BY_TYPE[kind]
-    if status in _BY_STATUS:
-        return _BY_STATUS[status]
-    if status >= 500:
-        return ErrorKind.UNAVAILABLE
-    return ErrorKind.REFUSED if status >= 400 else ErrorKind.MISUSED
+    return kind_of(status, _OWN)
 
 
 def _of_a_request(code: str, message: str, own: Collection[str]) -> ErrorKind:

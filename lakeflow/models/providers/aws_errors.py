@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from lakeflow.models.providers.http_errors import fields_of, retry_after, said
+from lakeflow.models.providers.http_errors import fields_of, kind_of, retry_after, said
 from lakeflow.models.remote.dialect import Blame, ErrorKind
 
 _BY_CODE = {
@@ -38,15 +38,6 @@ _BY_CODE = {
     "ModelNotReadyException": ErrorKind.UNAVAILABLE,
     "RequestEntityTooLargeException": ErrorKind.TOO_LARGE,
 }
-_BY_STATUS = {
-    401: ErrorKind.UNAUTHORIZED,
-    403: ErrorKind.UNAUTHORIZED,
-    404: ErrorKind.MISUSED,
-    405: ErrorKind.MISUSED,
-    408: ErrorKind.TIMEOUT,
-    413: ErrorKind.TOO_LARGE,
-    429: ErrorKind.RATE_LIMITED,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,13 +61,7 @@ def blame_of(status: int, headers: Mapping[str, str], body: bytes, judge: Judge)
     code = str(named).split(":", 1)[0].rpartition("#")[2]
     message = said(fields.get("message") or fields.get("Message"), body)
     error = AwsError(status, code, message, fields)
-    kind = judge(error) or _BY_CODE.get(code) or _BY_STATUS.get(status) or _otherwise(status)
+    kind = judge(error) or _BY_CODE.get(code) or kind_of(status)
     return Blame(
         kind, f"HTTP {status}{f' {code}' if code else ''}: {message}", retry_after(headers) if kind.retryable else None
     )
-
-
-def _otherwise(status: int) -> ErrorKind:
-    if status >= 500:
-        return ErrorKind.UNAVAILABLE
-    return ErrorKind.REFUSED if 400 <= status < 500 else ErrorKind.MISUSED

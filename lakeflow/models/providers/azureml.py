@@ -16,7 +16,7 @@ import pyarrow as pa
 from lakeflow.errors import DeclarationError
 from lakeflow.models import options
 from lakeflow.models.providers.declared import address, header_text
-from lakeflow.models.providers.http_errors import fields_of, retry_after, said
+from lakeflow.models.providers.http_errors import fields_of, kind_of, retry_after, said
 from lakeflow.models.providers.scoring import SCORING_OPTIONS, Scoring, kind_of_model, read_scoring
 from lakeflow.models.providers.scoring_input import InputFormat
 from lakeflow.models.remote.dialect import Blame, ErrorKind, Reading, Request, Row
@@ -29,16 +29,7 @@ DEPLOYMENT_HEADER = "azureml-model-deployment"
 MODEL_STATUS_HEADER = "ms-azureml-model-error-statuscode"
 MODEL_REASON_HEADER = "ms-azureml-model-error-reason"
 
-_KINDS = {
-    401: ErrorKind.UNAUTHORIZED,
-    403: ErrorKind.UNAUTHORIZED,
-    404: ErrorKind.MISUSED,
-    405: ErrorKind.MISUSED,
-    408: ErrorKind.TIMEOUT,
-    409: ErrorKind.UNAVAILABLE,
-    413: ErrorKind.TOO_LARGE,
-    429: ErrorKind.RATE_LIMITED,
-}
+_OWN = {409: ErrorKind.UNAVAILABLE}
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +76,7 @@ class AzureMLEndpoint:
             kind = kind_of_model(answered)
             message = f"HTTP 424: the model answered {answered}: {reason}"
         else:
-            kind = _KINDS.get(status) or _otherwise(status)
+            kind = kind_of(status, _OWN)
             message = f"HTTP {status}: {reason}"
         return Blame(kind, message, retry_after(headers) if kind.retryable else None)
 
@@ -137,9 +128,3 @@ def _reason(body: bytes) -> str | None:
 
 def _number(text: str) -> int:
     return int(text) if text.isdecimal() else 500
-
-
-def _otherwise(status: int) -> ErrorKind:
-    if status >= 500:
-        return ErrorKind.UNAVAILABLE
-    return ErrorKind.REFUSED if 400 <= status < 500 else ErrorKind.MISUSED

@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 from lakeflow.errors import ModelError
 from lakeflow.models.providers.aws_dialect import JSON, AwsDialect
 from lakeflow.models.providers.aws_errors import blame_of
-from lakeflow.models.providers.bedrock_errors import broken, converse_tokens, judge
+from lakeflow.models.providers.bedrock_errors import converse_tokens, judge
 from lakeflow.models.providers.bedrock_settings import ConverseSettings, ResponseFormat
+from lakeflow.models.providers.service_answers import broken
 from lakeflow.models.remote.dialect import Blame, ErrorKind, Reading, Request, Row
 from lakeflow.models.shapes import answer_of, check_answer, parsed
 from lakeflow.models.usage import Tokens

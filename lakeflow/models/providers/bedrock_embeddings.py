@@ -13,8 +13,9 @@ from lakeflow.errors import ModelError
 from lakeflow.models.providers.aws_dialect import JSON, AwsDialect
 from lakeflow.models.providers.aws_errors import blame_of
 from lakeflow.models.providers.bedrock_converse import BYTES_A_TOKEN
-from lakeflow.models.providers.bedrock_errors import broken, count, judge
+from lakeflow.models.providers.bedrock_errors import judge
 from lakeflow.models.providers.bedrock_settings import EmbeddingSettings
+from lakeflow.models.providers.service_answers import broken, count
 from lakeflow.models.remote.dialect import Answer, Blame, ErrorKind, Reading, Request, Row
 from lakeflow.models.shapes import check_answer, parsed
 from lakeflow.models.usage import Tokens

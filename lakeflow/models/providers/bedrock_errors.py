@@ -6,12 +6,10 @@ codes". Makers of models write their own words into a ValidationException, and t
 
 from __future__ import annotations
 
-import json
 import re
 
-from lakeflow.errors import ModelError
 from lakeflow.models.providers.aws_errors import AwsError
-from lakeflow.models.providers.http_errors import MOST_SHOWN
+from lakeflow.models.providers.service_answers import count
 from lakeflow.models.remote.dialect import ErrorKind
 from lakeflow.models.usage import Tokens
 
@@ -64,13 +62,3 @@ def converse_tokens(answer: object) -> Tokens:
             return Tokens(count(usage.get("inputTokens")) + cached, count(usage.get("outputTokens")))
         case _:
             return Tokens()
-
-
-def count(value: object) -> int:
-    """A number of tokens; 0 for anything else."""
-    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
-
-
-def broken(place: str, answer: object) -> ModelError:
-    """For an answer without what has to be there."""
-    return ModelError(f"the answer has no {place}: {json.dumps(answer, ensure_ascii=False)[:MOST_SHOWN]}")

@@ -6,26 +6,18 @@ the reference of the Gemini API, "Troubleshooting" and "Rate limits".
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from lakeflow.models.providers.http_errors import retry_after, said
+from lakeflow.models.providers.http_errors import error_of, kind_of, retry_after, said
 from lakeflow.models.providers.service_answers import count
 from lakeflow.models.remote.dialect import Blame, ErrorKind
 from lakeflow.models.usage import Tokens
 
-_BY_STATUS = {
-    401: ErrorKind.UNAUTHORIZED,
+_OWN_STATUS = {
     402: ErrorKind.QUOTA,
-    403: ErrorKind.UNAUTHORIZED,
-    404: ErrorKind.MISUSED,
-    405: ErrorKind.MISUSED,
-    408: ErrorKind.TIMEOUT,
     409: ErrorKind.UNAVAILABLE,
-    413: ErrorKind.TOO_LARGE,
-    429: ErrorKind.RATE_LIMITED,
     499: ErrorKind.UNAVAILABLE,
     504: ErrorKind.TIMEOUT,
 }
@@ -50,7 +42,7 @@ _DURATION = re.compile(r"(\d+(?:\.\d+)?)s")
 
 def blame_of(status: int, headers: Mapping[str, str], body: bytes) -> Blame:
     """Header names are in lower case."""
-    error = _error(body)
+    error = error_of(body) or {}
     message, name = said(error.get("message"), body), error.get("status")
     kind = _kind(status, error, message)
     wait = _wait(error, headers, message) if kind.retryable else None
@@ -75,11 +67,7 @@ def _kind(status: int, error: Mapping[Any, Any], message: str) -> ErrorKind:
         return ErrorKind.QUOTA if _used_up(error) else ErrorKind.RATE_LIMITED
     if status in (400, 422):
         return _of_a_request(error, message, reasons)
-    if status in _BY_STATUS:
-        return _BY_STATUS[status]
-    if status >= 500:
-        return ErrorKind.UNAVAILABLE
-    return ErrorKind.REFUSED if status >= 400 else ErrorKind.MISUSED
+    return kind_of(status, _OWN_STATUS)
 
 
 def _of_a_request(error: Mapping[Any, Any], message: str, reasons: set[str]) -> ErrorKind:
@@ -125,18 +113,3 @@ def _details(error: Mapping[Any, Any], kind: str) -> Iterator[Mapping[str, Any]]
     for detail in found if isinstance(found, list) else []:
         if isinstance(detail, dict) and str(detail.get("@type")).endswith(f"google.rpc.{kind}"):
             yield detail
-
-
-def _error(body: bytes) -> Mapping[Any, Any]:
-    """Some answers are a list with the error in it."""
-    try:
-        answer: Any = json.loads(body)
-    except (ValueError, RecursionError):
-        return {}
-    match answer:
-        case {"error": {**error}} | [{"error": {**error}}, *_]:
-            return error
-        case {"error": str(message)}:
-            return {"message": message}
-        case _:
-            return {}

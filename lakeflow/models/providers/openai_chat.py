@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lakeflow.errors import ModelError
-from lakeflow.models.providers.openai_errors import blame_of, broken, filtered, tokens_of
+from lakeflow.models.providers.openai_errors import blame_of, filtered, tokens_of
 from lakeflow.models.providers.openai_settings import ChatSettings, ResponseFormat
+from lakeflow.models.providers.service_answers import broken
 from lakeflow.models.remote.dialect import Blame, ErrorKind, Reading, Request, Row
 from lakeflow.models.shapes import answer_of, check_answer, parsed
 from lakeflow.models.usage import Tokens

@@ -8,8 +8,9 @@ from typing import Any
 
 from lakeflow.errors import ModelError
 from lakeflow.models.providers.openai_chat import BYTES_A_TOKEN
-from lakeflow.models.providers.openai_errors import blame_of, broken, tokens_of
+from lakeflow.models.providers.openai_errors import blame_of, tokens_of
 from lakeflow.models.providers.openai_settings import EmbeddingSettings
+from lakeflow.models.providers.service_answers import broken
 from lakeflow.models.remote.dialect import Answer, Blame, ErrorKind, Reading, Request, Row
 from lakeflow.models.shapes import check_answer, parsed
 from lakeflow.models.usage import Tokens

@@ -10,9 +10,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lakeflow.errors import ModelError
+from lakeflow.models.providers.http_errors import MOST_SHOWN
 from lakeflow.models.providers.openai_chat import BYTES_A_TOKEN, answered, taken_away, too_long
-from lakeflow.models.providers.openai_errors import MOST_SHOWN, blame_of, broken, tokens_of
+from lakeflow.models.providers.openai_errors import blame_of, tokens_of
 from lakeflow.models.providers.openai_settings import ChatSettings, ResponseFormat
+from lakeflow.models.providers.service_answers import broken
 from lakeflow.models.remote.dialect import Blame, ErrorKind, Reading, Request, Row
 from lakeflow.models.shapes import parsed
 from lakeflow.models.usage import Tokens

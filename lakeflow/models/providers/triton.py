@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 
 from lakeflow.errors import DeclarationError, ModelError
 from lakeflow.models import options
-from lakeflow.models.providers.http_errors import fields_of, retry_after, said
+from lakeflow.models.providers.http_errors import fields_of, kind_of, retry_after, said
 from lakeflow.models.providers.triton_metadata import Fit, fetched, fit_of
 from lakeflow.models.providers.triton_settings import SERVICE_OPTIONS, TritonSettings, read_triton
 from lakeflow.models.providers.triton_tensors import END_OF_JSON, Shapes, body_of, column_values, tensors_in
@@ -21,16 +21,7 @@ from lakeflow.models.remote.settings import REMOTE_OPTIONS, NullPolicy, read_rem
 from lakeflow.models.shapes import check_answer
 from lakeflow.models.spec import ModelSpec
 
-_KINDS = {
-    401: ErrorKind.UNAUTHORIZED,
-    403: ErrorKind.UNAUTHORIZED,
-    404: ErrorKind.MISUSED,
-    405: ErrorKind.MISUSED,
-    408: ErrorKind.TIMEOUT,
-    413: ErrorKind.TOO_LARGE,
-    429: ErrorKind.RATE_LIMITED,
-    500: ErrorKind.BROKEN_ANSWER,
-}
+_OWN = {500: ErrorKind.BROKEN_ANSWER}
 """A 500 is mostly the model's own failure over one of the rows: it is asked again a few times, then by halves."""
 _TOO_MANY = re.compile(r"batch-size must be <=", re.IGNORECASE)
 _TOO_SLOW = re.compile(r"timeout expired|timed out", re.IGNORECASE)
@@ -129,8 +120,4 @@ def _kind(status: int, message: str) -> ErrorKind:
         return ErrorKind.TIMEOUT
     if status == 400 and _NOT_THERE.search(message):
         return ErrorKind.MISUSED
-    if status in _KINDS:
-        return _KINDS[status]
-    if status >= 500:
-        return ErrorKind.UNAVAILABLE
-    return ErrorKind.REFUSED if 400 <= status < 500 else ErrorKind.MISUSED
+    return kind_of(status, _OWN)

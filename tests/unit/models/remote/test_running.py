@@ -14,7 +14,7 @@ from lakeflow.errors import ModelError
 from lakeflow.models.answering import Leniency
 from lakeflow.models.cache import SqliteAnswers
 from lakeflow.models.failing import Failed, with_told
-from lakeflow.models.providers.openai_errors import MOST_SHOWN
+from lakeflow.models.providers.http_errors import MOST_SHOWN
 from lakeflow.models.registry import ModelSet
 from lakeflow.models.remote.dialect import ErrorKind
 from lakeflow.models.remote.surroundings import Surroundings
