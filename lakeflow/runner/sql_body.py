@@ -24,6 +24,9 @@ from lakeflow.runner.plan import JobPlan, Source
 from lakeflow.sql.compiled import AtRef, AtSnapshot, AtStart, AtTime, Compiled, Function, Moment, TableRead
 from lakeflow.sql.relations import Relation
 
+LEAST_BYTES = 64 << 20
+"""What each of the parts that run at once may take, however many they are."""
+
 Behind = Callable[[Compiled, Lost], Sequence[Function]]
 
 
@@ -133,7 +136,7 @@ class SqlBody:
         relations = {read.view: self._relation(read, reads) for read in self.compiled.reads}
         behind = self.queries.behind(self.compiled, lost)
         alone, keyed = not self.plan.is_row_wise, bool(self.plan.job.key)
-        memory = self.queries.memory_bytes // (1 if alone else self.queries.workers)
+        memory = self.queries.memory_bytes if alone else max(LEAST_BYTES, self.queries.memory_bytes // self.queries.workers)
         with spilling(self.queries.spool or Path(gettempdir()), memory) as limits, _failing(self.plan.job):
             limits = replace(limits, threads=limits.threads if alone and not keyed else 1, in_order=keyed)
             with run_compiled(self.compiled, relations, behind, limits) as reader:

@@ -149,7 +149,7 @@ class _Judge:
             case exp.Table():
                 return self._source(query, ctes)
             case _:
-                return False
+                return self._of_values(query.iter_expressions(), ctes)
 
     def _with_ctes(self, query: exp.Expr, ctes: Mapping[str, bool]) -> Mapping[str, bool]:
         named = query.args.get("with_")
@@ -228,30 +228,37 @@ class _Judge:
         if isinstance(table.this, AiCall):
             return self._call(table.this, ctes)
         if is_function(table):
-            return False
+            return self._of_values([table.this], ctes)
         if names_cte(table):
             return ctes.get(table.name.lower(), False)
         return table.args.get("version") is None
 
     def _call(self, call: AiCall, ctes: Mapping[str, bool]) -> bool:
         """A call of one of lakeflow's functions that gives rows."""
+        given = [argument.this for argument in call.expressions if isinstance(argument, Argument)]
+        self._of_values([one for one in given if not isinstance(one, TableArgument)], ctes)
         if call.this in SEARCH:
             return False
-        given = [argument.this for argument in call.expressions if isinstance(argument, Argument)]
         tables = [self._source(one.this, ctes) for one in given if isinstance(one, TableArgument)]
         if any(tables) and call.this in STATEFUL_CALLS:
             self._refuse(str(call.this), call)
         return any(tables)
 
     def _expressions(self, select: exp.Select, ctes: Mapping[str, bool]) -> None:
-        """Queries within the expressions of a SELECT, which see the rows of a batch alone."""
+        """Queries within the expressions of a SELECT."""
         for query in _queries_within(select):
-            if self.moves(query, ctes):
-                self._refuse("a subquery over the table's rows, of which it would see the new ones alone,", query)
+            self._of_values([query], ctes)
             inner = query.unnest() if isinstance(query, exp.Subquery) else query
             for node in _own_nodes(inner):
                 if _is_aggregate(node) and _is_of_outer(node, inner):
                     self._refuse(f"the aggregate {_called(node).upper()} over columns of the query around it,", node)
+
+    def _of_values(self, nodes: Iterable[exp.Expr], ctes: Mapping[str, bool]) -> bool:
+        """Queries within expressions, which see the rows of a batch alone, must not move; False."""
+        for query in _queries_in(nodes):
+            if self.moves(query, ctes):
+                self._refuse("a subquery over the table's rows, of which it would see the new ones alone,", query)
+        return False
 
     def _row_wise(self, query: exp.Expr) -> bool:
         """That moving rows meet no clause and no function that looks at several of them; True."""
@@ -299,19 +306,21 @@ def _own_nodes(select: exp.Expr) -> Iterator[exp.Expr]:
 def _queries_within(select: exp.Select) -> Iterator[exp.Expr]:
     """The outermost queries in the expressions of a SELECT, those of FROM and JOIN left out."""
     aside = [select.args.get("from_"), select.args.get("with_")]
-    pending = [node for node in select.iter_expressions() if not any(node is one for one in aside)]
+    return _queries_in(node for node in select.iter_expressions() if not any(node is one for one in aside))
+
+
+def _queries_in(nodes: Iterable[exp.Expr]) -> Iterator[exp.Expr]:
+    """The outermost queries in expressions; of a join its condition counts, and not its source."""
+    pending = list(nodes)
     while pending:
         node = pending.pop()
         if isinstance(node, exp.Query):
             if not isinstance(node, exp.Table):
                 yield node
-            continue
-        if isinstance(node, exp.Join):
+        elif isinstance(node, exp.Join):
             pending.extend(part for part in (node.args.get("on"),) if isinstance(part, exp.Expr))
-            continue
-        if isinstance(node, exp.Lateral):
-            continue
-        pending.extend(node.iter_expressions())
+        elif not isinstance(node, exp.Lateral):
+            pending.extend(node.iter_expressions())
 
 
 def _is_of_outer(aggregate: exp.Expr, query: exp.Expr) -> bool:
