@@ -79,7 +79,7 @@ def carry_out(project: Project, statement: Carried, confirm: Confirm) -> Outcome
         case CreateTable():
             return _create(project, statement)
         case DropTable(name, if_exists):
-            return _drop(project, name, if_exists, confirm, "DROP TABLE")
+            return _drop(project, name, if_exists, confirm)
         case DescribeTable(name, extended):
             return described_table(project, name, extended=extended)
         case ShowCreateTable(name):
@@ -93,7 +93,7 @@ def carry_out(project: Project, statement: Carried, confirm: Confirm) -> Outcome
         case CreateVectorIndex() | AlterVectorIndex() | DropVectorIndex():
             return _index(project, statement)
         case SuspendTable() | ResumeTable() | DropMaterializedTable():
-            return _materialized(project, statement, confirm)
+            return _materialized(project, statement)
         case (
             AddColumns()
             | ModifyColumns()
@@ -189,23 +189,23 @@ def _placed(columns: Sequence[PlacedColumn]) -> list[Placed]:
     ]
 
 
-def _drop(project: Project, name: str, if_exists: bool, confirm: Confirm, statement: str) -> Outcome:
+def _drop(project: Project, name: str, if_exists: bool, confirm: Confirm) -> Outcome:
     """Take a table out of the catalog; its files stay, and a declaration makes it anew."""
     check_table_name(name, "the name of a table", "DROP TABLE")
     if if_exists and not project.lake.exists(name):
-        return _done(statement, name, "not there")
+        return _done("DROP TABLE", name, "not there")
     location = project.lake.table(name).location()
     if not confirm(f"Drop table {name} from the catalog?"):
-        return _done(statement, name, "kept")
+        return _done("DROP TABLE", name, "kept")
     project.lake.drop(name)
     status = f"dropped; its files are left at {location}"
     declared = project.declared_tables.tables.get(name)
     if declared is not None:
         status += f"; {declared.origin} declares it: the next landing or run makes it anew"
-    return _done(statement, name, status)
+    return _done("DROP TABLE", name, status)
 
 
-def _materialized(project: Project, statement: MaterializedStatement, confirm: Confirm) -> Outcome:
+def _materialized(project: Project, statement: MaterializedStatement) -> Outcome:
     match statement:
         case SuspendTable(name):
             materialized_job(project, name)
@@ -216,12 +216,13 @@ def _materialized(project: Project, statement: MaterializedStatement, confirm: C
             resume(project.lake, name)
             return _done("ALTER MATERIALIZED TABLE", name, "resumed")
         case DropMaterializedTable(name, if_exists):
-            if (job := _materialized_jobs(project).get(name)) is not None:
-                raise DeclarationError(
-                    f"{job.origin}: materialized table {name} is made anew by each run as long as it stands there",
-                    next_step=f"delete the statement, then: DROP TABLE {name}",
-                )
-            return _drop(project, name, if_exists, confirm, "DROP MATERIALIZED TABLE")
+            if if_exists and name not in _materialized_jobs(project):
+                return _done("DROP MATERIALIZED TABLE", name, "not there")
+            raise DeclarationError(
+                f"{materialized_job(project, name).origin}: materialized table {name} is made anew by each run as long as it "
+                "stands there",
+                next_step=f"delete the statement, then: DROP TABLE {name}",
+            )
         case _:
             assert_never(statement)
 

@@ -267,6 +267,7 @@ def test_what_is_not_there_may_be_left_alone(project: Project, text: str) -> Non
         ("ALTER VECTOR INDEX docs_index SET ('metric' = 'l2')", DeclarationError, "tables/all.sql:6: change its WITH there"),
         ("DROP VECTOR INDEX docs_index", DeclarationError, "tables/all.sql:6: delete the declaration"),
         ("DROP VECTOR INDEX dcs_index", UnknownName, "did you mean 'docs_index'?"),
+        ("DROP MATERIALIZED TABLE silver.towns", UnknownName, "unknown materialized table 'silver.towns'"),
         ("ALTER MATERIALIZED TABLE gold.docs SUSPEND", UnknownName, "unknown materialized table 'gold.docs'"),
         ("ALTER MATERIALIZED TABLE gold.counted SUSPEND", UnknownName, "the first run makes it"),
         (
