@@ -67,11 +67,12 @@ def sql(
     from lakeflow.cli.sql_session import Session, Style
 
     hint = "--output json or csv gives all"
-    session = Session(open_project(project, target), Style(output), (lambda _: True) if yes else _asked, hint)
-    for number, statement in enumerate(statements):
-        if number and output is RowFormat.TEXT:
-            show_text("")
-        _carry_out(session, statement)
+    with ExitStack() as models:
+        session = Session(open_project(project, target), Style(output), (lambda _: True) if yes else _asked, hint, models)
+        for number, statement in enumerate(statements):
+            if number and output is RowFormat.TEXT:
+                show_text("")
+            _carry_out(session, statement)
 
 
 def script_text(statements: str | None, file: str | None) -> tuple[str, Path | None]:

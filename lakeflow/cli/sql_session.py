@@ -46,12 +46,13 @@ class Style:
 @dataclass(slots=True)
 class Session:
     """Statements on one project. `confirm` answers whether a table is dropped, `hint` says how more rows are shown than
-    `style` has, `tell` takes what is to be said of a result, `set` is what SET said."""
+    `style` has, `tell` takes what is to be said of a result, `models` closes those that were opened, `set` is what SET said."""
 
     project: Project
     style: Style
     confirm: Callable[[str], bool]
     hint: str
+    models: ExitStack
     tell: Callable[[str], None] = note
     set: dict[str, str] = field(default_factory=dict)
 
@@ -87,7 +88,7 @@ class Session:
     def _read(self, text: str, held: ExitStack) -> None:
         from lakeflow.runner.sql_query import query_project
 
-        with query_project(text, self.project, self.limits(held), held) as reader:
+        with query_project(text, self.project, self.limits(held), self.models) as reader:
             head = Head(reader, self.style.rows if self.style.form is RowFormat.TEXT else None)
             write_batches(head, reader.schema.names, self.style.form, expanded=self.style.expanded)
         if head.cut:
@@ -106,9 +107,10 @@ class Session:
             return told | {"status": "there already"}
         job = job_once(statement, self.project.declared_tables.tables)
         if job is None:
-            rows = insert_rows(statement, self.project, self.limits(held))
+            rows = insert_rows(statement, self.project, self.limits(held), self.models)
             return told | {"status": "done", "written": rows}
-        with self.project.models, aside():
+        self.models.enter_context(self.project.models)
+        with aside():
             row = run_recorded(self.project, job, Request(), signals)
         return {**told, **{name: row[name] for name in WROTE if name in row}}
 
@@ -120,7 +122,8 @@ class Session:
         from lakeflow.runner.statements import materialized_job
 
         job = materialized_job(self.project, name)
-        with self.project.models, aside():
+        self.models.enter_context(self.project.models)
+        with aside():
             row = run_recorded(self.project, job, Request(mode=Mode.SNAPSHOT), signals)
         return {"statement": "ALTER MATERIALIZED TABLE", **{column: row[column] for column in WROTE if column in row}}
 

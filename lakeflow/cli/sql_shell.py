@@ -66,32 +66,33 @@ def shell(project: Project, form: RowFormat, *, asks: bool, target: str | None) 
 
     words = ProjectWords(project)
     prompt = prompt_of(words, target)
-    running = Shell(project, form, asks=asks)
     Thread(target=words.look_up, name="names", daemon=True).start()
     note("Statements end with ; \\? lists commands, Tab completes, Ctrl-D leaves.")
-    while True:
-        try:
-            typed = prompt.prompt()
-        except KeyboardInterrupt:
-            continue
-        except EOFError:
-            return 0
-        if not running.take(typed):
-            return 0
-        words.forget()
+    with ExitStack() as models:
+        running = Shell(project, form, models, asks=asks)
+        while True:
+            try:
+                typed = prompt.prompt()
+            except KeyboardInterrupt:
+                continue
+            except EOFError:
+                return 0
+            if not running.take(typed):
+                return 0
+            words.forget()
 
 
 class Shell:
     """What becomes of what is typed."""
 
-    def __init__(self, project: Project, form: RowFormat, *, asks: bool) -> None:
+    def __init__(self, project: Project, form: RowFormat, models: ExitStack, *, asks: bool) -> None:
         self._asks = asks
         self._style = Style(form)
         self._switches = Switches()
         self._notes: list[str] = []
         self._dropping = not asks
         hint = "\\limit ROWS shows more, \\format csv gives all"
-        self._session = Session(project, self._style, lambda _: self._dropping, hint, self._notes.append)
+        self._session = Session(project, self._style, lambda _: self._dropping, hint, models, self._notes.append)
 
     def take(self, typed: str) -> bool:
         """Run what was typed; False where the user leaves."""

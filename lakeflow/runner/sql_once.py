@@ -94,8 +94,9 @@ def is_made(statement: Once, project: Project) -> bool:
     return True
 
 
-def insert_rows(statement: Once, project: Project, limits: Limits) -> int:
-    """Carry out a statement that reads no table, such as INSERT INTO t VALUES (..): how many rows were written.
+def insert_rows(statement: Once, project: Project, limits: Limits, held: ExitStack) -> int:
+    """Carry out a statement that reads no table, such as INSERT INTO t VALUES (..): how many rows were written. Models
+    that it asks are open until `held` is closed.
 
     Raises as `query_project` does, SchemaMismatch where the rows do not fit, UsageError for a target that has its writer.
     """
@@ -109,7 +110,7 @@ def insert_rows(statement: Once, project: Project, limits: Limits) -> int:
     fit(assigned(compiled.columns.empty_table().rename_columns(names), into), into, job.target)
     writer = DataWriter(table, buffer_bytes=project.settings.run.buffer_bytes)
     try:
-        with ExitStack() as held, query_project(statement.query.padded, project, limits, held) as reader:
+        with query_project(statement.query.padded, project, limits, held) as reader:
             for batch in reader:
                 writer.write(assigned(pa.Table.from_batches([batch]).rename_columns(names), into))
         rows, files = writer.rows, writer.finish()
