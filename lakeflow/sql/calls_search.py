@@ -4,8 +4,8 @@
     VECTOR_SEARCH(SEARCH_TABLE => TABLE t, COLUMN_TO_SEARCH => DESCRIPTOR(vec), COLUMN_TO_QUERY => q, TOP_K => 3)
 
 'vec' stands for DESCRIPTOR(vec); without a k the nearest 10 are found; DISTANCE => 'cosine' is MAP['distance', 'cosine']. The
-columns of the table come out, or those that MAP['output_columns', 'a,b'] names, and `score`, higher nearer. The order of the
-arguments and their names are those of Flink's validator (SqlVectorSearchTableFunction).
+columns of the table come out (of an index with 'columns' those), or those that MAP['output_columns', 'a,b'] names, and `score`,
+higher nearer. The order of the arguments and their names are those of Flink's validator (SqlVectorSearchTableFunction).
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 from sqlglot import exp
 
+from lakeflow.declare import IndexSpec
 from lakeflow.errors import UnknownName, UsageError
 from lakeflow.sql.calls import Decide
 from lakeflow.sql.calls_arguments import Arguments
@@ -76,8 +77,8 @@ def read_search(text: str, call: AiCall, names: Names) -> Search:
     config = dict(arguments.config(slots.get("CONFIG")))
     if "DISTANCE" in slots:
         config["distance"] = _text(arguments, slots["DISTANCE"])
-    chosen = _chosen(arguments, name, config, schema)
     index = names.index(name, column.name)
+    chosen = _chosen(arguments, name, config, schema, index)
     by_words = config.get("mode", "vector").lower() != "vector"
     k = arguments.whole(slots["TOP_K"]) if "TOP_K" in slots else NEAREST
     takes_text = by_words or (index is not None and index.model is not None)
@@ -118,9 +119,13 @@ def _text(arguments: Arguments, argument: exp.Expr) -> str:
     return str(value.this)
 
 
-def _chosen(arguments: Arguments, table: str, config: Mapping[str, str], schema: pa.Schema) -> pa.Schema:
-    """The columns of a hit: those that CONFIG names, in the order of the table, or all."""
+def _chosen(
+    arguments: Arguments, table: str, config: Mapping[str, str], schema: pa.Schema, index: IndexSpec | None
+) -> pa.Schema:
+    """The columns of a hit, in the order of the table: those that CONFIG names, or all; of an index all that it keeps."""
     named = [name.strip() for name in config.get("output_columns", "").split(",") if name.strip()]
+    if not named and index is not None and index.columns:
+        named = [one for one in schema.names if one in (index.key, index.column, *index.columns)]
     if not named:
         return schema.remove_metadata()
     wanted = {_column(arguments, table, exp.to_identifier(name), schema, arguments.call).name for name in named}

@@ -143,6 +143,18 @@ def test_a_search_by_text_in_an_index_and_by_vector_without_one_find_the_same(sh
         assert indexed["score"] == pytest.approx(exact["score"], abs=1e-5)
 
 
+def test_an_index_that_keeps_some_columns_gives_those(shop: Shop) -> None:
+    embedded(shop)
+    sql = "SELECT * FROM VECTOR_SEARCH(TABLE gold.doc_vectors, DESCRIPTOR(embedding), 'sort it', 1)"
+    assert [list(row) for row in query(shop, sql)] == [["doc_id", "text", "embedding", "score"]]
+    text = (shop.folder / "tables" / "shop.sql").read_text(encoding="utf-8")
+    shop.declare("tables/shop.sql", text.replace("'columns' = 'text'", "'columns' = 'doc_id'"))
+    assert [list(row) for row in query(shop, sql)] == [["doc_id", "embedding", "score"]]
+    ran = shop("query", sql.replace("'sort it', 1)", "'sort it', 1, MAP['output_columns', 'text'])"))
+    assert ran.code == 2
+    assert "index 'docs_index' keeps doc_id, embedding, and a hit is to have text too" in ran.err
+
+
 def test_a_search_by_text_without_a_model_says_how_to_embed_it(shop: Shop) -> None:
     embedded(shop)
     undeclare_index(shop)
