@@ -15,6 +15,7 @@ import pyarrow as pa
 from sqlglot import exp
 
 from lakeflow.errors import LakeflowError, UnknownName, UsageError
+from lakeflow.sql.aliases import inline_asked
 from lakeflow.sql.binding import Binder
 from lakeflow.sql.compiled import Call, Compiled, Names, TableRead
 from lakeflow.sql.duckdb_errors import explained
@@ -84,6 +85,7 @@ def _compiled(text: str, tree: exp.Expr, reads: Sequence[Read], rewriter: Rewrit
     for call in sorted(tree.find_all(AiCall), key=lambda one: int(one.meta["end"])):
         rewriter.rewrite(call)
     _cross_joins(tree)
+    inline_asked(tree, rewriter.sites, rewriter.binder)
     ask_once(tree, rewriter.sites)
     filter_first(tree, rewriter.sites, rewriter.names_of)
     columns = _schema(tree, tree.sql(dialect=Flink), rewriter.binder)
@@ -132,6 +134,8 @@ def _columns(views: Mapping[str, pa.Schema]) -> list[str]:
 
 def _schema(tree: exp.Expr, text: str, binder: Binder) -> pa.Schema:
     if isinstance(tree, exp.Describe | exp.Summarize):
+        if isinstance(tree.this, exp.Query):
+            binder.columns(tree.this.sql(dialect=Flink))
         return pa.schema([])
     return pa.schema([pa.field(name, binder.arrow(kind)) for name, kind in binder.columns(text)])
 

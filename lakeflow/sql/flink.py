@@ -20,6 +20,7 @@ from sqlglot.parsers.duckdb import DuckDBParser
 from sqlglot.tokenizer_core import Token, TokenType
 
 from lakeflow.errors import UsageError
+from lakeflow.sql.misspelt import refuse_misspelt
 from lakeflow.sql.pure.registry import pure_functions
 from lakeflow.sql.query import place_of
 from lakeflow.sql.tokens import pointed
@@ -241,6 +242,7 @@ def read_query(text: str) -> exp.Expr:
     level = logger.level
     logger.setLevel(logging.ERROR)  # it warns of statements that it does not know, which are refused elsewhere
     try:
+        refuse_misspelt(text, Flink().tokenize(text))
         trees = [tree for tree in parse(text, read=Flink) if tree is not None and not isinstance(tree, exp.Semicolon)]
     except ParseError as error:
         start, stop = place_of(text, error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -12,7 +13,7 @@ import pyarrow as pa
 
 from lakeflow.declare import IndexSpec
 from lakeflow.errors import ModelError, UnknownName
-from lakeflow.sql.compiled import Compiled, Function, Moment, PredictCall, Signature
+from lakeflow.sql.compiled import Compiled, Function, Moment, PredictCall, SearchCall, Signature
 
 Answer = Callable[..., Mapping[str, Any]]
 
@@ -50,6 +51,18 @@ DECLARED: list[tuple[Signature, Answer]] = [
 MODELS = {one.name: (one, answer) for one, answer in DECLARED}
 
 
+def _dot(one: list[float], other: list[float]) -> float:
+    return sum(a * b for a, b in zip(one, other, strict=True))
+
+
+NEARNESS: dict[str, Callable[[list[float], list[float]], float]] = {
+    "dot": _dot,
+    "cosine": lambda one, other: _dot(one, other) / math.sqrt(_dot(one, one) * _dot(other, other)),
+    "l2": lambda one, other: 1 / (1 + sum((a - b) ** 2 for a, b in zip(one, other, strict=True))),
+}
+"""What `score` is, by its definition."""
+
+
 @dataclass(slots=True)
 class Asked:
     """`Names` over tables in memory and the models above, and what stands behind them."""
@@ -74,8 +87,25 @@ class Asked:
         return None
 
     def functions(self, compiled: Compiled) -> list[Function]:
-        """What stands behind the models that the query calls."""
-        return [self._function(call) for call in compiled.calls if isinstance(call, PredictCall)]
+        """What stands behind the models and searches that the query calls."""
+        found = [self._function(call) for call in compiled.calls if isinstance(call, PredictCall)]
+        return found + [self._search(call) for call in compiled.calls if isinstance(call, SearchCall)]
+
+    def _search(self, call: SearchCall) -> Function:
+        rows = self.tables[call.table].to_pylist()
+
+        def answered(asked: pa.RecordBatch) -> pa.Array:
+            return pa.array(
+                [None if query is None else self._hits(call, rows, query) for query in asked[0].to_pylist()], call.result
+            )
+
+        return Function(call.function, (call.query,), call.result, answered)
+
+    def _hits(self, call: SearchCall, rows: list[dict[str, Any]], query: list[float]) -> list[dict[str, Any]]:
+        nearness = NEARNESS[call.config.get("distance", "cosine")]
+        scored = [(nearness(query, row[call.column]), row) for row in rows if row[call.column] is not None]
+        nearest = sorted(scored, key=lambda one: -one[0])[: call.k]
+        return [{**{name: row[name] for name in call.columns.names}, "score": score} for score, row in nearest]
 
     def _function(self, call: PredictCall) -> Function:
         _, answer = MODELS[call.model.name.partition("$")[0]]
