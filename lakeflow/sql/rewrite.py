@@ -116,6 +116,12 @@ class Rewriter:
         except duckdb.BinderException:
             if not around.before:
                 raise
+        except duckdb.CatalogException as error:
+            around_it = call.find_ancestor(exp.With)
+            if around_it is None or not around_it.recursive:
+                raise
+            message = f"{call.this} over the rows of WITH RECURSIVE itself is not possible; valid: ML_PREDICT(MODEL m, a, ..)"
+            raise Arguments(self.text, call, "").wrong(message) from error
         return self.binder.columns(f"{around.ctes}SELECT __rows.* FROM {around.before}, LATERAL (FROM {relation}) AS __rows")
 
     def _predict_site(self, call: AiCall, form: PredictRows | PredictValues, columns: Sequence[str] = ()) -> str:
@@ -258,8 +264,7 @@ def around_node(at: exp.Expr) -> Around:
         if isinstance(named, exp.With) and inside is not named:
             recursive = recursive or bool(named.args.get("recursive"))
             for cte in reversed(named.expressions[: named.expressions.index(inside)] if node is named else named.expressions):
-                if cte.find(AiCall) is None:
-                    ctes.setdefault(cte.alias.lower(), cte.sql(dialect=Flink))
+                ctes.setdefault(cte.alias.lower(), cte.sql(dialect=Flink))
         inside, node = node, node.parent
     shown = ", ".join(reversed(ctes.values()))
     return Around(f"WITH {'RECURSIVE ' if recursive else ''}{shown} " if shown else "", before)

@@ -236,6 +236,28 @@ def test_models_in_every_clause(asked: Asked) -> None:
     assert asked(exists) == [{"name": "Carrier 9"}]
 
 
+def test_the_columns_of_a_query_are_described(asked: Asked) -> None:
+    described = asked("DESCRIBE SELECT id, AI_COMPLETE('llm', carrier) AS a FROM bronze.flights")
+    assert [(row["column_name"], row["column_type"]) for row in described] == [("id", "BIGINT"), ("a", "VARCHAR")]
+    (summed,) = asked("SUMMARIZE SELECT AI_COMPLETE('llm', name) AS a FROM dim.carriers")
+    assert (summed["min"], summed["max"], summed["count"]) == ("CARRIER 0", "CARRIER 9", 10)
+    with pytest.raises(UnknownName, match="carrierr"):
+        asked("DESCRIBE SELECT AI_COMPLETE('llm', carrierr) AS a FROM dim.carriers")
+
+
+def test_a_recursion_asks_for_values(asked: Asked) -> None:
+    text = "WITH RECURSIVE r AS (SELECT 'a' AS x UNION ALL SELECT {} || 'b' FROM {} WHERE length(x) < 3) FROM r ORDER BY x"
+    values = text.format("AI_COMPLETE('llm', x)", "r")
+    assert [row["x"] for row in asked(values)] == ["ABb", "Ab", "a"]
+    with pytest.raises(UsageError, match="over the rows of WITH RECURSIVE itself is not possible"):
+        asked(text.format("answer", "ML_PREDICT(TABLE r, MODEL llm, DESCRIPTOR(x))"))
+
+
+def test_names_of_three_and_four_parts(asked: Asked) -> None:
+    text = "SELECT AI_COMPLETE('llm', lakeflow.dim.carriers.name) a FROM lakeflow.dim.carriers WHERE dim.carriers.carrier = 'c1'"
+    assert asked(text) == [{"a": "CARRIER 1"}]
+
+
 def test_what_nothing_reads_is_not_bound_and_not_asked(asked: Asked) -> None:
     assert asked("WITH unread AS (SELECT AI_COMPLETE('llm', carrier) AS a FROM dim.carriers) SELECT 1 AS one") == [{"one": 1}]
 

@@ -61,6 +61,7 @@ def test_every_call_of_a_chain_is_shown(files: dict[str, Relation]) -> None:
     """
     compiled, step = steps(text, files)
     asked = {function for one in step.walk() for function in one.asks}
+    assert [one.name for one in step.walk()] == ["columns", "columns", "scan"]
     assert asked == {call.function for call in compiled.calls} == {"ai_0", "ai_1", "ai_2"}
     text = "\n".join(explain_lines(step, compiled))
     for said in ("asks model llm", "asks model embed", "asks search gold.docs (vec), 3 nearest"):
