@@ -13,10 +13,17 @@ import pyarrow as pa
 
 from lakeflow.errors import DeclarationError
 from lakeflow.models import options
-from lakeflow.models.context import CHAT_TOKENS, CONTEXT_OPTIONS, read_context
-from lakeflow.models.prompt import Prompt, read_prompt, require_no_bytes
+from lakeflow.models.context import CONTEXT_OPTIONS, read_context
+from lakeflow.models.prompt import Prompt
 from lakeflow.models.providers.aws_access import ACCESS_OPTIONS, Access, read_access, service_address
 from lakeflow.models.providers.declared import json_object, require_vector
+from lakeflow.models.providers.service_options import (
+    read_batch_size,
+    read_format,
+    read_labels,
+    read_question,
+    within_context,
+)
 from lakeflow.models.remote.settings import REMOTE_OPTIONS
 from lakeflow.models.shapes import json_schema
 from lakeflow.models.spec import ModelSpec, Task
@@ -138,17 +145,12 @@ def read_bedrock(spec: ModelSpec, columns: Sequence[pa.Field]) -> ConverseSettin
     embeds = spec.task is Task.EMBEDDING
     own = EMBEDDING_OPTIONS if embeds else TEXT_OPTIONS
     options.refuse_unknown(spec, (*SERVICE_OPTIONS, *own, *CONTEXT_OPTIONS, *REMOTE_OPTIONS))
-    prompt = read_prompt(spec)
-    require_no_bytes(spec, prompt.columns)
-    if not prompt.columns:
-        raise DeclarationError(f"{spec.label}: option 'prompt' names no INPUT column, so every row would ask the same")
+    prompt = read_question(spec)
     return _embedding(spec, prompt, columns) if embeds else _converse(spec, prompt, columns)
 
 
 def _converse(spec: ModelSpec, prompt: Prompt, columns: Sequence[pa.Field]) -> ConverseSettings:
-    labels = tuple(options.parts(spec, "labels"))
-    if labels and spec.task is not Task.CLASSIFICATION:
-        raise DeclarationError(f"{spec.label}: option 'labels' goes with task 'classification', not {str(spec.task)!r}")
+    labels = read_labels(spec)
     response_format = _response_format(spec, columns)
     schema = {} if response_format is ResponseFormat.TEXT else json_schema(columns, spec.label, labels)
     system = spec.options.get("system_prompt", "").strip()
@@ -159,12 +161,9 @@ def _converse(spec: ModelSpec, prompt: Prompt, columns: Sequence[pa.Field]) -> C
         "additionalModelRequestFields": json_object(spec, "additional_model_request_fields") or None,
         **_format(spec, response_format, schema),
     }
-    context = read_context(spec)
-    if context is not None:
-        context = context.beside(system, json.dumps(schema) if schema else "", extra=CHAT_TOKENS)
     return ConverseSettings(
         _place(spec, "converse"),
-        prompt.within(context),
+        within_context(spec, prompt, system, schema),
         {name: value for name, value in body.items() if value is not None},
         response_format,
         tuple(columns),
@@ -173,15 +172,7 @@ def _converse(spec: ModelSpec, prompt: Prompt, columns: Sequence[pa.Field]) -> C
 
 
 def _response_format(spec: ModelSpec, columns: Sequence[pa.Field]) -> ResponseFormat:
-    is_text = len(columns) == 1 and pa.types.is_string(columns[0].type)
-    plain = ResponseFormat.TEXT if is_text and spec.task is Task.TEXT_GENERATION else ResponseFormat.TOOL
-    chosen = options.choice(spec, "response_format", ResponseFormat) or plain
-    if chosen is ResponseFormat.TEXT and not is_text:
-        raise DeclarationError(
-            f"{spec.label}: option 'response_format' = 'text' fills one STRING column; OUTPUT has "
-            f"{', '.join(f'{one.name} {one.type}' for one in columns)}",
-            next_step="leave response_format out: the answer's columns become the input of a tool",
-        )
+    chosen = read_format(spec, columns, ResponseFormat.TEXT, ResponseFormat.TOOL, "the input of a tool")
     if "tool_choice" in spec.options and chosen is not ResponseFormat.TOOL:
         raise DeclarationError(f"{spec.label}: option 'tool_choice' goes with 'response_format' = 'tool', not {str(chosen)!r}")
     return chosen
@@ -226,10 +217,8 @@ def _embedding(spec: ModelSpec, prompt: Prompt, columns: Sequence[pa.Field]) -> 
     require_vector(spec, columns)
     family = _family(spec)
     _refuse_others(spec, family)
-    size = options.whole_number(spec, "batch_size", MOST_TEXTS if family.is_cohere else 1)
     most = MOST_TEXTS if family.is_cohere else 1
-    if size > most:
-        raise DeclarationError(f"{spec.label}: option 'batch_size' is {size}; valid for {family}: 1 to {most}")
+    size = read_batch_size(spec, most, most, family)
     dimensions = options.whole_number(spec, "dimensions", 0) or None
     valid = _DIMENSIONS.get(family, ())
     if dimensions is not None and dimensions not in valid:

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from lakeflow.errors import DeclarationError
 from lakeflow.models import options
-from lakeflow.models.context import CHAT_TOKENS, CONTEXT_OPTIONS, read_context
+from lakeflow.models.context import CONTEXT_OPTIONS, read_context
 from lakeflow.models.prompt import Prompt
 from lakeflow.models.providers.declared import require_vector
 from lakeflow.models.providers.gemini_schema import gemini_schema
@@ -22,6 +22,7 @@ from lakeflow.models.providers.service_options import (
     read_format,
     read_labels,
     read_question,
+    within_context,
 )
 from lakeflow.models.shapes import json_schema
 from lakeflow.models.spec import ModelSpec
@@ -145,11 +146,8 @@ def read_text(spec: ModelSpec, columns: Sequence[pa.Field]) -> TextSettings:
         body["systemInstruction"] = {"parts": [{"text": system}]}
     if threshold := options.choice(spec, "safety_threshold", SafetyThreshold):
         body["safetySettings"] = [{"category": harm, "threshold": threshold.upper()} for harm in HARMS]
-    context = read_context(spec)
-    if context is not None:
-        context = context.beside(system, json.dumps(schema) if schema else "", extra=CHAT_TOKENS)
-    longest = config.get("maxOutputTokens", 0)
-    return TextSettings(read_question(spec).within(context), body, longest, response_format, tuple(columns), labels)
+    prompt = within_context(spec, read_question(spec), system, schema)
+    return TextSettings(prompt, body, config.get("maxOutputTokens", 0), response_format, tuple(columns), labels)
 
 
 def read_embedding(spec: ModelSpec, columns: Sequence[pa.Field], batch_size: int, most: int) -> EmbeddingSettings:

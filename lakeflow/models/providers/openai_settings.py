@@ -16,8 +16,17 @@ import pyarrow as pa
 
 from lakeflow.errors import DeclarationError
 from lakeflow.models import options
-from lakeflow.models.context import CHAT_TOKENS, CONTEXT_OPTIONS, read_context
-from lakeflow.models.prompt import Prompt, read_prompt, require_no_bytes
+from lakeflow.models.context import CONTEXT_OPTIONS, read_context
+from lakeflow.models.prompt import Prompt
+from lakeflow.models.providers.declared import require_vector
+from lakeflow.models.providers.service_options import (
+    key_missing,
+    read_batch_size,
+    read_format,
+    read_labels,
+    read_question,
+    within_context,
+)
 from lakeflow.models.remote.settings import REMOTE_OPTIONS
 from lakeflow.models.shapes import json_schema
 from lakeflow.models.spec import ModelSpec, Task
@@ -186,48 +195,28 @@ def path_of(spec: ModelSpec, address: SplitResult) -> str:
 
 def read_settings(spec: ModelSpec, columns: Sequence[pa.Field], place: Place, path: str) -> ChatSettings | EmbeddingSettings:
     """The settings of a model at a place, whose path says which API it is. Raises DeclarationError and UnknownName."""
-    prompt = read_prompt(spec)
-    require_no_bytes(spec, prompt.columns)
-    if not prompt.columns:
-        raise DeclarationError(f"{spec.label}: option 'prompt' names no INPUT column, so every row would ask the same")
+    prompt = read_question(spec)
     if path == EMBEDDINGS_PATH:
         return _embedding(spec, place, prompt, columns)
     return _chat(spec, place, Api.RESPONSES if path == RESPONSES_PATH else Api.CHAT, prompt, columns)
 
 
 def _embedding(spec: ModelSpec, place: Place, prompt: Prompt, columns: Sequence[pa.Field]) -> EmbeddingSettings:
-    if len(columns) != 1 or not _is_vector(columns[0].type):
-        shown = ", ".join(f"{one.name} {one.type}" for one in columns)
-        raise DeclarationError(f"{spec.label}: OUTPUT of task 'embedding' is one column ARRAY<FLOAT>, declared: {shown}")
-    size = options.whole_number(spec, "batch_size", TEXTS_A_REQUEST)
-    if size > MOST_TEXTS:
-        raise DeclarationError(f"{spec.label}: option 'batch_size' is {size}; valid: 1 to {MOST_TEXTS}")
+    require_vector(spec, columns)
+    size = read_batch_size(spec, TEXTS_A_REQUEST, MOST_TEXTS)
     dimensions = options.whole_number(spec, "dimensions", 0) or None
     return EmbeddingSettings(place, prompt.within(read_context(spec)), columns[0], dimensions, size)
 
 
 def _chat(spec: ModelSpec, place: Place, api: Api, prompt: Prompt, columns: Sequence[pa.Field]) -> ChatSettings:
-    labels = tuple(options.parts(spec, "labels"))
-    if labels and spec.task is not Task.CLASSIFICATION:
-        raise DeclarationError(f"{spec.label}: option 'labels' goes with task 'classification', not {str(spec.task)!r}")
-    is_text = len(columns) == 1 and pa.types.is_string(columns[0].type)
-    plain = ResponseFormat.TEXT if is_text and spec.task is Task.TEXT_GENERATION else ResponseFormat.JSON_SCHEMA
-    response_format = options.choice(spec, "response_format", ResponseFormat) or plain
-    if response_format is ResponseFormat.TEXT and not is_text:
-        raise DeclarationError(
-            f"{spec.label}: option 'response_format' = 'text' fills one STRING column; OUTPUT has "
-            f"{', '.join(f'{one.name} {one.type}' for one in columns)}",
-            next_step="leave response_format out: the answer's columns become a JSON schema",
-        )
+    labels = read_labels(spec)
+    response_format = read_format(spec, columns, ResponseFormat.TEXT, ResponseFormat.JSON_SCHEMA)
     schema = {} if response_format is ResponseFormat.TEXT else json_schema(columns, spec.label, labels)
     system_prompt = spec.options.get("system_prompt", "")
-    context = read_context(spec)
-    if context is not None:
-        context = context.beside(system_prompt, json.dumps(schema) if schema else "", extra=CHAT_TOKENS)
     return ChatSettings(
         place,
         api,
-        prompt.within(context),
+        within_context(spec, prompt, system_prompt, schema),
         system_prompt,
         _parameters(spec, api),
         response_format,
@@ -281,10 +270,7 @@ def _refuse_others_of(spec: ModelSpec, api: Api) -> None:
 def _key(spec: ModelSpec) -> str:
     key = credential(spec, "api_key")
     if not key and "endpoint" not in spec.options:
-        raise DeclarationError(
-            f"{spec.label}: option 'api_key' is missing, which {ENDPOINT} needs",
-            next_step="add 'api_key' = '{{ secret.OPENAI_API_KEY }}' to WITH (..), and export LAKEFLOW_SECRET_OPENAI_API_KEY",
-        )
+        raise key_missing(spec, "api_key", "OPENAI_API_KEY", ENDPOINT)
     return key
 
 
@@ -296,8 +282,3 @@ def credential(spec: ModelSpec, name: str) -> str:
             f"{spec.label}: the secret that '{name}' names is no key: it has characters that no header takes"
         )
     return key
-
-
-def _is_vector(kind: pa.DataType) -> bool:
-    is_list = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
-    return bool(is_list and pa.types.is_floating(kind.value_type))

@@ -10,10 +10,11 @@ import pyarrow as pa
 
 from lakeflow.errors import DeclarationError, ModelError
 from lakeflow.models import options
-from lakeflow.models.prompt import read_prompt, require_no_bytes
+from lakeflow.models.prompt import require_no_bytes
 from lakeflow.models.providers.declared import json_object, require_vector
 from lakeflow.models.providers.scoring_input import PARAMETERS_IN, Input, InputFormat
 from lakeflow.models.providers.scoring_output import Output, read_outputs
+from lakeflow.models.providers.service_options import read_question
 from lakeflow.models.remote.dialect import Blame, ErrorKind, Reading, Request, Row
 from lakeflow.models.shapes import parsed
 from lakeflow.models.spec import ModelSpec, Task
@@ -79,10 +80,8 @@ def read_scoring(spec: ModelSpec, columns: Sequence[pa.Field], default: InputFor
         raise DeclarationError(
             f"{spec.label}: option 'prompt' goes with 'input_format' = 'text' or 'openai_chat', not {chosen}"
         )
-    prompt = read_prompt(spec)
     require_no_bytes(spec, spec.input.names)
-    if not prompt.columns:
-        raise DeclarationError(f"{spec.label}: option 'prompt' names no INPUT column, so every row would ask the same")
+    prompt = read_question(spec)
     if chosen.is_flat:
         _require_flat(spec, chosen)
     parameters = json_object(spec, "parameters")

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pyarrow as pa
 
 from lakeflow.errors import DeclarationError
 from lakeflow.models import options
+from lakeflow.models.context import CHAT_TOKENS, read_context
 from lakeflow.models.prompt import Prompt, read_prompt, require_no_bytes
 from lakeflow.models.spec import ModelSpec, Task
 
@@ -25,8 +27,19 @@ def read_question(spec: ModelSpec) -> Prompt:
     return prompt
 
 
-def read_format(spec: ModelSpec, columns: Sequence[pa.Field], text: Format, typed: Format) -> Format:
-    """The option 'response_format': `text` fills one STRING column, `typed` is what answers of several columns begin with.
+def within_context(spec: ModelSpec, prompt: Prompt, system: str, schema: Mapping[str, Any]) -> Prompt:
+    """The prompt in the room that a context leaves beside the texts that go with every row. Raises DeclarationError."""
+    context = read_context(spec)
+    if context is None:
+        return prompt
+    return prompt.within(context.beside(system, json.dumps(schema) if schema else "", extra=CHAT_TOKENS))
+
+
+def read_format(
+    spec: ModelSpec, columns: Sequence[pa.Field], text: Format, typed: Format, becomes: str = "a JSON schema"
+) -> Format:
+    """The option 'response_format': `text` fills one STRING column, `typed` is how several are asked for where nothing is
+    said; `becomes` names in a message what they become by it.
 
     Raises DeclarationError where `text` is asked for and OUTPUT is something else.
     """
@@ -37,7 +50,7 @@ def read_format(spec: ModelSpec, columns: Sequence[pa.Field], text: Format, type
         raise DeclarationError(
             f"{spec.label}: option 'response_format' = '{text}' fills one STRING column; OUTPUT has "
             f"{', '.join(f'{one.name} {one.type}' for one in columns)}",
-            next_step="leave response_format out: the answer's columns become a JSON schema",
+            next_step=f"leave response_format out: the answer's columns become {becomes}",
         )
     return chosen
 
@@ -50,11 +63,11 @@ def read_labels(spec: ModelSpec) -> tuple[str, ...]:
     return labels
 
 
-def read_batch_size(spec: ModelSpec, default: int, most: int) -> int:
-    """The option 'batch_size', from 1 to `most`. Raises DeclarationError."""
+def read_batch_size(spec: ModelSpec, default: int, most: int, of: str = "") -> int:
+    """The option 'batch_size', from 1 to `most`, the limit of the service or of what `of` names. Raises DeclarationError."""
     size = options.whole_number(spec, "batch_size", default)
     if size > most:
-        raise DeclarationError(f"{spec.label}: option 'batch_size' is {size}; valid: 1 to {most}")
+        raise DeclarationError(f"{spec.label}: option 'batch_size' is {size}; valid{of and f' for {of}'}: 1 to {most}")
     return size
 
 
