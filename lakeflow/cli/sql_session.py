@@ -97,7 +97,7 @@ class Session:
     def _write(self, statement: Once, signals: StopSignals, held: ExitStack) -> dict[str, Any]:
         from lakeflow.cli.run import run_recorded
         from lakeflow.runner.plan import Request
-        from lakeflow.runner.sql_once import insert_rows, is_made, job_once
+        from lakeflow.runner.sql_once import check_target, insert_rows, is_made, job_once
 
         if isinstance(statement, Insert):
             told = {"statement": "INSERT OVERWRITE" if statement.overwrite else "INSERT INTO", "table": statement.target}
@@ -105,6 +105,7 @@ class Session:
             told = {"statement": "CREATE TABLE AS", "table": statement.table.name}
         if is_made(statement, self.project):
             return told | {"status": "there already"}
+        check_target(statement, self.project)
         job = job_once(statement, self.project.declared_tables.tables)
         if job is None:
             rows = insert_rows(statement, self.project, self.limits(held), self.models)

@@ -84,6 +84,24 @@ def job_once(statement: Once, tables: Mapping[str, TableSpec]) -> Job | None:
     return replace(job, mode=Mode.SNAPSHOT, output=output)
 
 
+def check_target(statement: Once, project: Project) -> None:
+    """Raises UsageError for a table that a landing or a job writes."""
+    name = _target_name(statement)
+    declared = project.declared_tables.tables.get(name)
+    writers = ["landing"] if declared is not None and declared.options.get("connector") == "kafka" else []
+    if project.lake.exists(name):
+        writers += [writer for writer in writers_in(project.lake.table(name).metadata) if writer != f"job.{NAME}"]
+    if writers:
+        raise UsageError(
+            f"table {name} has its writer, {', '.join(dict.fromkeys(writers))}, whose rows are not mixed with others",
+            next_step=f"write to a table of its own: CREATE TABLE {name}_by_hand AS SELECT ..",
+        )
+
+
+def _target_name(statement: Once) -> str:
+    return statement.target if isinstance(statement, Insert) else statement.table.name
+
+
 def is_made(statement: Once, project: Project) -> bool:
     """Whether CREATE TABLE IF NOT EXISTS finds its table. Raises DeclarationError where it is there and must not be."""
     if not isinstance(statement, CreateTableAs) or not project.lake.exists(statement.table.name):
@@ -103,7 +121,6 @@ def insert_rows(statement: Once, project: Project, limits: Limits, held: ExitSta
     job = _job_of_values(statement)
     compiled = compile_query(statement.query.padded, ProjectNames(project))
     _refuse_losses(compiled)
-    _refuse_writers(job.target, project)
     table = _target(statement, project, compiled.columns)
     into = arrow_schema(table)
     names = placed(compiled.columns.names, _columns(statement), into.names, job)
@@ -163,9 +180,10 @@ def _tables_of(query: Query) -> tuple[str, ...]:
 
 
 def _job_of_values(statement: Once) -> Job:
-    """What messages speak of; it is never planned."""
-    target = statement.target if isinstance(statement, Insert) else statement.table.name
-    return Job(NAME, target, {}, SqlQuery(statement.query.text, _columns(statement)), origin=statement.query.origin)
+    """What messages speak of. It is never planned."""
+    return Job(
+        NAME, _target_name(statement), {}, SqlQuery(statement.query.text, _columns(statement)), origin=statement.query.origin
+    )
 
 
 def _columns(statement: Once) -> tuple[str, ...]:
@@ -196,17 +214,6 @@ def _refuse_losses(compiled: Compiled) -> None:
                 f"model {call.model.name} leaves rows out by its on_error, which a statement without a table does not record",
                 next_step="read the rows from a table",
             )
-
-
-def _refuse_writers(name: str, project: Project) -> None:
-    if not project.lake.exists(name):
-        return
-    others = [writer for writer in writers_in(project.lake.table(name).metadata) if writer != f"job.{NAME}"]
-    if others:
-        raise UsageError(
-            f"table {name} has its writer, {', '.join(others)}, whose rows are not mixed with others",
-            next_step=f"CREATE TABLE {name}_by_hand AS ..",
-        )
 
 
 def check_set(key: str, value: str) -> None:
