@@ -254,7 +254,8 @@ def test_a_recursion_asks_for_values(asked: Asked) -> None:
 
 
 def test_names_of_three_and_four_parts(asked: Asked) -> None:
-    text = "SELECT AI_COMPLETE('llm', lakeflow.dim.carriers.name) a FROM lakeflow.dim.carriers WHERE dim.carriers.carrier = 'c1'"
+    shown = "AI_COMPLETE('llm', lakeflow.dim.carriers.name) AS a"
+    text = f"SELECT {shown} FROM lakeflow.dim.carriers WHERE dim.carriers.carrier = 'c1'"
     assert asked(text) == [{"a": "CARRIER 1"}]
 
 
