@@ -109,12 +109,12 @@ def plan_job(
     `caps` bound a batch where the job has none of its own. `names` is what a query may name; a job in SQL needs it.
     """
     mode = request.mode_of(job)
-    compiled = _compiled(job, mode, names) if isinstance(job.body, SqlQuery) else None
     target = request.into or job.target
     if target in job.reads:
         raise UsageError(
             f"job {job.name!r} reads {target}, so it cannot write to it", next_step="name another table after --into"
         )
+    compiled = _compiled(job, mode, names) if isinstance(job.body, SqlQuery) else None
     start = commits.progress(target, job.writer)
     letters = kept_of(job, target, lake, commits)
     lookups = tuple(

@@ -284,6 +284,14 @@ def test_what_is_wrong_in_a_query_is_told_by_the_plan_with_its_place(stocked: Sh
     assert "unknown model 'no'" in stocked("plan", "wrong", "--output", "json").json["jobs"][0]["problem"]
 
 
+def test_a_query_does_not_read_what_it_writes(stocked: Shop) -> None:
+    stocked.declare("jobs/again.sql", "INSERT INTO gold.again SELECT order_id FROM bronze.orders;")
+    ran(stocked, "again")
+    refused = stocked("run", "again", "--into", "bronze.orders", "--mode", "snapshot")
+    assert refused.code == 2
+    assert "job 'again' reads bronze.orders, so it cannot write to it" in refused.err
+
+
 def test_what_a_query_meets_in_the_rows_fails_the_job_and_leaves_nothing(stocked: Shop) -> None:
     stocked.declare("jobs/casts.sql", "INSERT INTO gold.casts SELECT CAST(order_id AS INT) AS id FROM bronze.orders;")
     failed = stocked("run", "casts")
