@@ -41,7 +41,8 @@ INDEXES = ("name", "table", "files", "rows", "note")
 HELP = """Show what land and run would do, with nothing done.
 
 For landings the offsets, the records that wait, and how a changed declaration alters the table; for jobs the files, rows,
-snapshots and commits; for indexes the rows to add or why they would be built anew. Exits with 1 where a step would fail.
+snapshots and commits, and for those in SQL the steps of the query, with the models that they ask; for indexes the rows to
+add or why they would be built anew. Exits with 1 where a step would fail.
 
 For remote models what they will be asked and what that will cost, with none of them asked: the job is carried out over a
 sample of its rows, and what the cache holds and what earlier runs took is looked up. docs/models/cost.md says how.
@@ -145,6 +146,7 @@ def _job_row(project: Project, node: Node, request: Request, estimating: Estimat
         "models": list(models_named(job, project.model_names())),
         "versions_due": [],
         "estimates": [],
+        "steps": None,
         "problem": None,
         "would_fail": False,
     }
@@ -160,10 +162,21 @@ def _job_row(project: Project, node: Node, request: Request, estimating: Estimat
         return row | {"problem": error.message, "would_fail": True}
     row |= _planned(planned)
     try:
+        row |= _steps(project, planned)
         estimates = estimating.of(planned, row["models"]) if estimating else []
     except Terminal as error:
         return row | {"problem": error.message, "would_fail": True}
     return row | {"estimates": [asdict(one) for one in estimates]}
+
+
+def _steps(project: Project, planned: JobPlan) -> Row:
+    """The steps of a job in SQL, as a tree and as lines of it."""
+    if planned.compiled is None:
+        return {}
+    from lakeflow.runner.sql_steps import steps_of
+
+    found = steps_of(planned, project)
+    return {"steps": asdict(found[0]), "tree": found[1]} if found else {}
 
 
 def _versions_due(project: Project, models: Sequence[str]) -> list[str]:
@@ -228,6 +241,11 @@ def _show(landings: Sequence[Row], jobs: Sequence[Row], indexes: Sequence[Row]) 
     for number, (heading, lines, columns) in enumerate(shown):
         show_text(f"{'' if number == 0 else chr(10)}{heading}")
         show_table(lines, columns)
+    for row in jobs:
+        if tree := row.get("tree"):
+            show_text(f"\nSteps of {row['name']}")
+            for line in tree:
+                show_text(line)
     if not shown:
         show_text("Nothing is declared in tables/ and jobs/.")
 

@@ -1,0 +1,52 @@
+"""The steps of jobs in SQL, as `lakeflow plan` shows them: over what a run would read now, with nothing read or asked."""
+
+from __future__ import annotations
+
+from itertools import chain
+from typing import TYPE_CHECKING, assert_never
+
+from lakeflow.job import Output
+from lakeflow.runner.plan import JobPlan
+from lakeflow.runner.querying import relation_over
+from lakeflow.runner.sql_names import ProjectNames
+from lakeflow.sql.compiled import AtStart
+from lakeflow.sql.explain import Step, explain, explain_lines
+
+if TYPE_CHECKING:
+    from lakeflow.runner.project import Project
+    from lakeflow.sql.relations import Relation
+
+
+def steps_of(plan: JobPlan, project: Project) -> tuple[Step, list[str]] | None:
+    """The steps of a planned job, all of its commits together, and as lines of a tree; None for a job in Python, and where
+    there is nothing to read. Raises what the query would raise before its first row."""
+    compiled = plan.compiled
+    if compiled is None or not plan.steps:
+        return None
+    lookups = {source.name: relation_over(source.table, source.splits) for source in plan.lookups}
+    tables = {source.name: source.table for step in plan.steps for source in step.reads}
+    read = {
+        name: relation_over(
+            table, list(chain.from_iterable(one.splits for step in plan.steps for one in step.reads if one.name == name))
+        )
+        for name, table in tables.items()
+    }
+    relations: dict[str, Relation] = dict(ProjectNames(project).relations(compiled))
+    for view in compiled.reads:
+        known = read if view.at is None else lookups if isinstance(view.at, AtStart) else {}
+        relations[view.view] = known.get(view.name, relations[view.view])
+    query = explain(compiled, relations)
+    whole = Step(f"{_verb(plan.output)} {plan.target}", rows=query.rows, children=(query,))
+    return whole, explain_lines(whole, compiled)
+
+
+def _verb(output: Output) -> str:
+    match output:
+        case Output.APPEND:
+            return "append to"
+        case Output.UPDATE:
+            return "merge into"
+        case Output.COMPLETE:
+            return "replace"
+        case _:
+            assert_never(output)
