@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
 
+from lakeflow.errors import LakeflowError
+from lakeflow.models.answering import Leniency
+from lakeflow.models.cache import SqliteAnswers
 from lakeflow.models.remote.dialect import Blame, Dialect, Reading
 from lakeflow.models.remote.provider import RemoteProvider
+from lakeflow.models.remote.surroundings import Surroundings
 from lakeflow.models.shapes import column_of
 from tests.contract.test_provider import SERVICES, Case
 from tests.services.http import Asked, Reply, Server
@@ -55,6 +60,8 @@ WAITS: tuple[dict[str, str], ...] = (
     {"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "9" * 400 + "s"},
     {"x-amzn-errortype": "", "x-amzn-sagemaker-original-status": "x"},
 )
+PLAIN = ("host", "user-agent", "accept", "accept-encoding", "content-type", "content-length")
+"""Headers that tell nothing of who asks."""
 STATUSES = (201, 204, 302, 400, 401, 403, 404, 408, 413, 418, 422, 424, 429, 500, 503, 529, 530)
 
 
@@ -88,6 +95,41 @@ def spoken(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Spoken]:
         rows = next(count for count in (1, 2, 3) if isinstance(dialect.read(answer, count), Reading))
         yield Spoken(dialect, provider._columns, answer, rows)
         provider.close()
+
+
+@pytest.mark.parametrize("status", [200, 400])
+@pytest.mark.parametrize("maker", SERVICES)
+def test_a_service_that_repeats_what_it_is_sent_tells_nobody_a_secret(
+    maker: Callable[[Path, str], Case], status: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Wherever the message that is made of it is cut."""
+    caplog.set_level(logging.DEBUG)
+    service = SERVICES[maker]()
+    before: int | None = None
+
+    async def repeating(asked: Asked) -> Reply:
+        if before is None:
+            return await service(asked)
+        sent = " ".join(value for name, value in asked.headers.items() if name not in PLAIN)
+        return Reply(status, json.dumps({"error": {"message": "x" * before + sent}}).encode())
+
+    with Server(repeating) as server:
+        case = maker(tmp_path, server.url)
+        provider = case.make(replace(case.spec, options={**case.spec.options, "retry_num": "0"}))
+        assert isinstance(provider, RemoteProvider)
+        provider.surround(Surroundings(answers=SqliteAnswers(tmp_path / "answers.db")))
+        provider.check()
+        shown = []
+        for place in range(228, 301, 12):
+            before = place
+            with pytest.raises(LakeflowError) as caught:
+                provider.tell(case.rows, Leniency())
+            shown.append(str(caught.value))
+        secrets = [secret[:6] for secret in provider._dialect.secrets]
+        provider.close()
+    assert secrets or case.spec.provider == "triton"
+    kept = [file.read_bytes().decode("latin-1") for file in tmp_path.glob("answers*")]
+    assert [text for text in (*shown, caplog.text, *kept) for secret in secrets if secret in text] == []
 
 
 def test_an_answer_of_any_shape_is_read_or_blamed(spoken: Spoken) -> None:

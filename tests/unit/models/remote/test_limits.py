@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
 from lakeflow.errors import BudgetSpent, ModelError, ProviderUnavailable
 from lakeflow.models.answering import Leniency
 from lakeflow.models.failing import Failed
+from lakeflow.models.remote import gate
+from lakeflow.models.remote.asking import Asker
 from lakeflow.models.remote.dialect import ErrorKind
 from lakeflow.models.remote.limits import Breaker, Concurrency, Pace
 from lakeflow.models.usage import Budget
@@ -58,6 +61,26 @@ def test_requests_a_minute_are_kept_to() -> None:
     carried = Carried(OpenAI())
     assert seconds_for(carried, 121, requests_per_minute="60") == pytest.approx(119.0, abs=1.1)
     assert not carried.refused_at
+
+
+def test_models_of_one_account_keep_to_the_strictest_limit_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whichever jobs of the process ask them; another account has limits of its own."""
+    monkeypatch.setattr(gate, "_gates", {})
+
+    def through_the_gate(**options: str) -> Asker:
+        one = asker(Carried(OpenAI()), None, **options)
+        one.service = replace(one.service, gate=gate.gate_of(one.service.dialect, one.service.settings))
+        return one
+
+    async def ask(second: Asker) -> float:
+        first = through_the_gate(requests_per_minute="60")
+        await asyncio.gather(first.ask(questions(61)), second.ask(questions(60)))
+        return asyncio.get_running_loop().time()
+
+    assert virtual.run(ask(through_the_gate(requests_per_minute="600"))) == pytest.approx(119.0, abs=1.1)
+    gate._gates.clear()
+    others = through_the_gate(requests_per_minute="600", model="another")
+    assert virtual.run(ask(others)) == pytest.approx(59.0, abs=1.1)
 
 
 def test_tokens_a_minute_are_kept_to_by_what_answers_really_cost() -> None:
