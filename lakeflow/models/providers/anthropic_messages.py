@@ -3,20 +3,22 @@ called with."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 
-from lakeflow.errors import ModelError
 from lakeflow.models.providers.anthropic_errors import blame_of, tokens_of
 from lakeflow.models.providers.anthropic_settings import TOOL, AnthropicSettings, ResponseFormat
 from lakeflow.models.providers.http_errors import shown
-from lakeflow.models.providers.service_answers import broken
+from lakeflow.models.providers.service_answers import (
+    broken,
+    identity_of,
+    read_answer,
+    text_answer,
+    text_request,
+    written_answer,
+)
 from lakeflow.models.remote.dialect import Answer, Blame, ErrorKind, Reading, Request, Row
-from lakeflow.models.shapes import answer_of, check_answer, parsed
+from lakeflow.models.shapes import answer_of
 from lakeflow.models.usage import Tokens
-
-BYTES_A_TOKEN = 4
-"""About; it only spaces requests out until their real tokens are known."""
 
 
 class AnthropicMessages:
@@ -37,31 +39,21 @@ class AnthropicMessages:
 
     def identity(self) -> Mapping[str, str]:
         settings = self._settings
-        return {
-            "url": self.url,
-            "version": settings.version,
-            "body": json.dumps(settings.body, sort_keys=True),
-            "prompt": json.dumps(settings.prompt.pieces),
-            "columns": json.dumps(self.columns),
-        }
+        return {**identity_of(self.url, settings.body, settings.prompt), "version": settings.version}
 
     def request(self, rows: Sequence[Row]) -> Request:
         [row] = rows
         messages = [{"role": "user", "content": self._settings.prompt.of(row)}]
-        body = json.dumps({**self._settings.body, "messages": messages}, ensure_ascii=False).encode("utf-8", "replace")
-        return Request(body, Tokens(len(body) // BYTES_A_TOKEN, self._settings.longest_answer))
+        return text_request({**self._settings.body, "messages": messages}, self._settings.longest_answer)
 
     def read(self, body: bytes, rows: int) -> Reading | Blame:
-        tokens = Tokens()
-        try:
-            answer = parsed(body)
-            tokens = tokens_of(answer)
-            return self._unsaid(answer, tokens) or Reading((self._answer(answer),), tokens)
-        except ModelError as error:
-            return Blame(ErrorKind.BROKEN_ANSWER, error.message, tokens=tokens)
+        return read_answer(body, tokens_of, self._read)
 
     def blame(self, status: int, headers: Mapping[str, str], body: bytes) -> Blame:
         return blame_of(status, headers, body, self._settings.body.keys())
+
+    def _read(self, answer: object, tokens: Tokens) -> Reading | Blame:
+        return self._unsaid(answer, tokens) or Reading((self._answer(answer),), tokens)
 
     def _unsaid(self, answer: object, tokens: Tokens) -> Blame | None:
         """Why an answer is none. A text may end before its time, values may not."""
@@ -89,11 +81,9 @@ class AnthropicMessages:
             case ResponseFormat.TOOL:
                 return answer_of(_called_with(content), settings.columns, settings.labels)
             case ResponseFormat.JSON_SCHEMA:
-                return answer_of(parsed(_text(content)), settings.columns, settings.labels)
+                return written_answer(_text(content), settings.columns, settings.labels)
             case ResponseFormat.TEXT:
-                text = (_text(content),)
-                check_answer(text, settings.columns)
-                return text
+                return text_answer(_text(content), settings.columns)
 
 
 def _called_with(content: Sequence[object]) -> object:

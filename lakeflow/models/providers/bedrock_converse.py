@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 
-from lakeflow.errors import ModelError
 from lakeflow.models.providers.aws_dialect import JSON, AwsDialect
 from lakeflow.models.providers.aws_errors import blame_of
 from lakeflow.models.providers.bedrock_errors import converse_tokens, judge
 from lakeflow.models.providers.bedrock_settings import ConverseSettings, ResponseFormat
-from lakeflow.models.providers.service_answers import broken
-from lakeflow.models.remote.dialect import Blame, ErrorKind, Reading, Request, Row
-from lakeflow.models.shapes import answer_of, check_answer, parsed
+from lakeflow.models.providers.service_answers import (
+    broken,
+    identity_of,
+    read_answer,
+    text_answer,
+    text_request,
+    written_answer,
+)
+from lakeflow.models.remote.dialect import Answer, Blame, ErrorKind, Reading, Request, Row
+from lakeflow.models.shapes import answer_of
 from lakeflow.models.usage import Tokens
-
-BYTES_A_TOKEN = 4
-"""About; it only spaces requests out until their real tokens are known."""
 
 _STOPPED = {
     "guardrail_intervened": (ErrorKind.REFUSED, "a guardrail stepped in"),
@@ -43,29 +45,16 @@ class BedrockConverse(AwsDialect):
         self.service_model = place.model
 
     def identity(self) -> Mapping[str, str]:
-        settings = self._settings
-        return {
-            "url": self.url,
-            "body": json.dumps(settings.body, sort_keys=True),
-            "prompt": json.dumps(settings.prompt.pieces),
-            "columns": json.dumps(self.columns),
-        }
+        return identity_of(self.url, self._settings.body, self._settings.prompt)
 
     def request(self, rows: Sequence[Row]) -> Request:
         [row] = rows
         message = {"role": "user", "content": [{"text": self._settings.prompt.of(row)}]}
-        body = json.dumps({**self._settings.body, "messages": [message]}, ensure_ascii=False).encode("utf-8", "replace")
         longest = self._settings.body.get("inferenceConfig", {}).get("maxTokens", 0)
-        return Request(body, Tokens(len(body) // BYTES_A_TOKEN, longest))
+        return text_request({**self._settings.body, "messages": [message]}, longest)
 
     def read(self, body: bytes, rows: int) -> Reading | Blame:
-        tokens = Tokens()
-        try:
-            answer = parsed(body)
-            tokens = converse_tokens(answer)
-            return self._read(answer, tokens)
-        except ModelError as error:
-            return Blame(ErrorKind.BROKEN_ANSWER, error.message, tokens=tokens)
+        return read_answer(body, converse_tokens, self._read)
 
     def blame(self, status: int, headers: Mapping[str, str], body: bytes) -> Blame:
         return blame_of(status, headers, body, judge)
@@ -79,21 +68,19 @@ class BedrockConverse(AwsDialect):
         if stopped in _STOPPED:
             kind, said = _STOPPED[stopped]
             return Blame(kind, said, tokens=tokens)
-        settings = self._settings
-        if stopped in _CUT and settings.response_format is not ResponseFormat.TEXT:
+        if stopped in _CUT and self._settings.response_format is not ResponseFormat.TEXT:
             return Blame(ErrorKind.TRUNCATED, _CUT[stopped], tokens=tokens)
+        return Reading((self._answer(blocks, answer),), tokens)
+
+    def _answer(self, blocks: Sequence[object], answer: object) -> Answer:
+        settings = self._settings
         match settings.response_format:
             case ResponseFormat.TEXT:
-                text = (_text_of(blocks, answer),)
-                check_answer(text, settings.columns)
-                return Reading((text,), tokens)
+                return text_answer(_text_of(blocks, answer), settings.columns)
             case ResponseFormat.JSON_SCHEMA:
-                return self._typed(parsed(_text_of(blocks, answer)), tokens)
+                return written_answer(_text_of(blocks, answer), settings.columns, settings.labels)
             case ResponseFormat.TOOL:
-                return self._typed(_tool_input(blocks, answer), tokens)
-
-    def _typed(self, value: object, tokens: Tokens) -> Reading:
-        return Reading((answer_of(value, self._settings.columns, self._settings.labels),), tokens)
+                return answer_of(_tool_input(blocks, answer), settings.columns, settings.labels)
 
 
 def _text_of(blocks: Sequence[object], answer: object) -> str:

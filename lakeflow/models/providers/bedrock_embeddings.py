@@ -6,18 +6,22 @@ and "Cohere Embed v4".
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 
-from lakeflow.errors import ModelError
 from lakeflow.models.providers.aws_dialect import JSON, AwsDialect
 from lakeflow.models.providers.aws_errors import blame_of
-from lakeflow.models.providers.bedrock_converse import BYTES_A_TOKEN
 from lakeflow.models.providers.bedrock_errors import judge
 from lakeflow.models.providers.bedrock_settings import EmbeddingSettings
-from lakeflow.models.providers.service_answers import broken, count
-from lakeflow.models.remote.dialect import Answer, Blame, ErrorKind, Reading, Request, Row
-from lakeflow.models.shapes import check_answer, parsed
+from lakeflow.models.providers.service_answers import (
+    about_tokens,
+    body_of,
+    broken,
+    count,
+    identity_of,
+    read_answer,
+    vector_answers,
+)
+from lakeflow.models.remote.dialect import Blame, Reading, Request, Row
 from lakeflow.models.usage import Tokens
 
 
@@ -34,41 +38,21 @@ class BedrockEmbeddings(AwsDialect):
 
     def identity(self) -> Mapping[str, str]:
         settings = self._settings
-        return {
-            "url": self.url,
-            "family": str(settings.family),
-            "body": json.dumps(settings.body, sort_keys=True),
-            "prompt": json.dumps(settings.prompt.pieces),
-            "columns": json.dumps(self.columns),
-        }
+        return {**identity_of(self.url, settings.body, settings.prompt), "family": str(settings.family)}
 
     def request(self, rows: Sequence[Row]) -> Request:
         texts = [self._settings.prompt.of(row) for row in rows]
         asked = {"texts": texts} if self._settings.family.is_cohere else {"inputText": texts[0]}
-        body = json.dumps({**self._settings.body, **asked}, ensure_ascii=False).encode("utf-8", "replace")
-        return Request(body, Tokens(_about(texts)))
+        return Request(body_of({**self._settings.body, **asked}), Tokens(about_tokens(texts)))
 
     def read(self, body: bytes, rows: int) -> Reading | Blame:
-        tokens = Tokens()
-        try:
-            answer = parsed(body)
-            tokens = _tokens(answer)
-            vectors = _vectors(answer)
-            if len(vectors) != rows:
-                raise ModelError(f"{rows} texts were asked, and {len(vectors)} vectors came")
-            return Reading(tuple(self._checked(vector) for vector in vectors), tokens)
-        except ModelError as error:
-            return Blame(ErrorKind.BROKEN_ANSWER, error.message, tokens=tokens)
+        column, dimensions = self._settings.column, self._settings.dimensions
+        return read_answer(
+            body, _tokens, lambda answer, tokens: Reading(vector_answers(_vectors(answer), rows, column, dimensions), tokens)
+        )
 
     def blame(self, status: int, headers: Mapping[str, str], body: bytes) -> Blame:
         return blame_of(status, headers, body, judge)
-
-    def _checked(self, vector: object) -> Answer:
-        check_answer((vector,), [self._settings.column])
-        if not isinstance(vector, list) or self._settings.dimensions not in (None, len(vector)) or not vector:
-            width = len(vector) if isinstance(vector, list) else 0
-            raise ModelError(f"a vector has {width} values; asked for: {self._settings.dimensions or 'one at least'}")
-        return (vector,)
 
 
 def _vectors(answer: object) -> list[object]:
@@ -88,10 +72,6 @@ def _tokens(answer: object) -> Tokens:
         case {"inputTextTokenCount": tokens}:
             return Tokens(count(tokens))
         case {"texts": [*texts]}:
-            return Tokens(_about([text for text in texts if isinstance(text, str)]))
+            return Tokens(about_tokens([text for text in texts if isinstance(text, str)]))
         case _:
             return Tokens()
-
-
-def _about(texts: Sequence[str]) -> int:
-    return sum(len(text.encode("utf-8", "replace")) for text in texts) // BYTES_A_TOKEN

@@ -9,10 +9,9 @@ from typing import Any
 from lakeflow.errors import ModelError
 from lakeflow.models.providers.gemini_errors import blame_of, tokens_of
 from lakeflow.models.providers.gemini_settings import EmbeddingSettings, Place
-from lakeflow.models.providers.gemini_text import BYTES_A_TOKEN
-from lakeflow.models.providers.service_answers import broken
+from lakeflow.models.providers.service_answers import about_tokens, body_of, broken, vector_answers
 from lakeflow.models.remote.dialect import Answer, Blame, ErrorKind, Reading, Request, Row
-from lakeflow.models.shapes import check_answer, parsed
+from lakeflow.models.shapes import parsed
 from lakeflow.models.usage import Tokens
 
 
@@ -67,8 +66,7 @@ def identity_of(settings: EmbeddingSettings) -> Mapping[str, str]:
 
 def request_of(body: Mapping[str, object], texts: Sequence[str]) -> Request:
     """The request that holds some texts."""
-    content = json.dumps(body, ensure_ascii=False).encode("utf-8", "replace")
-    return Request(content, Tokens(sum(len(text.encode("utf-8", "replace")) for text in texts) // BYTES_A_TOKEN))
+    return Request(body_of(body), Tokens(about_tokens(texts)))
 
 
 def found_vectors(answer: object) -> list[object]:
@@ -84,14 +82,7 @@ def found_vectors(answer: object) -> list[object]:
 
 def vectors_of(settings: EmbeddingSettings, vectors: Sequence[object], rows: int) -> tuple[Answer, ...]:
     """An answer a row. Raises ModelError for another number of vectors, or vectors that are none."""
-    if len(vectors) != rows:
-        raise ModelError(f"{rows} texts were asked, and {len(vectors)} vectors came")
-    for vector in vectors:
-        check_answer((vector,), [settings.column])
-        width = len(vector) if isinstance(vector, list) else 0
-        if not width or settings.dimensions not in (None, width):
-            raise ModelError(f"a vector has {width} values; asked for: {settings.dimensions or 'one at least'}")
-    return tuple((vector,) for vector in vectors)
+    return vector_answers(vectors, rows, settings.column, settings.dimensions)
 
 
 def _values(embedding: object) -> object:

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lakeflow.errors import ModelError
 from lakeflow.models.providers.gemini_errors import blame_of, tokens_of
 from lakeflow.models.providers.gemini_settings import Place, ResponseFormat, TextSettings
 from lakeflow.models.providers.http_errors import shown
-from lakeflow.models.providers.service_answers import broken
+from lakeflow.models.providers.service_answers import (
+    broken,
+    identity_of,
+    read_answer,
+    text_answer,
+    text_request,
+    written_answer,
+)
 from lakeflow.models.remote.dialect import Answer, Blame, ErrorKind, Reading, Request, Row
-from lakeflow.models.shapes import answer_of, check_answer, parsed
 from lakeflow.models.usage import Tokens
 
-BYTES_A_TOKEN = 4
-"""About; it only spaces requests out until their real tokens are known."""
 _DONE = ("STOP", "FINISH_REASON_UNSPECIFIED")
 _FAILED = ("OTHER", "MALFORMED_FUNCTION_CALL", "MALFORMED_RESPONSE", "UNEXPECTED_TOOL_CALL", "TOO_MANY_TOOL_CALLS")
 """Where the model went wrong, and may not a second time. Reasons that are in no list here name what was blocked."""
@@ -39,31 +41,21 @@ class GeminiText:
         return self._place.sent
 
     def identity(self) -> Mapping[str, str]:
-        settings = self._settings
-        return {
-            "url": self.url,
-            "body": json.dumps(settings.body, sort_keys=True),
-            "prompt": json.dumps(settings.prompt.pieces),
-            "columns": json.dumps(self.columns),
-        }
+        return identity_of(self.url, self._settings.body, self._settings.prompt)
 
     def request(self, rows: Sequence[Row]) -> Request:
         [row] = rows
         contents = [{"role": "user", "parts": [{"text": self._settings.prompt.of(row)}]}]
-        body = json.dumps({**self._settings.body, "contents": contents}, ensure_ascii=False).encode("utf-8", "replace")
-        return Request(body, Tokens(len(body) // BYTES_A_TOKEN, self._settings.longest_answer))
+        return text_request({**self._settings.body, "contents": contents}, self._settings.longest_answer)
 
     def read(self, body: bytes, rows: int) -> Reading | Blame:
-        tokens = Tokens()
-        try:
-            answer = parsed(body)
-            tokens = tokens_of(answer)
-            return self._unsaid(answer, tokens) or Reading((self._answer(answer),), tokens)
-        except ModelError as error:
-            return Blame(ErrorKind.BROKEN_ANSWER, error.message, tokens=tokens)
+        return read_answer(body, tokens_of, self._read)
 
     def blame(self, status: int, headers: Mapping[str, str], body: bytes) -> Blame:
         return blame_of(status, headers, body)
+
+    def _read(self, answer: object, tokens: Tokens) -> Reading | Blame:
+        return self._unsaid(answer, tokens) or Reading((self._answer(answer),), tokens)
 
     def _unsaid(self, answer: object, tokens: Tokens) -> Blame | None:
         """Why an answer is none. A text may end before its time, values may not."""
@@ -92,9 +84,8 @@ class GeminiText:
             case _:
                 raise broken("candidates[0].content.parts[].text", answer)
         if settings.response_format is not ResponseFormat.TEXT:
-            return answer_of(parsed(text), settings.columns, settings.labels)
-        check_answer((text,), settings.columns)
-        return (text,)
+            return written_answer(text, settings.columns, settings.labels)
+        return text_answer(text, settings.columns)
 
 
 def _text(candidate: Mapping[Any, Any]) -> str:

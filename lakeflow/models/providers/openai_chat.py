@@ -6,16 +6,18 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lakeflow.errors import ModelError
 from lakeflow.models.providers.openai_errors import blame_of, filtered, tokens_of
 from lakeflow.models.providers.openai_settings import ChatSettings, ResponseFormat
-from lakeflow.models.providers.service_answers import broken
+from lakeflow.models.providers.service_answers import (
+    broken,
+    identity_of,
+    read_answer,
+    text_answer,
+    text_request,
+    written_answer,
+)
 from lakeflow.models.remote.dialect import Blame, ErrorKind, Reading, Request, Row
-from lakeflow.models.shapes import answer_of, check_answer, parsed
 from lakeflow.models.usage import Tokens
-
-BYTES_A_TOKEN = 4
-"""About; it only spaces requests out until their real tokens are known."""
 
 
 class OpenAIChat:
@@ -36,31 +38,17 @@ class OpenAIChat:
         return self._settings.place.headers()
 
     def identity(self) -> Mapping[str, str]:
-        settings = self._settings
-        return {
-            "url": self.url,
-            "body": json.dumps(self._body, sort_keys=True),
-            "system": json.dumps(self._system),
-            "prompt": json.dumps(settings.prompt.pieces),
-            "columns": json.dumps(self.columns),
-        }
+        return {**identity_of(self.url, self._body, self._settings.prompt), "system": json.dumps(self._system)}
 
     def request(self, rows: Sequence[Row]) -> Request:
         [row] = rows
         messages = [*self._system, {"role": "user", "content": self._settings.prompt.of(row)}]
-        body = json.dumps({**self._body, "messages": messages}, ensure_ascii=False).encode("utf-8", "replace")
         parameters = self._settings.parameters
         longest = parameters.get("max_tokens") or parameters.get("max_completion_tokens") or 0
-        return Request(body, Tokens(len(body) // BYTES_A_TOKEN, longest))
+        return text_request({**self._body, "messages": messages}, longest)
 
     def read(self, body: bytes, rows: int) -> Reading | Blame:
-        tokens = Tokens()
-        try:
-            answer = parsed(body)
-            tokens = tokens_of(answer)
-            return self._read(answer, tokens)
-        except ModelError as error:
-            return Blame(ErrorKind.BROKEN_ANSWER, error.message, tokens=tokens)
+        return read_answer(body, tokens_of, self._read)
 
     def blame(self, status: int, headers: Mapping[str, str], body: bytes) -> Blame:
         return blame_of(status, headers, body, {*self._body} - {"messages"})
@@ -103,9 +91,8 @@ class OpenAIChat:
 def answered(content: str, settings: ChatSettings, tokens: Tokens) -> Reading:
     """The OUTPUT columns in what a model wrote. Raises ModelError where it is of another shape."""
     if settings.response_format is ResponseFormat.TEXT:
-        check_answer((content,), settings.columns)
-        return Reading(((content,),), tokens)
-    return Reading((answer_of(parsed(content), settings.columns, settings.labels),), tokens)
+        return Reading((text_answer(content, settings.columns),), tokens)
+    return Reading((written_answer(content, settings.columns, settings.labels),), tokens)
 
 
 def taken_away(filters: object, tokens: Tokens) -> Blame:

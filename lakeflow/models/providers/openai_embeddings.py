@@ -7,13 +7,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lakeflow.errors import ModelError
-from lakeflow.models.providers.openai_chat import BYTES_A_TOKEN
 from lakeflow.models.providers.openai_errors import blame_of, tokens_of
 from lakeflow.models.providers.openai_settings import EmbeddingSettings
-from lakeflow.models.providers.service_answers import broken
-from lakeflow.models.remote.dialect import Answer, Blame, ErrorKind, Reading, Request, Row
-from lakeflow.models.shapes import check_answer, parsed
-from lakeflow.models.usage import Tokens
+from lakeflow.models.providers.service_answers import broken, read_answer, text_request, vector_answer
+from lakeflow.models.remote.dialect import Answer, Blame, Reading, Request, Row
 
 
 class OpenAIEmbeddings:
@@ -45,17 +42,10 @@ class OpenAIEmbeddings:
         if self._settings.dimensions:
             fixed["dimensions"] = self._settings.dimensions
         texts = [self._settings.prompt.of(row) for row in rows]
-        body = json.dumps({**fixed, "input": texts}, ensure_ascii=False).encode("utf-8", "replace")
-        return Request(body, Tokens(len(body) // BYTES_A_TOKEN))
+        return text_request({**fixed, "input": texts})
 
     def read(self, body: bytes, rows: int) -> Reading | Blame:
-        tokens = Tokens()
-        try:
-            answer = parsed(body)
-            tokens = tokens_of(answer)
-            return Reading(self._vectors(answer, rows), tokens)
-        except ModelError as error:
-            return Blame(ErrorKind.BROKEN_ANSWER, error.message, tokens=tokens)
+        return read_answer(body, tokens_of, lambda answer, tokens: Reading(self._vectors(answer, rows), tokens))
 
     def blame(self, status: int, headers: Mapping[str, str], body: bytes) -> Blame:
         return blame_of(status, headers, body, {"model", "dimensions", "encoding_format"})
@@ -70,15 +60,9 @@ class OpenAIEmbeddings:
         for one in data:
             match one:
                 case {"index": int(index), "embedding": [*vector]}:
-                    vectors[index] = (vector,)
-                    check_answer((vector,), [self._settings.column])
-                    self._check_width(vector)
+                    vectors[index] = vector_answer(vector, self._settings.column, self._settings.dimensions)
                 case _:
                     raise broken("data[].embedding", one)
         if len(data) != rows or sorted(vectors) != list(range(rows)):
             raise ModelError(f"{rows} texts were asked, and vectors came for the places {sorted(vectors)[:10]}")
         return tuple(vectors[place] for place in range(rows))
-
-    def _check_width(self, vector: Sequence[object]) -> None:
-        if self._settings.dimensions not in (None, len(vector)) or not vector:
-            raise ModelError(f"a vector has {len(vector)} values; asked for: {self._settings.dimensions or 'one at least'}")

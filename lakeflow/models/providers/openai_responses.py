@@ -5,18 +5,15 @@ Nothing is kept by the service unless 'store' says so. Source: OpenAI's API refe
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lakeflow.errors import ModelError
 from lakeflow.models.providers.http_errors import MOST_SHOWN
-from lakeflow.models.providers.openai_chat import BYTES_A_TOKEN, answered, taken_away, too_long
+from lakeflow.models.providers.openai_chat import answered, taken_away, too_long
 from lakeflow.models.providers.openai_errors import blame_of, tokens_of
 from lakeflow.models.providers.openai_settings import ChatSettings, ResponseFormat
-from lakeflow.models.providers.service_answers import broken
+from lakeflow.models.providers.service_answers import broken, identity_of, read_answer, text_request
 from lakeflow.models.remote.dialect import Blame, ErrorKind, Reading, Request, Row
-from lakeflow.models.shapes import parsed
 from lakeflow.models.usage import Tokens
 
 _FAILURES = {
@@ -44,27 +41,15 @@ class OpenAIResponses:
         return self._settings.place.headers()
 
     def identity(self) -> Mapping[str, str]:
-        settings = self._settings
-        return {
-            "url": self.url,
-            "body": json.dumps({name: value for name, value in self._body.items() if name != "store"}, sort_keys=True),
-            "prompt": json.dumps(settings.prompt.pieces),
-            "columns": json.dumps(self.columns),
-        }
+        kept = {name: value for name, value in self._body.items() if name != "store"}
+        return identity_of(self.url, kept, self._settings.prompt)
 
     def request(self, rows: Sequence[Row]) -> Request:
         [row] = rows
-        body = json.dumps({**self._body, "input": self._input(row)}, ensure_ascii=False).encode("utf-8", "replace")
-        return Request(body, Tokens(len(body) // BYTES_A_TOKEN, self._body.get("max_output_tokens", 0)))
+        return text_request({**self._body, "input": self._input(row)}, self._body.get("max_output_tokens", 0))
 
     def read(self, body: bytes, rows: int) -> Reading | Blame:
-        tokens = Tokens()
-        try:
-            answer = parsed(body)
-            tokens = tokens_of(answer)
-            return self._read(answer, tokens)
-        except ModelError as error:
-            return Blame(ErrorKind.BROKEN_ANSWER, error.message, tokens=tokens)
+        return read_answer(body, tokens_of, self._read)
 
     def blame(self, status: int, headers: Mapping[str, str], body: bytes) -> Blame:
         return blame_of(status, headers, body, {*self._body})

@@ -14,6 +14,7 @@ from lakeflow.models.prompt import require_no_bytes
 from lakeflow.models.providers.declared import json_object, require_vector
 from lakeflow.models.providers.scoring_input import PARAMETERS_IN, Input, InputFormat
 from lakeflow.models.providers.scoring_output import Output, read_outputs
+from lakeflow.models.providers.service_answers import BYTES_A_TOKEN
 from lakeflow.models.providers.service_options import read_question
 from lakeflow.models.remote.dialect import Blame, ErrorKind, Reading, Request, Row
 from lakeflow.models.shapes import parsed
@@ -22,8 +23,6 @@ from lakeflow.models.usage import Tokens
 
 SCORING_OPTIONS = ("input_format", "outputs", "parameters", "batch_size")
 ROWS_A_REQUEST = 64
-BYTES_A_TOKEN = 4
-"""About; it only spaces requests out until their real tokens are known."""
 CHAT_PATH = "choices[0].message.content"
 
 
