@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,13 +27,58 @@ TEXT_FIELD = "generated_text"
 _STEP = re.compile(r"(?:(?:^|\.)(?P<name>[^.\[\]]+))|\[(?P<place>\d+)\]|(?P<rows>\[\])")
 
 
+Steps = tuple[str | int, ...]
+"""Names of fields and places in lists."""
+
+
+def at(value: Any, steps: Steps, missing: Callable[[], ModelError]) -> object:
+    """What some steps lead to. Raises what `missing` makes where there is no such part."""
+    for step in steps:
+        kind = list if isinstance(step, int) else dict
+        holds = isinstance(value, kind) and (step < len(value) if isinstance(step, int) else step in value)
+        if not holds:
+            raise missing()
+        value = value[step]
+    return value
+
+
+def steps_of(text: str) -> list[str | int | None] | None:
+    """The steps of a path, None among them for the list of rows; None in their place where it is no path."""
+    steps: list[str | int | None] = []
+    end = 0
+    for found in _STEP.finditer(text):
+        if found.start() != end:
+            return None
+        end = found.end()
+        steps.append(found["name"] or (None if found["rows"] else int(found["place"])))
+    return steps if steps and end == len(text) else None
+
+
+def paths_by_column(
+    spec: ModelSpec, columns: Sequence[pa.Field], paths: Iterable[tuple[str, str]], missing: Callable[[str], DeclarationError]
+) -> dict[str, str]:
+    """The option 'outputs' as paths by column. Raises UnknownName for a column that OUTPUT does not declare, and what
+    `missing` makes of one that is left out."""
+    names = [column.name for column in columns]
+    named = options.by_column(spec, "outputs", paths, names)
+    for name in names:
+        if name not in named:
+            raise missing(name)
+    return named
+
+
+def whole(value: object, kind: pa.DataType) -> object:
+    """Services write labels, clusters and counts as reals: 2.0 is a whole number here, 2.5 is none."""
+    return int(value) if isinstance(value, float) and value.is_integer() and pa.types.is_integer(kind) else value
+
+
 @dataclass(frozen=True, slots=True)
 class AnswerPath:
     """`before` leads to the list of rows, `after` from a row to its value; without `after` a value stands for the one row."""
 
     text: str
-    before: tuple[str | int, ...]
-    after: tuple[str | int, ...] | None
+    before: Steps
+    after: Steps | None
 
     def values(self, answer: object, rows: int) -> list[object]:
         """A value for each row. Raises ModelError, saying where the answer is of another shape."""
@@ -45,17 +90,8 @@ class AnswerPath:
         """What stands where the list of rows is expected. Raises ModelError."""
         return self._go(answer, self.before, answer)
 
-    def _go(self, value: Any, steps: Sequence[str | int], answer: object) -> object:
-        for step in steps:
-            holds = (
-                isinstance(value, list) and step < len(value)
-                if isinstance(step, int)
-                else isinstance(value, dict) and step in value
-            )
-            if not holds:
-                raise ModelError(f"the answer has no {self.text}: {_shown(answer)}")
-            value = value[step]
-        return value
+    def _go(self, value: object, steps: Steps, answer: object) -> object:
+        return at(value, steps, lambda: ModelError(f"the answer has no {self.text}: {_shown(answer)}"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +108,7 @@ class Output:
             answers: list[Answer] = list(zip(*by_column, strict=True))
         else:
             answers = [self._of_row(row) for row in _of_rows(_rows_in(answer, rows), rows)]
-        answers = [tuple(map(_whole, one, self.columns)) for one in answers]
+        answers = [tuple(whole(value, column.type) for value, column in zip(one, self.columns, strict=True)) for one in answers]
         for one in answers:
             check_answer(one, self.columns)
         return tuple(answers)
@@ -102,13 +138,9 @@ def read_outputs(spec: ModelSpec, columns: Sequence[pa.Field], rows_a_request: i
     if "outputs" not in spec.options:
         return Output(tuple(columns), {names[0]: _path(spec, default)} if default and len(names) == 1 else {})
     split = [part.rpartition(":") for part in options.parts(spec, "outputs")]
-    named = options.by_column(spec, "outputs", [(name.strip(), path.strip()) for path, _, name in split], names)
-    missing = [name for name in names if name not in named]
-    if missing:
-        raise DeclarationError(
-            f"{spec.label}: option 'outputs' says nothing of OUTPUT {missing[0]!r}",
-            next_step=f"add 'predictions[].{missing[0]}:{missing[0]}' with the place where it stands in an answer",
-        )
+    named = paths_by_column(
+        spec, columns, [(name.strip(), path.strip()) for path, _, name in split], lambda name: _left_out(spec, name)
+    )
     paths = {name: _path(spec, text) for name, text in named.items()}
     for path in paths.values():
         if path.after is None and rows_a_request > 1:
@@ -119,15 +151,16 @@ def read_outputs(spec: ModelSpec, columns: Sequence[pa.Field], rows_a_request: i
     return Output(tuple(columns), paths)
 
 
+def _left_out(spec: ModelSpec, name: str) -> DeclarationError:
+    return DeclarationError(
+        f"{spec.label}: option 'outputs' says nothing of OUTPUT {name!r}",
+        next_step=f"add 'predictions[].{name}:{name}' with the place where it stands in an answer",
+    )
+
+
 def _path(spec: ModelSpec, text: str) -> AnswerPath:
-    steps: list[str | int | None] = []
-    end = 0
-    for found in _STEP.finditer(text):
-        if found.start() != end:
-            break
-        end = found.end()
-        steps.append(found["name"] or (None if found["rows"] else int(found["place"])))
-    if end != len(text) or not text or steps.count(None) > 1:
+    steps = steps_of(text)
+    if steps is None or steps.count(None) > 1:
         raise DeclarationError(
             f"{spec.label}: {text!r} in option 'outputs' is no path; it is written 'predictions[].score:column', "
             "with [] once for the list of rows and [1] for a place in a list"
@@ -137,7 +170,7 @@ def _path(spec: ModelSpec, text: str) -> AnswerPath:
     return AnswerPath(text, before, after if None in steps else None)
 
 
-def _steps(steps: Sequence[str | int | None]) -> tuple[str | int, ...]:
+def _steps(steps: Sequence[str | int | None]) -> Steps:
     return tuple(step for step in steps if step is not None)
 
 
@@ -155,12 +188,6 @@ def _of_rows(found: object, rows: int) -> list[object]:
         return found
     many = f"{len(found)} answers" if isinstance(found, list) else _shown(found)
     raise ModelError(f"{rows} rows were asked, and {many} came")
-
-
-def _whole(value: object, column: pa.Field) -> object:
-    """Containers write labels and clusters as reals: 2.0 is a whole number here, 2.5 is none."""
-    is_whole = isinstance(value, float) and value.is_integer() and pa.types.is_integer(column.type)
-    return int(value) if is_whole and isinstance(value, float) else value
 
 
 def _shown(value: object) -> str:

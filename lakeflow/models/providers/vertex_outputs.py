@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,14 +11,12 @@ import pyarrow as pa
 
 from lakeflow.errors import DeclarationError, ModelError
 from lakeflow.models import options
+from lakeflow.models.providers.scoring_output import Steps, at, paths_by_column, steps_of, whole
 from lakeflow.models.remote.dialect import Answer
 from lakeflow.models.shapes import check_answer
 from lakeflow.models.spec import ModelSpec
 
 MOST_SHOWN = 200
-_STEP = re.compile(r"([^.\[\]:]+)|\[(\d+)\]")
-_PATH = re.compile(r"(?:[^.\[\]:]+|\[\d+\])(?:\.[^.\[\]:]+|\[\d+\])*")
-Path = tuple[str | int, ...]
 _EACH = "predictions[]"
 """May stand before a path, which is the way that paths of other endpoints are written."""
 _CLASSES = (("classes", "scores"), ("displayNames", "confidences"))
@@ -35,7 +32,7 @@ class Output:
     """`paths` are those that the option names, by column; without any, columns are found by name and kind."""
 
     columns: tuple[pa.Field, ...]
-    paths: Mapping[str, Path]
+    paths: Mapping[str, Steps]
 
     def of(self, prediction: object) -> Answer:
         """The values of a prediction. Raises Unplaced where it has not the parts, ModelError where they do not fit."""
@@ -48,7 +45,7 @@ class Output:
         return json.dumps({name: list(path) for name, path in self.paths.items()}, sort_keys=True)
 
     def _by_path(self, prediction: object) -> list[object]:
-        return [_at(prediction, self.paths[column.name]) for column in self.columns]
+        return [_part(prediction, self.paths[column.name]) for column in self.columns]
 
     def _by_kind(self, prediction: object) -> list[object]:
         names = [column.name for column in self.columns]
@@ -87,41 +84,41 @@ def read_outputs(spec: ModelSpec, columns: Sequence[pa.Field]) -> Output:
     Raises UnknownName for a column that OUTPUT does not declare, DeclarationError for a path that is none or a column
     that is left out.
     """
-    pairs = []
+    pairs: list[tuple[str, str]] = []
+    paths: dict[str, Steps] = {}
     for piece in options.parts(spec, "outputs"):
         written, colon, column = (part.strip() for part in piece.rpartition(":"))
-        path = written.removeprefix(_EACH).removeprefix(".")
-        if not colon or not (_PATH.fullmatch(path) or written == _EACH):
+        path = _path(written)
+        if not colon or path is None:
             raise DeclarationError(
                 f"{spec.label}: option 'outputs' has {piece!r}; valid: PATH:column, as 'label:late, scores[1]:probability'"
             )
-        pairs.append((column, path))
-    names = [column.name for column in columns]
-    found = options.by_column(spec, "outputs", pairs, names)
-    missing = [name for name in names if name not in found]
-    if found and missing:
-        raise DeclarationError(f"{spec.label}: option 'outputs' does not say what fills {missing[0]!r}")
-    return Output(tuple(columns), {name: _path(text) for name, text in found.items()})
+        pairs.append((column, written))
+        paths[column] = path
+    if pairs:
+        paths_by_column(spec, columns, pairs, lambda name: _left_out(spec, name))
+    return Output(tuple(columns), paths)
 
 
-def _path(text: str) -> Path:
-    return tuple(int(step[2]) if step[2] else step[1] for step in _STEP.finditer(text))
+def _left_out(spec: ModelSpec, name: str) -> DeclarationError:
+    return DeclarationError(f"{spec.label}: option 'outputs' does not say what fills {name!r}")
 
 
-def _at(prediction: object, path: Path) -> object:
-    value: Any = prediction
-    for step in path:
-        match value, step:
-            case {**fields}, str() if step in fields:
-                value = fields[step]
-            case [*values], int() if step < len(values):
-                value = values[step]
-            case _:
-                raise Unplaced(f"a prediction {_shown(prediction)} has no {_written(path)!r}")
-    return value
+def _path(written: str) -> Steps | None:
+    """None where it is no path within a prediction."""
+    if written == _EACH:
+        return ()
+    text = written.removeprefix(_EACH).removeprefix(".")
+    steps = None if text.startswith(".") or ":" in text else steps_of(text)
+    found = tuple(step for step in steps or () if step is not None)
+    return found if steps and len(found) == len(steps) else None
 
 
-def _written(path: Path) -> str:
+def _part(prediction: object, path: Steps) -> object:
+    return at(prediction, path, lambda: Unplaced(f"a prediction {_shown(prediction)} has no {_written(path)!r}"))
+
+
+def _written(path: Steps) -> str:
     return "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path).removeprefix(".")
 
 
@@ -139,12 +136,10 @@ def _best(labels: object, scores: object) -> tuple[object, float] | None:
 
 def _whole(value: object, kind: pa.DataType) -> object:
     """Predictions come through a format whose numbers are all doubles, so 3.0 is what a model's 3 looks like."""
-    if isinstance(value, float) and value.is_integer() and pa.types.is_integer(kind):
-        return int(value)
     is_list = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
     if isinstance(value, list) and is_list and pa.types.is_integer(kind.value_type):
-        return [_whole(one, kind.value_type) for one in value]
-    return value
+        return [whole(one, kind.value_type) for one in value]
+    return whole(value, kind)
 
 
 def _is_text(column: pa.Field) -> bool:
