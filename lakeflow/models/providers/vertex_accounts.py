@@ -115,7 +115,10 @@ def _require(label: str, place: str, fields: Mapping[str, Any], *names: str) -> 
 def _address(label: str, place: str, fields: Mapping[str, Any]) -> str:
     """Where tokens come from: a claim goes nowhere unprotected."""
     address = str(fields.get("token_uri", TOKEN_ADDRESS))
-    parts = urlsplit(address)
+    try:
+        parts = urlsplit(address)
+    except ValueError as error:  # a bracket that is none
+        raise ModelError(f"{label}: {place} names a token_uri that is no address: {address!r}") from error
     if parts.scheme != "https" and parts.hostname not in LOCAL:
         raise ModelError(f"{label}: {place} names a token_uri without https: {address!r}")
     return address

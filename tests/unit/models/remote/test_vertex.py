@@ -426,6 +426,7 @@ def test_a_key_of_somebody_else_is_refused_by_the_service(server: Server) -> Non
         ({"client_email": ""}, "it has no 'client_email'"),
         ({"private_key": "-----BEGIN PRIVATE KEY-----\nMIIE\n-----END PRIVATE KEY-----\n"}, "cannot be read"),
         ({"token_uri": "http://tokens.example/token"}, "names a token_uri without https"),
+        ({"token_uri": "https://[h/token"}, "names a token_uri that is no address"),
     ],
 )
 def test_a_key_file_that_is_none_is_found_before_any_row_is_read(server: Server, other: dict[str, str], said: str) -> None:
