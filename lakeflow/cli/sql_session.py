@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from lakeflow.cli.output import aside, note
+from lakeflow.cli.query import TEXT_ROWS
 from lakeflow.cli.rows import Head, RowFormat
 from lakeflow.cli.sql_output import show_facts_of, show_lines, show_records, write_batches
 from lakeflow.sql.statements import (
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from lakeflow.runner.sql_once import Once
     from lakeflow.sql.execute import Limits
 
-TEXT_ROWS: Final = 1000
 WROTE: Final = ("statement", "table", "status", "read", "written", "dead_lettered", "skipped", "seconds")
 
 

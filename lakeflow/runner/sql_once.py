@@ -80,6 +80,11 @@ def job_once(statement: Once, tables: Mapping[str, TableSpec]) -> Job | None:
     if not _tables_of(statement.query):
         return None
     [job] = jobs_of([statement], Path(NAME), tables)
+    if job.target in job.reads:
+        raise UsageError(
+            f"the statement reads {job.target}, which it writes",
+            next_step=f"CREATE TABLE {job.target}_next AS SELECT .., then read that one",
+        )
     output = job.output if isinstance(statement, Insert) and not statement.overwrite else Output.COMPLETE
     return replace(job, mode=Mode.SNAPSHOT, output=output)
 

@@ -43,10 +43,10 @@ VALID_STATEMENTS: Final = (
 )
 NEXT_STEPS: Final = {
     "USE": "write names whole: namespace.table",
-    "DELETE": "INSERT OVERWRITE the table with the rows that stay",
-    "UPDATE": "INSERT OVERWRITE the table with its rows as they become",
+    "DELETE": "CREATE TABLE other AS SELECT the rows that stay, then INSERT OVERWRITE the table from that",
+    "UPDATE": "CREATE TABLE other AS SELECT the rows as they become, then INSERT OVERWRITE the table from that",
     "MERGE": "a job with output update merges by key: docs/jobs.md",
-    "TRUNCATE": "INSERT OVERWRITE the table with no rows: SELECT * FROM the table WHERE FALSE",
+    "TRUNCATE": "DROP TABLE, then CREATE TABLE: SHOW CREATE TABLE says how",
     "CREATE TEMPORARY": "leave TEMPORARY out: what is made stays, until it is dropped",
     "CREATE VIEW": "WITH name AS (SELECT ..) within the query, or a materialized table",
     "CREATE DATABASE": "a namespace is there with its first table: CREATE TABLE namespace.table ..",

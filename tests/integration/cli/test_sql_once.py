@@ -75,7 +75,7 @@ def test_a_run_is_recorded(stocked: Shop) -> None:
     [
         ("INSERT INTO bronze.orders VALUES ('x', 'y', 1.0)", "table bronze.orders has its writer, landing"),
         ("INSERT OVERWRITE bronze.orders SELECT * FROM gold.made", "table bronze.orders has its writer, landing"),
-        ("INSERT INTO gold.made SELECT * FROM gold.made", "reads gold.made, so it cannot write to it"),
+        ("INSERT INTO gold.made SELECT * FROM gold.made", "the statement reads gold.made, which it writes"),
         ("INSERT INTO gold.made VALUES (1, 2)", "the query gives 2 columns"),
         ("INSERT INTO gold.made VALUES ('text')", "column 'n'"),
         ("INSERT INTO gold.made SELECT nope FROM bronze.orders", "unknown column 'nope'"),

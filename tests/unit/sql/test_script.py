@@ -123,7 +123,7 @@ def test_a_wrong_statement_says_what_is_wrong_and_where(text: str, message: str)
         ("CREATE TEMPORARY TABLE a.b (c INT)", "leave TEMPORARY out"),
         ("CREATE VIEW v AS SELECT 1", "WITH name AS"),
         ("USE a", "write names whole: namespace.table"),
-        ("DELETE FROM a.b", "INSERT OVERWRITE the table with the rows that stay"),
+        ("DELETE FROM a.b", "CREATE TABLE other AS SELECT the rows that stay"),
         ("COPY a.b TO 'x'", "lakeflow query writes rows"),
     ],
 )
