@@ -5,12 +5,13 @@ from __future__ import annotations
 import stat
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from tests.integration.cli.conftest import Shop
-from tests.integration.cli.terminal import CTRL_C, CTRL_D, ENTER, TAB, UP, Terminal
+from tests.integration.cli.terminal import CTRL_C, CTRL_D, ENTER, SECONDS, TAB, UP, Terminal
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminals of POSIX")
 
@@ -22,6 +23,16 @@ def shell(site: Shop, tmp_path: Path, *arguments: str, pager: str = "") -> Termi
     """A shell whose history is in a folder of the test."""
     variables = {"XDG_STATE_HOME": str(tmp_path / "state"), "PAGER": pager}
     return Terminal("sql", "--project", str(site.folder), *arguments, variables=variables, folder=tmp_path)
+
+
+def _wait_until_it_runs(site: Shop) -> Path:
+    """Until a query has its folder for what it spills; the folder of those."""
+    spilled = site.folder / ".lakeflow" / "tmp"
+    end = time.monotonic() + SECONDS
+    while not spilled.is_dir() or not list(spilled.glob("query-*")):
+        assert time.monotonic() < end, "no query began"
+        time.sleep(0.02)
+    return spilled
 
 
 def test_a_statement_may_take_several_lines_and_errors_end_none_but_themselves(stocked: Shop, tmp_path: Path) -> None:
@@ -62,9 +73,7 @@ def test_ctrl_c_cancels_the_statement_and_not_the_shell(stocked: Shop, tmp_path:
         terminal.type(f"half a statement{CTRL_C}")
         terminal.expect(PROMPT)
         terminal.type(ENDLESS + f" SELECT 7 AS behind;{ENTER}")
-        spilled = stocked.folder / ".lakeflow" / "tmp"
-        while not spilled.is_dir() or not list(spilled.iterdir()):
-            assert spilled.parent.exists()
+        spilled = _wait_until_it_runs(stocked)
         terminal.type(CTRL_C)
         terminal.expect("cancelling; Ctrl-C again leaves at once")
         assert "behind" not in terminal.expect("cancelled", PROMPT)
@@ -74,6 +83,24 @@ def test_ctrl_c_cancels_the_statement_and_not_the_shell(stocked: Shop, tmp_path:
         terminal.expect(PROMPT)
         terminal.type(CTRL_D)
         assert terminal.code() == 0
+
+
+def test_a_cancelled_insert_writes_nothing(stocked: Shop, tmp_path: Path) -> None:
+    endless = "SELECT count(*) AS n FROM bronze.orders, range(10000000) a, range(1000000) b WHERE a.range * b.range = amount;"
+    with shell(stocked, tmp_path) as terminal:
+        terminal.expect(PROMPT)
+        terminal.type(f"CREATE TABLE gold.once (n BIGINT);{ENTER}")
+        terminal.expect("created", PROMPT)
+        terminal.type(f"INSERT INTO gold.once {endless}{ENTER}")
+        _wait_until_it_runs(stocked)
+        terminal.type(CTRL_C)
+        terminal.expect("cancelled", PROMPT)
+        terminal.type(f"SELECT count(*) AS written FROM gold.once;{ENTER}")
+        terminal.expect("written\n", "0\n", PROMPT)
+        terminal.type(CTRL_D)
+        assert terminal.code() == 0
+    [run] = [one for one in stocked.json("runs") if one["name"] == "lakeflow sql"]
+    assert run["status"] == "failed"
 
 
 def test_history_is_the_users_and_outlives_the_shell(stocked: Shop, tmp_path: Path) -> None:
