@@ -20,8 +20,8 @@ from lakeflow.models.remote.dialect import Blame, ErrorKind, Reading, Request, R
 from lakeflow.models.usage import Tokens
 
 
-class OpenAIChat:
-    """See `Dialect`."""
+class OpenAITexts:
+    """Half of a `Dialect`: where and as whom a text is asked for, by either API."""
 
     rows_a_request = 1
 
@@ -31,11 +31,18 @@ class OpenAIChat:
         self.url = settings.place.url
         self.service_model = settings.place.model
         self.secrets = settings.place.secrets
-        self._body = self._fixed()
-        self._system = self._system_message()
 
     def headers(self) -> Mapping[str, str]:
         return self._settings.place.headers()
+
+
+class OpenAIChat(OpenAITexts):
+    """See `Dialect`."""
+
+    def __init__(self, settings: ChatSettings) -> None:
+        super().__init__(settings)
+        self._body = self._fixed()
+        self._system = self._system_message()
 
     def identity(self) -> Mapping[str, str]:
         return {**identity_of(self.url, self._body, self._settings.prompt), "system": json.dumps(self._system)}

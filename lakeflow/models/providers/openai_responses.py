@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lakeflow.models.providers.http_errors import MOST_SHOWN
-from lakeflow.models.providers.openai_chat import answered, taken_away, too_long
+from lakeflow.models.providers.openai_chat import OpenAITexts, answered, taken_away, too_long
 from lakeflow.models.providers.openai_errors import blame_of, tokens_of
 from lakeflow.models.providers.openai_settings import ChatSettings, ResponseFormat
 from lakeflow.models.providers.service_answers import broken, identity_of, read_answer, text_request
@@ -24,21 +24,12 @@ _FAILURES = {
 """What a response that failed under a 200 means; any other code is about the row."""
 
 
-class OpenAIResponses:
+class OpenAIResponses(OpenAITexts):
     """See `Dialect`."""
 
-    rows_a_request = 1
-
     def __init__(self, settings: ChatSettings) -> None:
-        self._settings = settings
-        self.columns = settings.prompt.columns
-        self.url = settings.place.url
-        self.service_model = settings.place.model
-        self.secrets = settings.place.secrets
+        super().__init__(settings)
         self._body = self._fixed()
-
-    def headers(self) -> Mapping[str, str]:
-        return self._settings.place.headers()
 
     def identity(self) -> Mapping[str, str]:
         kept = {name: value for name, value in self._body.items() if name != "store"}
