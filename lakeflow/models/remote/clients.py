@@ -130,6 +130,7 @@ class _Direct:
         self._tls = tls
         self._backend = Backend()
         self._idle: deque[httpcore.AsyncHTTPConnection] = deque(maxlen=kept)
+        self._closed = False
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[httpcore.AsyncConnectionInterface]:
@@ -138,7 +139,7 @@ class _Direct:
         try:
             yield connection
         finally:
-            if connection.is_idle() and len(self._idle) < (self._idle.maxlen or 0):
+            if connection.is_idle() and len(self._idle) < (self._idle.maxlen or 0) and not self._closed:
                 self._idle.append(connection)
             else:
                 await connection.aclose()
@@ -156,6 +157,8 @@ class _Direct:
         )
 
     async def close(self) -> None:
+        """Connections that are in use are closed as they come back."""
+        self._closed = True
         while self._idle:
             await self._idle.pop().aclose()
 

@@ -174,6 +174,35 @@ def test_one_that_is_given_up_is_not_used_again() -> None:
     assert server.connections == 2
 
 
+def test_one_that_comes_back_once_all_is_closed_is_closed_too() -> None:
+    async def work() -> None:
+        asked, go_on = asyncio.Event(), asyncio.Event()
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readuntil(b"\r\n\r\n")
+            asked.set()
+            await go_on.wait()
+            writer.write(OK)
+            await writer.drain()
+            ended.set_result(await reader.read())
+            writer.close()
+
+        ended = asyncio.get_running_loop().create_future()
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        client = Clients({}, 4)
+        async with server:
+            port = server.sockets[0].getsockname()[1]
+            request = asyncio.create_task(client.post(f"http://127.0.0.1:{port}/", b""))
+            await asked.wait()
+            await client.close()
+            go_on.set()
+            assert (await request).body == b"hi"
+            async with asyncio.timeout(5.0):
+                assert await ended == b"", "the server sees the end of the connection"
+
+    asyncio.run(work())
+
+
 @pytest.mark.parametrize("pieces", [1, 1000])
 def test_long_questions_and_answers_come_whole_chunked_and_packed_too(pieces: int) -> None:
     said = b"0123456789" * 100_000
