@@ -70,7 +70,7 @@ def run(settings: Settings) -> Result:
             Bar("running them alone in CPU time, of DuckDB's", running.cpu / theirs.cpu, LIMIT, at_least=False),
         ),
         notes=(
-            "What compiling and planning take does not grow with the rows: a database is opened to bind the query (some 13 ms, "
+            "What compiling and planning take does not grow with the rows: a database is opened for the query (some 13 ms, "
             "as its own takes DuckDB), the manifests of each table are read (3 to 4 ms), and the text. At this scale that is "
             "as much as the query itself.",
         ),

@@ -21,7 +21,7 @@ from lakeflow.lake.commit import Change, CommitProtocol
 from lakeflow.lake.compact_change import Rewrite
 from lakeflow.lake.compact_plan import Piece, Readers, Run, Sizes, runs
 from lakeflow.lake.failures import lake_errors
-from lakeflow.lake.iceberg import delete_files, has_deletes, live_files
+from lakeflow.lake.iceberg import delete_files, have_deletes, live_files, manifests_of
 from lakeflow.lake.manifests import LiveFile, small_manifests
 from lakeflow.lake.read import Split, is_read_by_id, read
 from lakeflow.lake.write import DataWriter
@@ -99,7 +99,7 @@ def _unwritable(table: Table) -> str | None:
 
 def _with_deletes(table: Table, head: Snapshot) -> set[str] | None:
     """The data files of which rows are deleted by delete files; None where PyIceberg cannot tell."""
-    if not has_deletes(table, head):
+    if not have_deletes(manifests_of(table, head)):
         return set()
     try:
         tasks = table.scan(snapshot_id=head.snapshot_id).plan_files()

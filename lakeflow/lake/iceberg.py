@@ -7,7 +7,7 @@ memory. tests/contract/test_lake_iceberg.py pins the behaviours that are relied 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -251,12 +251,14 @@ def forget_old_metadata(table: Table, before: TableMetadata, after: TableMetadat
     table.catalog._delete_old_metadata(table.io, before, after)
 
 
-def live_files(table: Table, snapshot: Snapshot, after_sequence: int = -1) -> Iterator[LiveFile]:
+def live_files(
+    table: Table, snapshot: Snapshot, after_sequence: int = -1, manifests: Sequence[ManifestFile] | None = None
+) -> Iterator[LiveFile]:
     """The data files of `snapshot` that were added after `after_sequence`, read from its manifests once, unordered.
 
-    Manifests that hold nothing newer are not opened.
+    Manifests that hold nothing newer are not opened. `manifests` are those of the snapshot, where they are known.
     """
-    for manifest in snapshot.manifests(table.io):
+    for manifest in snapshot.manifests(table.io) if manifests is None else manifests:
         if manifest.content != ManifestContent.DATA or manifest.sequence_number <= after_sequence:
             continue
         for entry in manifest.fetch_manifest_entry(table.io, discard_deleted=True):
@@ -265,9 +267,14 @@ def live_files(table: Table, snapshot: Snapshot, after_sequence: int = -1) -> It
                 yield LiveFile(sequence, entry.data_file)
 
 
-def has_deletes(table: Table, snapshot: Snapshot) -> bool:
-    """Whether delete files belong to the snapshot, by its manifests: the totals in a summary are optional."""
-    return any(manifest.content == ManifestContent.DELETES for manifest in snapshot.manifests(table.io))
+def manifests_of(table: Table, snapshot: Snapshot) -> list[ManifestFile]:
+    """The manifests of a snapshot, from its list of them."""
+    return snapshot.manifests(table.io)
+
+
+def have_deletes(manifests: Iterable[ManifestFile]) -> bool:
+    """Whether delete files belong to a snapshot, by its manifests: the totals in a summary are optional."""
+    return any(manifest.content == ManifestContent.DELETES for manifest in manifests)
 
 
 class FileReader:

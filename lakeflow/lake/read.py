@@ -26,7 +26,7 @@ from lakeflow.lake.compact_spans import Span
 from lakeflow.lake.evolved import ColumnMap, column_map
 from lakeflow.lake.failures import lake_errors
 from lakeflow.lake.history import ancestors, check_readable_from, is_cut, require_ordered, split_by
-from lakeflow.lake.iceberg import FileReader, has_deletes, live_files
+from lakeflow.lake.iceberg import FileReader, have_deletes, live_files, manifests_of
 from lakeflow.lake.manifests import files_exchanged
 from lakeflow.lake.schema import require_columns
 from lakeflow.progress import SnapshotPosition
@@ -102,13 +102,14 @@ def _check_replaced(table: Table, snapshot: Snapshot, start: SnapshotPosition) -
 
 
 def _splits_of(table: Table, snapshot: Snapshot, after_sequence: int = -1) -> tuple[Split, ...]:
-    if has_deletes(table, snapshot):
+    manifests = manifests_of(table, snapshot)
+    if have_deletes(manifests):
         tasks = {task.file.file_path: task for task in table.scan(snapshot_id=snapshot.snapshot_id).plan_files()}
     else:
         tasks = {}
     splits = [
         Split(live.sequence, tasks.get(live.data_file.file_path) or FileScanTask(live.data_file))
-        for live in live_files(table, snapshot, after_sequence)
+        for live in live_files(table, snapshot, after_sequence, manifests)
     ]
     return tuple(sorted(splits, key=lambda split: (split.sequence, split.path)))
 

@@ -22,7 +22,7 @@ def query_project(text: str, project: Project, limits: Limits, held: ExitStack) 
     Raises what `compile_query`, `functions_for` and `run_compiled` raise; so does the reader.
     """
     names = ProjectNames(project)
-    compiled = compile_query(text, names)
+    compiled = compile_query(text, names, binds=False)
     if not compiled.calls:
         return run_compiled(compiled, names.relations(compiled), (), limits)
     from lakeflow.runner.sql_functions import functions_for, threads_for

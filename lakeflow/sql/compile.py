@@ -35,8 +35,11 @@ VOLATILE = "expressions cannot be volatile"
 """What DuckDB says of a call where it would have to compare its results twice."""
 
 
-def compile_query(text: str, names: Names) -> Compiled:
+def compile_query(text: str, names: Names, *, binds: bool = True) -> Compiled:
     """The query for DuckDB, with the tables that it reads and the calls that it makes.
+
+    Without `binds` a query that DuckDB reads as it stands is bound when it runs and not before, which saves a third of the
+    time that a small one takes; `columns` is empty then.
 
     Raises UsageError for what is no valid read-only query and for calls that are not meant, UnknownName for tables, columns
     and models that are not there, pointing into the text; and what `names` raises.
@@ -46,6 +49,8 @@ def compile_query(text: str, names: Names) -> Compiled:
     _refuse_kinds(text, tree)
     reads = read_tables(text, tree)
     views = _views(text, reads, names)
+    if not binds and _is_plain(text, tree):
+        return Compiled(text, without_catalog(text, tree, [read.node for read in reads]), _once(read.read for read in reads))
     written = tree.copy()
     sites = Sites()
     with Binder(views, sites.answer) as binder:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import pyarrow as pa
 import pytest
 
 from lakeflow.errors import LakeflowError, UnknownName, UsageError
@@ -426,3 +429,24 @@ def test_nothing_but_reading_is_let_through(text: str) -> None:
         asked(text)
     assert isinstance(raised.value, UsageError)
     assert not asked.calls
+
+
+@pytest.mark.parametrize(
+    ("query", "is_bound"),
+    [
+        ("SELECT id FROM lakeflow.bronze.flights WHERE hour > 3", False),
+        (f"SELECT id FROM {FORMS[0]}", True),
+        ("SELECT id FROM `bronze`.`flights`", True),
+    ],
+)
+def test_a_query_that_duckdb_reads_as_it_stands_may_be_bound_as_it_runs(query: str, is_bound: bool) -> None:
+    bound, unbound = compile_query(query, FakeNames()), compile_query(query, FakeNames(), binds=False)
+    assert bound.columns.names == ["id"]
+    assert unbound == (bound if is_bound else replace(bound, columns=pa.schema([])))
+
+
+def test_a_query_that_is_bound_as_it_runs_is_still_held_to_reading() -> None:
+    with pytest.raises(UsageError, match="table function 'read_csv' is not allowed"):
+        compile_query("SELECT * FROM read_csv('/etc/passwd')", FakeNames(), binds=False)
+    with pytest.raises(UnknownName, match=r"line 1:16: unknown table 'bronze\.flight'"):
+        compile_query("SELECT id FROM bronze.flight", FakeNames(), binds=False)
