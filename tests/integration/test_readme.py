@@ -15,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 from lakeflow.cli import main
 from lakeflow.landing.cut import Limits
 from lakeflow.landing.spec import landing_spec
-from lakeflow.sql.parse import parse_declarations
+from lakeflow.sql.parse import parse_declarations, parse_jobs
 from lakeflow.sql.statements import CreateTable
 from lakeflow.topics.embedded import EmbeddedBroker
 
@@ -68,12 +68,13 @@ def test_the_first_own_project_works_as_the_readme_says(
     first, *others = commands(PROJECT)
     assert main(first) == 0
     shop = tmp_path / first[-1]
-    table, model = blocks("sql")
+    table, model, suspicious = blocks("sql")
     large, scored = blocks("python")
     (shop / "tables" / "orders.sql").write_text(table)
     (shop / "tables" / "fraud.sql").write_text(model)
     (shop / "jobs" / "large_orders.py").write_text(large)
     (shop / "jobs" / "score_orders.py").write_text(scored)
+    (shop / "jobs" / "suspicious_orders.sql").write_text(suspicious)
     write_classifier(shop / "models" / "fraud.onnx")
     monkeypatch.chdir(shop)
     said: dict[str, str] = {}
@@ -87,6 +88,18 @@ def test_the_first_own_project_works_as_the_readme_says(
     [summed, ranked] = [out for words, out in said.items() if words.startswith("query")]
     assert summed.split()[-3:] == ["Ada", "19", "3800"]
     assert len(ranked.splitlines()) == 11
+    scored_rows, suspicious_rows = (
+        asked(capsys, f"SELECT order_id FROM gold.{name}")
+        for name in ("scored_orders WHERE fraud_probability > 0.5", "suspicious_orders")
+    )
+    assert suspicious_rows == scored_rows
+    assert 0 < len(suspicious_rows) < 30
+
+
+def asked(capsys: pytest.CaptureFixture[str], query: str) -> list[str]:
+    capsys.readouterr()
+    assert main(["query", query, "--output", "json"]) == 0
+    return sorted(json.loads(line)["order_id"] for line in capsys.readouterr().out.splitlines())
 
 
 def test_the_template_of_a_new_project_is_the_one_that_the_readme_shows() -> None:
@@ -105,8 +118,10 @@ def test_each_command_in_the_readme_is_one(words: list[str], capsys: pytest.Capt
 
 
 def test_every_declaration_in_the_readme_can_be_read() -> None:
-    found = [statement for block in blocks("sql", README) for statement in parse_declarations(block)]
-    assert len(found) >= 3
+    texts = blocks("sql", README)
+    found = [statement for text in texts if not text.startswith("INSERT") for statement in parse_declarations(text)]
+    jobs = [statement for text in texts if text.startswith("INSERT") for statement in parse_jobs(text)]
+    assert (len(found), len(jobs)) == (3, 1)
     landed = [one.table for one in found if isinstance(one, CreateTable) and one.table.options.get("connector") == "kafka"]
     assert [landing_spec(table, table.options, Limits(1, 1, 1.0)).table for table in landed] == [
         "bronze.customers",
