@@ -22,7 +22,8 @@ ROWS = 20_000_000
 MERGED = 1_000_000
 CHUNK = 500_000
 LIMIT_GIB = 1.5
-SOURCE, SCORES, CHANGES, LATEST = "bench.features", "bench.scores", "bench.changes", "bench.latest"
+SOURCE, CHANGES, LATEST = "bench.features", "bench.changes", "bench.latest"
+SCORES, SCORES_IN_SQL = "bench.scores", "bench.scores_in_sql"
 NAMES = [f"feature_{number}" for number in range(graphs.FEATURES)]
 
 MODEL = f"""
@@ -47,6 +48,14 @@ def score(features=lf.Read("{SOURCE}")):
 def keep_latest(changes=lf.Read("{CHANGES}")):
     return changes
 """
+QUERY = f"""
+SET 'pipeline.name' = 'score_in_sql';
+
+INSERT INTO {SCORES_IN_SQL}
+SELECT id, feature_0, score
+FROM ML_PREDICT(TABLE {SOURCE}, MODEL linear, DESCRIPTOR({", ".join(NAMES)}))
+WHERE feature_0 > 25.0;
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,13 +68,15 @@ class Ran:
 
 
 def run(settings: Settings) -> Result:
-    """Both jobs, each in a process of its own; the tables are made in others."""
+    """Each job in a process of its own; the tables are made in others."""
     rows, merged = settings.count(ROWS), settings.count(MERGED)
     folder = in_child(large_table, settings.cache, rows).value
     scored = in_child(run_job, folder, "score", "snapshot")
-    kept = _counted(folder, SCORES)
+    in_sql = in_child(run_job, folder, "score_in_sql", "snapshot")
     expected = int(live_rows(Project.open(folder).lake.table(SOURCE), "SELECT count(*) FROM rows WHERE feature_0 > 25.0")[0])
-    assert kept == scored.value.written == expected, f"{kept} rows are stored, {expected} expected"
+    for table, done in ((SCORES, scored), (SCORES_IN_SQL, in_sql)):
+        kept = _counted(folder, table)
+        assert kept == done.value.written == expected, f"{kept} rows are stored in {table}, {expected} expected"
     merging = settings.place("merge")
     in_child(changes, merging, 0, merged)
     in_child(run_job, merging, "keep_latest", "incremental")
@@ -76,14 +87,19 @@ def run(settings: Settings) -> Result:
         title="Jobs: memory",
         data=(
             f"A table of {rows:,} rows of a key and {graphs.FEATURES} DOUBLE columns: a filter that keeps three quarters, "
-            "and a logistic regression by ml_predict over what is left, as a snapshot run. Then an incremental run that "
-            f"merges {merged:,} rows by key into a table of {merged:,}, half of which it replaces. Settings are those that a "
-            "project has by default. Rows are counted by DuckDB."
+            "and a logistic regression by ml_predict over what is left, as a snapshot run, in Polars and in SQL. Then an "
+            f"incremental run that merges {merged:,} rows by key into a table of {merged:,}, half of which it replaces. "
+            "Settings are those that a project has by default. Rows are counted by DuckDB."
         ),
         columns=("run", "read", "written", "rows / CPU-s", "rows / s", "peak memory"),
-        rows=(_row("filter, ml_predict, snapshot", scored), _row("update by key, incremental", latest)),
+        rows=(
+            _row("filter, ml_predict, snapshot", scored),
+            _row("the same in SQL", in_sql),
+            _row("update by key, incremental", latest),
+        ),
         bars=(
             Bar("peak memory of the snapshot run", scored.peak_bytes / GIB, LIMIT_GIB, at_least=False, unit=" GiB"),
+            Bar("peak memory of the same in SQL", in_sql.peak_bytes / GIB, LIMIT_GIB, at_least=False, unit=" GiB"),
             Bar("peak memory of the update by key", latest.peak_bytes / GIB, LIMIT_GIB, at_least=False, unit=" GiB"),
         ),
     )
@@ -110,9 +126,10 @@ def large_table(cache: Path, rows: int) -> Path:
     if not ready.exists():
         _append(project, SOURCE, 0, rows)
         ready.touch()
-    if project.lake.exists(SCORES):
-        project.lake.drop(SCORES)
-        shutil.rmtree(folder / WAREHOUSE / SCORES.replace(".", "/"))
+    for table in (SCORES, SCORES_IN_SQL):
+        if project.lake.exists(table):
+            project.lake.drop(table)
+            shutil.rmtree(folder / WAREHOUSE / table.replace(".", "/"))
     return folder
 
 
@@ -131,7 +148,7 @@ def run_job(folder: Path, job: str, mode: str) -> Ran:
 
 def _project(folder: Path) -> Project:
     graphs.linear(folder / "linear.onnx")
-    return project_in(folder, {"tables/models.sql": MODEL, "jobs/jobs.py": JOBS})
+    return project_in(folder, {"tables/models.sql": MODEL, "jobs/jobs.py": JOBS, "jobs/scores.sql": QUERY})
 
 
 def _append(project: Project, name: str, first: int, rows: int) -> None:
