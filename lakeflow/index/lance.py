@@ -279,7 +279,7 @@ class LanceWriter:
             )
         self._entry = moved
         self._keep_up()
-        return state_of(moved, self._table, self._book.place)
+        return self._commit(lambda: state_of(moved, self._table, self._book.place))
 
     def _keep_up(self) -> None:
         try:
@@ -297,7 +297,7 @@ class LanceWriter:
         return result.num_inserted_rows, result.num_updated_rows
 
     def _commit(self, call: Callable[[], T]) -> T:
-        """`call()`, tried again after a conflict. Raises Fenced where a rebuild took the rows' table away."""
+        """`call()` over the rows' table, tried again after a conflict. Raises Fenced where a rebuild took the table away."""
 
         def once() -> T:
             try:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from lakeflow.errors import Fenced
 from lakeflow.index.lance import LanceIndex
 from lakeflow.index.lance_errors import mapped
 from lakeflow.index.vectors import IndexState
@@ -46,6 +47,23 @@ def test_a_rebuild_that_is_in_place_stands(tmp_path: Path, caplog: pytest.LogCap
     index.times = 0
     rebuilt(index)
     assert len(rows_stored(tmp_path)) == 1, "the next rebuild removes them"
+
+
+def test_a_writer_whose_rows_are_replaced_as_it_has_recorded_is_fenced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another process rebuilds the index after the position stands, and before its state is read."""
+    index = LanceIndex(spec_of(), str(tmp_path))
+    filled(index)
+    writer = index.writer(IDENTITY, SCHEMA)
+    writer.upsert([batch([("z", 9, UP)])], 2)
+
+    def others_rebuild(_writer: object) -> None:
+        monkeypatch.undo()
+        rebuilt(LanceIndex(spec_of(), str(tmp_path)))
+
+    monkeypatch.setattr(type(writer), "_keep_up", others_rebuild)
+    with pytest.raises(Fenced, match="was rebuilt by another process while this one wrote"):
+        writer.record(position(2))
+    assert contents(index) == {"a": 7, "c": 8}
 
 
 def rows_stored(place: Path) -> list[Path]:
