@@ -126,7 +126,7 @@ class KafkaClient:
         return ids
 
     def _described(self, names: Sequence[str], deadline: float) -> Mapping[str, Future[Any]]:
-        """What is told of the topics; by a new client where the one at hand waits for a controller that went away."""
+        """What is told of the topics; by a new client where the one at hand asked a broker that went away."""
         while True:
             self._admin = self._admin or AdminClient({**asking_settings(self._settings)}, logger=CLIENT_LOG)
             wait = min(CONTROLLER_WAIT, _left(deadline))
@@ -134,12 +134,11 @@ class KafkaClient:
                 TopicCollection(list(names)), request_timeout=wait, include_authorized_operations=True
             )
             failures = [answer.exception() for answer in asked.values()]
-            late = any(
-                isinstance(error, KafkaException) and error.args[0].code() == KafkaError._TIMED_OUT for error in failures
-            )
-            if not late or time.monotonic() >= deadline:
+            away = any(isinstance(error, KafkaException) and error.args[0].code() in AWAY for error in failures)
+            if not away or time.monotonic() + AGAIN >= deadline:
                 return asked
             self._admin = None
+            time.sleep(AGAIN)
 
     def acknowledge(self, offsets: Offsets) -> None:
         places = [Place(topic, partition, offset) for (topic, partition), offset in offsets.items()]
