@@ -115,8 +115,8 @@ class LanceIndex:
             if entry.stored_in != ours.stored_in:
                 self._drop(ours.stored_in)
                 check_identity(self.name, entry.identity, identity)
-        table = self._open(entry)
-        with mapped(f"adding columns to the index {self.name!r}", self._place):
+        with fenced_by_a_rebuild(self._book, entry), mapped(f"adding columns to the index {self.name!r}", self._place):
+            table = self._open(entry)
             added = columns_to_add(self.name, table.schema, layout.schema)
             if added:
                 table.add_columns(added)
@@ -174,18 +174,19 @@ class LanceIndex:
         return state_of(entry, table, self._place)
 
     def _reading(self, read: Callable[[Entry, Any], T]) -> T:
-        """`read` of the index as it stands; once more where a rebuild took its files away meanwhile."""
+        """`read` of the index as it stands; again where a rebuild took its files away meanwhile."""
         entry = self._book.need(self.name)
-        try:
-            return read(entry, self._open(entry))
-        except Vanished as error:
-            current = self._book.need(self.name)
-            if current.stored_in == entry.stored_in:
-                raise Vanished(
-                    f"the rows of the index {self.name!r} are no longer at {self._place}",
-                    next_step=f"lakeflow index build {self.name}",
-                ) from error
-            return read(current, self._open(current))
+        while True:
+            try:
+                return read(entry, self._open(entry))
+            except Vanished as error:
+                current = self._book.need(self.name)
+                if current.stored_in == entry.stored_in:
+                    raise Vanished(
+                        f"the rows of the index {self.name!r} are no longer at {self._place}",
+                        next_step=f"lakeflow index build {self.name}",
+                    ) from error
+                entry = current
 
     def _nearest(
         self, table: Any, layout: Layout, queries: np.ndarray, k: int, condition: str | None, asked: list[str], exact: bool
@@ -212,7 +213,7 @@ class LanceIndex:
         return found.select([*wanted, "_distance", "query_index"])
 
     def _create(self, entry: Entry, layout: Layout) -> Any:
-        with mapped(f"making the index {self.name!r}", self._place):
+        with fenced_by_a_rebuild(self._book, entry), mapped(f"making the index {self.name!r}", self._place):
             return self._book.database.create_table(entry.stored_in, schema=keyed_by(layout.schema, layout.identity.key))
 
     def _open(self, entry: Entry) -> Any:
@@ -300,18 +301,11 @@ class LanceWriter:
         """`call()` over the rows' table, tried again after a conflict. Raises Fenced where a rebuild took the table away."""
 
         def once() -> T:
-            try:
-                with mapped(f"writing the index {self._layout.name!r}", self._book.place):
-                    return call()
-            except Vanished as error:
-                current = self._book.find(self._layout.name)
-                if current is not None and current.stored_in == self._entry.stored_in:
-                    raise
-                raise Fenced(
-                    f"index {self._layout.name!r} was rebuilt by another process while this one wrote",
-                    left_behind="nothing: the rows went into the index that was replaced",
-                    next_step=f"lakeflow index update {self._layout.name}",
-                ) from error
+            with (
+                fenced_by_a_rebuild(self._book, self._entry),
+                mapped(f"writing the index {self._layout.name!r}", self._book.place),
+            ):
+                return call()
 
         return retrying(once, self._backoff)
 
@@ -328,13 +322,29 @@ class LanceRebuild(LanceWriter):
     def record(self, position: SnapshotPosition) -> IndexState:
         """As `IndexWriter.record`; the position stands once the block of `LanceIndex.rebuild` ends."""
         check_position(self._layout.name, self._entry.identity, position)
-        self._entry = self._entry.moved(position=position)
-        return state_of(self._entry, self._table, self._book.place)
+        self._entry = moved = self._entry.moved(position=position)
+        return self._commit(lambda: state_of(moved, self._table, self._book.place))
 
     def finished(self) -> Entry:
         """The entry to swap in, once the upkeep is done."""
         self._keep_up()
         return self._entry
+
+
+@contextmanager
+def fenced_by_a_rebuild(book: Book, entry: Entry) -> Iterator[None]:
+    """Raises Fenced where the rows of `entry` vanish in the block because another process put an index in its place."""
+    try:
+        yield
+    except Vanished as error:
+        current = book.find(entry.name)
+        if current is not None and current.stored_in == entry.stored_in:
+            raise
+        raise Fenced(
+            f"index {entry.name!r} was rebuilt by another process while this one wrote",
+            left_behind="nothing: the rows went into the index that was replaced",
+            next_step=f"lakeflow index update {entry.name}",
+        ) from error
 
 
 def state_of(entry: Entry, table: Any, place: str) -> IndexState:
