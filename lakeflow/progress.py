@@ -1,17 +1,20 @@
 """How far a writer has read its source, as the strings that ride in commits.
 
-`KafkaOffsets` is a landing's progress in its topics, `SnapshotPosition` a job's or an index's in a table. Both are
-total: nothing else is needed to go on from where the last commit ended.
+`KafkaOffsets` is a landing's progress in its topics, `SnapshotPosition` an index's in a table, `JobProgress` a job's in
+all tables that it reads. Each is total: nothing else is needed to go on from where the last commit ended.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 from lakeflow.errors import Terminal
+
+Json: TypeAlias = "bool | int | float | str | Sequence[Json] | Mapping[str, Json] | None"
+"""A value that JSON can hold."""
 
 IDS = "#ids"
 """The key of the topics' ids among the topics; no topic has a name with `#`."""
@@ -118,12 +121,16 @@ class SnapshotPosition:
 
     def dumps(self) -> str:
         """A JSON object with the fields; `path` only where a snapshot was read in part, `run` where a run set it."""
-        fields: dict[str, object] = {"table": self.table_uuid, "snapshot": self.snapshot_id, "sequence": self.sequence}
+        return json.dumps(self.fields(), separators=(",", ":"))
+
+    def fields(self) -> dict[str, Json]:
+        """What `dumps` writes."""
+        fields: dict[str, Json] = {"table": self.table_uuid, "snapshot": self.snapshot_id, "sequence": self.sequence}
         if self.path is not None:
             fields["path"] = self.path
         if self.run is not None:
             fields["run"] = self.run
-        return json.dumps(fields, separators=(",", ":"))
+        return fields
 
     @staticmethod
     def loads(text: str | None) -> SnapshotPosition | None:
@@ -131,12 +138,76 @@ class SnapshotPosition:
         if text is None:
             return None
         try:
-            fields = json.loads(text)
-            return SnapshotPosition(
-                str(fields["table"]), int(fields["snapshot"]), int(fields["sequence"]), fields.get("path"), fields.get("run")
-            )
+            return _position(json.loads(text))
         except (ValueError, KeyError, TypeError) as error:
             raise Terminal(f"progress of a job is not readable: {text[:200]!r}; expected {POSITION_EXAMPLE}") from error
 
 
+def _position(fields: Any) -> SnapshotPosition:
+    return SnapshotPosition(
+        str(fields["table"]), int(fields["snapshot"]), int(fields["sequence"]), fields.get("path"), fields.get("run")
+    )
+
+
 POSITION_EXAMPLE = '{"table":"<uuid>","snapshot":1,"sequence":1}'
+
+
+@dataclass(frozen=True, slots=True)
+class JobProgress:
+    """How far a job is in each table that it reads, by the table's name, and what else it must know to go on.
+
+    `state` has a JSON value for each part of the runner that keeps one, under that part's name; it is read back as it was
+    written, but for tuples, which become lists. Without positions and state it is the very beginning.
+    """
+
+    positions: Mapping[str, SnapshotPosition] = field(default_factory=dict)
+    state: Mapping[str, Json] = field(default_factory=dict)
+
+    def of(self, table: str, table_uuid: str | None = None) -> SnapshotPosition | None:
+        """The position in a table; None where nothing of it was read yet.
+
+        A table that was renamed is known again by `table_uuid`. A table made anew under the name has the position in the
+        one before it, whose identity tells them apart.
+        """
+        for position in self.positions.values():
+            if position.table_uuid == table_uuid:
+                return position
+        return self.positions.get(table)
+
+    def at(self, table: str, position: SnapshotPosition) -> JobProgress:
+        """The progress with this position in a table, the others and the state as they are."""
+        return JobProgress({**self.positions, table: position}, self.state)
+
+    def dumps(self) -> str:
+        """For one table without state its position alone, else `{"tables":{"bronze.flights":{..}},"state":{..}}`.
+
+        Keys are sorted: equal progress is an equal string.
+        """
+        if len(self.positions) == 1 and not self.state:
+            return next(iter(self.positions.values())).dumps()
+        tables: dict[str, Json] = {name: self.positions[name].fields() for name in sorted(self.positions)}
+        state = json.loads(json.dumps(self.state, sort_keys=True))
+        return json.dumps({"tables": tables, **({"state": state} if state else {})}, separators=(",", ":"))
+
+    @staticmethod
+    def loads(text: str | None, table: str) -> JobProgress:
+        """The inverse of `dumps`; None is the very beginning. `table` is the table that a position without a name is in.
+
+        Raises Terminal where the string is not of this form.
+        """
+        if text is None:
+            return JobProgress()
+        try:
+            fields = json.loads(text)
+            if "tables" not in fields:
+                return JobProgress({table: _position(fields)})
+            positions = {str(name): _position(position) for name, position in fields["tables"].items()}
+            state = fields.get("state", {})
+            if not isinstance(state, dict):
+                raise TypeError("state is no object")
+            return JobProgress(positions, state)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise Terminal(f"progress of a job is not readable: {text[:200]!r}; expected {JOB_EXAMPLE}") from error
+
+
+JOB_EXAMPLE = f'{POSITION_EXAMPLE} or {{"tables":{{"namespace.table":{POSITION_EXAMPLE}}}}}'

@@ -15,7 +15,7 @@ from lakeflow.lake.read import appended
 from lakeflow.landing.ledger import WRITER
 from lakeflow.landing.plan import LandingPlan, plan_landings
 from lakeflow.landing.spec import is_landed
-from lakeflow.progress import SnapshotPosition
+from lakeflow.progress import JobProgress
 from lakeflow.runner.index_plan import IndexPlan, plan_index
 from lakeflow.runner.materialized import is_stale
 from lakeflow.runner.project import Project
@@ -131,7 +131,9 @@ def job_standing(job: Job, lake: Lake, commits: CommitProtocol) -> Standing:
     start = commits.progress(job.target, job.writer)
     updated = committed_at(lake, job.target, job.writer)
     try:
-        splits = appended(lake.table(source.table), SnapshotPosition.loads(start))
+        table = lake.table(source.table)
+        position = JobProgress.loads(start, source.table).of(source.table, str(table.metadata.table_uuid))
+        splits = appended(table, position)
     except SourceChanged as change:
         state = "behind" if job.mode is Mode.SNAPSHOT else f"needs a snapshot run: {change.message}"
         return Standing("job", job.name, job.target, state, updated=updated)

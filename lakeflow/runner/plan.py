@@ -13,7 +13,7 @@ from lakeflow.lake.catalog import SYSTEM_NAMESPACE, Lake, Table
 from lakeflow.lake.commit import CommitProtocol
 from lakeflow.lake.history import writers_in
 from lakeflow.lake.read import Batch, Split, appended, cut, position_at, snapshot_at, splits_at
-from lakeflow.progress import SnapshotPosition
+from lakeflow.progress import JobProgress, SnapshotPosition
 from lakeflow.runner.letters import Kept, kept_of
 from lakeflow.sql.compiled import Compiled, Names, PredictCall
 
@@ -228,19 +228,20 @@ def _incremental_steps(job: Job, lake: Lake, start: str | None, caps: Caps, lett
         )
     [(parameter, source)] = reads.items()
     table = _table(lake, job, source.table)
-    splits = appended(table, SnapshotPosition.loads(start))
-    again = _again(splits, start, letters, str(table.metadata.table_uuid))
+    table_uuid = str(table.metadata.table_uuid)
+    splits = appended(table, JobProgress.loads(start, source.table).of(source.table, table_uuid))
+    again = _again(splits, start, letters, source.table, table_uuid)
     if again is not None:
         splits = splits[len(again.splits) :]
     for batch in [*([again] if again else []), *cut(splits, caps, table)]:
-        yield Step((_part(parameter, table, batch),), batch.end.dumps())
+        yield Step((_part(parameter, table, batch),), JobProgress({source.table: batch.end}).dumps())
 
 
-def _again(splits: Sequence[Split], start: str | None, letters: Kept | None, table_uuid: str) -> Batch | None:
+def _again(splits: Sequence[Split], start: str | None, letters: Kept | None, table: str, table_uuid: str) -> Batch | None:
     """The step that left letters and has not landed, if there is one and its files are there. Pure."""
     if letters is None or letters.start != start:
         return None
-    end = SnapshotPosition.loads(letters.end)
+    end = JobProgress.loads(letters.end, table).of(table, table_uuid)
     if end is None or end.table_uuid != table_uuid:
         return None
     covered = tuple(split for split in splits if end.covers(split.sequence, split.path))
@@ -260,13 +261,14 @@ def _snapshot_step(job: Job, request: Request, lake: Lake) -> Step:
             next_step=f"lakeflow run {job.name} --mode snapshot --as-of TIME",
         )
     sources = []
-    ends: list[SnapshotPosition] = []
+    ends: dict[str, SnapshotPosition] = {}
+    run = uuid.uuid4().hex
     for parameter, source in reads.items():
         table = _table(lake, job, source.table)
         snapshot = snapshot_at(table, snapshot_id=request.snapshot_id, as_of=request.as_of)
         sources.append(Source(parameter, table, snapshot.snapshot_id if snapshot else None, splits_at(table, snapshot)))
-        ends.append(position_at(table, snapshot))
-    return Step(tuple(sources), replace(ends[0], run=uuid.uuid4().hex).dumps())
+        ends[source.table] = replace(position_at(table, snapshot), run=run)
+    return Step(tuple(sources), JobProgress(ends).dumps())
 
 
 def _whole(parameter: str, table: Table) -> Source:

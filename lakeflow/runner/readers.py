@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from lakeflow.errors import Terminal
 from lakeflow.job import Job, Mode, Read
 from lakeflow.lake.compact_plan import Readers
-from lakeflow.progress import SnapshotPosition
+from lakeflow.progress import JobProgress, SnapshotPosition
 from lakeflow.runner.graph import Node
 from lakeflow.runner.indexing import index_state
 from lakeflow.runner.project import Project
@@ -56,7 +56,7 @@ def _reading(project: Project, node: Node, table: str) -> Iterator[Reading]:
         job = node.work
         if any(isinstance(source, Read) and source.table == table for source in job.inputs.values()):
             incremental = job.mode is Mode.INCREMENTAL
-            position = _position(project, job) if incremental else None
+            position = _position(project, job, table) if incremental else None
             yield Reading(f"job {job.name}", position, bool(job.key), incremental)
         return
     try:
@@ -66,9 +66,11 @@ def _reading(project: Project, node: Node, table: str) -> Iterator[Reading]:
     yield Reading(f"index {node.name}", state.position if state else None, True, begins_anew=True)
 
 
-def _position(project: Project, job: Job) -> SnapshotPosition | None:
-    """The job's progress; one that cannot be told binds like one that has not begun."""
+def _position(project: Project, job: Job, table: str) -> SnapshotPosition | None:
+    """The job's position in a table; one that cannot be told binds like one that has not begun."""
+    table_uuid = str(project.lake.table(table).metadata.table_uuid)
+    first = next(source.table for source in job.inputs.values() if isinstance(source, Read))
     try:
-        return SnapshotPosition.loads(project.commits.progress(job.target, job.writer))
+        return JobProgress.loads(project.commits.progress(job.target, job.writer), first).of(table, table_uuid)
     except Terminal:
         return None

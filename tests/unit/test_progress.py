@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lakeflow.errors import Terminal
-from lakeflow.progress import KAFKA_EXAMPLE, POSITION_EXAMPLE, KafkaOffsets, SnapshotPosition
+from lakeflow.progress import KAFKA_EXAMPLE, POSITION_EXAMPLE, JobProgress, KafkaOffsets, SnapshotPosition
 
 
 def test_offsets_point_one_past_the_last_record() -> None:
@@ -90,3 +90,52 @@ def test_a_position_covers_the_files_up_to_it(
 ) -> None:
     assert all(position.covers(*place) for place in covered)
     assert not any(position.covers(*place) for place in left)
+
+
+HERE, THERE = SnapshotPosition("u", 7, 3, "a/b.parquet"), SnapshotPosition("v", 9, 4)
+
+
+def test_progress_in_one_table_is_its_position_alone() -> None:
+    progress = JobProgress({"bronze.flights": HERE})
+    assert progress.dumps() == HERE.dumps()
+    assert JobProgress.loads(HERE.dumps(), "bronze.flights") == progress
+
+
+def test_progress_in_several_tables_or_with_state_is_read_back() -> None:
+    for progress in (
+        JobProgress({"bronze.flights": HERE, "dim.carriers": THERE}),
+        JobProgress({"bronze.flights": HERE}, {"windows": {"watermark": 12, "idle": [True, None, "x"]}}),
+    ):
+        assert JobProgress.loads(progress.dumps(), "another.table") == progress
+
+
+def test_equal_progress_is_an_equal_string_whatever_the_order() -> None:
+    one = JobProgress({"a.b": HERE, "c.d": THERE}, {"keys": {"x": 1, "y": 2}, "windows": 3})
+    other = JobProgress({"c.d": THERE, "a.b": HERE}, {"windows": 3, "keys": {"y": 2, "x": 1}})
+    assert one.dumps() == other.dumps()
+
+
+def test_the_beginning_of_a_job_has_no_position() -> None:
+    assert JobProgress.loads(None, "a.b") == JobProgress()
+    assert JobProgress().of("a.b", "u") is None
+
+
+def test_a_renamed_table_is_known_by_its_identity_and_one_made_anew_shows_the_position_before() -> None:
+    progress = JobProgress({"a.b": HERE, "c.d": THERE})
+    assert progress.of("a.renamed", "u") == HERE
+    assert progress.of("c.d", "w") == THERE
+    assert progress.of("a.other", "w") is None
+
+
+def test_moving_in_one_table_leaves_the_rest() -> None:
+    moved = JobProgress({"a.b": HERE, "c.d": THERE}, {"windows": 1}).at("c.d", HERE)
+    assert moved == JobProgress({"a.b": HERE, "c.d": HERE}, {"windows": 1})
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "12", '"a"', "null", "{}", '{"tables":3}', '{"tables":{"a":{}}}', '{"tables":{},"state":[]}']
+)
+def test_progress_of_a_job_that_is_not_readable_is_refused_with_what_was_read(text: str) -> None:
+    with pytest.raises(Terminal, match="progress of a job is not readable") as caught:
+        JobProgress.loads(text, "a.b")
+    assert repr(text) in caught.value.message
