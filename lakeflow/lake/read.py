@@ -7,7 +7,7 @@ are filtered by their sequence number, which survives the merging of manifests a
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -34,6 +34,9 @@ from lakeflow.progress import SnapshotPosition
 BATCH_ROWS = 64 * 1024
 BATCH_BYTES = 16 << 20
 """Of a batch that is read, as its columns are encoded; more is held only where a single row is larger."""
+
+RowGroups = Callable[[pq.ParquetFile], Sequence[int]]
+"""Which row groups of a file are worth reading."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,8 +190,12 @@ def position_at(table: Table, snapshot: Snapshot | None) -> SnapshotPosition:
     return SnapshotPosition(str(table.metadata.table_uuid), snapshot.snapshot_id, snapshot.sequence_number or 0)
 
 
-def read(table: Table, splits: Sequence[Split], columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
+def read(
+    table: Table, splits: Sequence[Split], columns: Sequence[str] | None = None, row_groups: RowGroups | None = None
+) -> Iterator[pa.RecordBatch]:
     """The rows of the splits, in order, a row group of one file in memory at a time. `columns` of None: all.
+
+    `row_groups` may leave out some of a file's, where it is asked: of a file whose columns are found by their ids.
 
     So are files that were written before the table got the columns that it has now (evolved.py). PyIceberg's reader, which
     holds a whole file and some fifteen batches ahead, reads what is left: files with deleted rows, of other formats, without
@@ -200,7 +207,7 @@ def read(table: Table, splits: Sequence[Split], columns: Sequence[str] | None = 
     reader = FileReader(table, columns)
     for split in splits:
         with lake_errors(f"table {name}"), _broken_files(split.path, name):
-            yield from _read(table, split, reader)
+            yield from _read(table, split, reader, row_groups)
 
 
 @contextmanager
@@ -216,7 +223,7 @@ def _broken_files(path: str, table: str) -> Iterator[None]:
         ) from error
 
 
-def _read(table: Table, split: Split, reader: FileReader) -> Iterator[pa.RecordBatch]:
+def _read(table: Table, split: Split, reader: FileReader, row_groups: RowGroups | None) -> Iterator[pa.RecordBatch]:
     if split.task.delete_files or split.task.file.file_format is not FileFormat.PARQUET:
         yield from reader.read(split.task)
         return
@@ -224,7 +231,8 @@ def _read(table: Table, split: Split, reader: FileReader) -> Iterator[pa.RecordB
         file = pq.ParquetFile(stream, pre_buffer=True)
         columns = _columns_of(table, split, file, reader.schema.names)
         if columns is not None:
-            yield from _row_groups(file, columns, reader.schema)
+            chosen = range(file.num_row_groups) if row_groups is None else row_groups(file)
+            yield from _row_groups(file, columns, reader.schema, chosen)
             return
     yield from reader.read(split.task)
 
@@ -248,9 +256,9 @@ def _columns_of(table: Table, split: Split, file: pq.ParquetFile, names: Sequenc
     return column_map(file.schema_arrow, target, _told_elsewhere(table, split), split.path)
 
 
-def _row_groups(file: pq.ParquetFile, columns: ColumnMap, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
-    """The rows of a file with the columns of `schema`, one row group after the other."""
-    for number in range(file.num_row_groups):
+def _row_groups(file: pq.ParquetFile, columns: ColumnMap, schema: pa.Schema, chosen: Sequence[int]) -> Iterator[pa.RecordBatch]:
+    """The rows of the row groups `chosen` of a file with the columns of `schema`, one after the other."""
+    for number in chosen:
         size = _batch_rows(file.metadata.row_group(number), columns.names)
         for batch in file.iter_batches(size, row_groups=[number], columns=list(columns.names)):
             rows = columns.rows(batch)
