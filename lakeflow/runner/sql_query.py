@@ -10,7 +10,8 @@ import pyarrow as pa
 
 from lakeflow.runner.sql_names import ProjectNames
 from lakeflow.sql.compile import compile_query
-from lakeflow.sql.execute import Limits, run_compiled
+from lakeflow.sql.database import Limits, Opening
+from lakeflow.sql.execute import run_compiled
 
 if TYPE_CHECKING:
     from lakeflow.runner.project import Project
@@ -22,12 +23,13 @@ def query_project(text: str, project: Project, limits: Limits, held: ExitStack) 
     Raises what `compile_query`, `functions_for` and `run_compiled` raise; so does the reader.
     """
     names = ProjectNames(project)
-    compiled = compile_query(text, names, binds=False)
-    if not compiled.calls:
-        return run_compiled(compiled, names.relations(compiled), (), limits)
-    from lakeflow.runner.sql_functions import functions_for, threads_for
+    with Opening(limits) as opening:
+        compiled = compile_query(text, names, binds=False)
+        if not compiled.calls:
+            return run_compiled(compiled, names.relations(compiled), (), limits, opening)
+        from lakeflow.runner.sql_functions import functions_for, threads_for
 
-    models = held.enter_context(project.models)
-    behind = functions_for(compiled, models, project.index_room, project.declared_tables.indexes.values())
-    limits = replace(limits, threads=threads_for(compiled, models, limits.threads))
-    return run_compiled(compiled, names.relations(compiled), behind, limits)
+        models = held.enter_context(project.models)
+        behind = functions_for(compiled, models, project.index_room, project.declared_tables.indexes.values())
+        limits = replace(limits, threads=threads_for(compiled, models, limits.threads))
+        return run_compiled(compiled, names.relations(compiled), behind, limits, opening)

@@ -12,10 +12,8 @@ from __future__ import annotations
 
 import atexit
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Final, assert_never
 from weakref import WeakSet
@@ -23,53 +21,26 @@ from weakref import WeakSet
 import duckdb
 import pyarrow as pa
 
-from lakeflow.errors import ConfigError, LakeflowError, SchemaMismatch, Terminal, UnknownName, UsageError, did_you_mean
+from lakeflow.errors import LakeflowError, SchemaMismatch, Terminal, UnknownName, UsageError, did_you_mean
 from lakeflow.sql.compiled import Call, Compiled, EvaluateCall, Function, PredictCall, PureCall, SearchCall, TableRead
+from lakeflow.sql.database import Limits as Limits
+from lakeflow.sql.database import Opening, lock, opened
 from lakeflow.sql.duckdb_errors import explained
 from lakeflow.sql.functions import Behind
-from lakeflow.sql.parquet_files import parquet_body
+from lakeflow.sql.parquet_files import parquet_bodies
 from lakeflow.sql.pure.registry import pure_function
 from lakeflow.sql.query import REFUSED_FUNCTIONS, TABLE_FUNCTIONS, Query, check_query
-from lakeflow.sql.relations import (
-    ArrowRelation,
-    ParquetRelation,
-    Relation,
-    StreamSource,
-    literal,
-    local_path,
-    name_text,
-    pattern_of,
-)
+from lakeflow.sql.relations import ArrowRelation, ParquetRelation, Relation, StreamSource, name_text
 from lakeflow.sql.tokens import pointed
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
-
-DATABASE: Final = "lakeflow query"
-"""The name of the database within DuckDB; no namespace is called so."""
 
 RESERVED_NAMESPACES: Final = frozenset({"system", "temp"})
 """Namespaces that DuckDB cannot tell from its own catalogs."""
 
 QUERY_NODES: Final = frozenset({"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE"})
 """DuckDB's kinds of query that only read."""
-
-MIB: Final = 1 << 20
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What a query may use. Without a `temp_directory` it fails where memory does not hold it, instead of spilling.
-
-    With `in_order` rows come in the order of the first table of FROM, whatever is joined to them.
-    """
-
-    memory_bytes: int = 1024 * MIB
-    threads: int = 2
-    temp_directory: Path | None = None
-    temp_bytes: int = 10 * 1024 * MIB
-    batch_rows: int = 65_536
-    in_order: bool = False
 
 
 def run_query(text: str, relations: Mapping[str, Relation], limits: Limits = Limits()) -> pa.RecordBatchReader:
@@ -87,14 +58,19 @@ def run_query(text: str, relations: Mapping[str, Relation], limits: Limits = Lim
 
 
 def run_compiled(
-    compiled: Compiled, relations: Mapping[str, Relation], functions: Sequence[Function], limits: Limits = Limits()
+    compiled: Compiled,
+    relations: Mapping[str, Relation],
+    functions: Sequence[Function],
+    limits: Limits = Limits(),
+    opening: Opening | None = None,
 ) -> pa.RecordBatchReader:
     """The rows of a compiled query over `relations`, by view, with what stands behind its calls, as they come.
 
-    Functions that ask nobody (`PureCall`) need none. The reader is as `run_query` says, and raises what it says and, as it
-    was raised, what a function raises.
+    Functions that ask nobody (`PureCall`) need none. `opening` is a database that is being opened for the query, within the
+    same limits but for the threads. The reader is as `run_query` says, and raises what it says and, as it was raised, what a
+    function raises.
     """
-    return _Run(compiled, _named(compiled, relations), _behind(compiled, functions), limits).reader()
+    return _Run(compiled, _named(compiled, relations), _behind(compiled, functions), limits, opening).reader()
 
 
 def plan_compiled(compiled: Compiled, relations: Mapping[str, Relation], limits: Limits = Limits()) -> list[dict[str, Any]]:
@@ -144,14 +120,21 @@ def _behind(compiled: Compiled, functions: Sequence[Function]) -> Sequence[Behin
 class _Run:
     """One query and its database."""
 
-    def __init__(self, compiled: Compiled, relations: Mapping[str, Relation], behind: Sequence[Behind], limits: Limits) -> None:
+    def __init__(
+        self,
+        compiled: Compiled,
+        relations: Mapping[str, Relation],
+        behind: Sequence[Behind],
+        limits: Limits,
+        opening: Opening | None = None,
+    ) -> None:
         self._compiled = compiled
         self._query = Query(compiled.text, tuple(read.view for read in compiled.reads))
         self._limits = limits
         self._relations = relations
         self._behind = behind
         self._sources: list[StreamSource] = []
-        self._held: DuckDBPyConnection | None = _opened(limits)
+        self._held: DuckDBPyConnection | None = opened(limits) if opening is None else opening.take(limits.threads)
         self._reader: pa.RecordBatchReader | None = None
         with _opening:
             _open_runs.add(self)
@@ -198,11 +181,13 @@ class _Run:
 
     def _prepare(self) -> None:
         """Make tables and functions known, and shut off everything else."""
+        in_files = {name: one for name, one in self._relations.items() if isinstance(one, ParquetRelation)}
+        bodies = parquet_bodies(self._connection, in_files)
         for position, (table, relation) in enumerate(self._relations.items()):
-            self._show(table, relation, f"stream {position}")
+            self._show(table, relation, bodies.get(table) or self._streamed(relation, f"stream {position}"))
         for function in self._behind:
             function.define(self._connection)
-        _lock(self._connection, self._relations.values())
+        lock(self._connection, self._relations.values())
         _refuse_writes(self._connection, self._query)
 
     @contextmanager
@@ -233,22 +218,20 @@ class _Run:
         as_written = not self._behind and len(self._compiled.text) == len(self._compiled.written)
         return explained(error, self._compiled.text if as_written else None, columns)
 
-    def _show(self, table: str, relation: Relation, stream: str) -> None:
-        """Make the view `namespace.table` of the database read the relation."""
+    def _show(self, table: str, relation: Relation, body: str) -> None:
+        """Make the view `namespace.table` of the database read the relation by the SELECT `body`."""
         namespace, _, name = table.rpartition(".")
         _refuse_names(table, namespace, relation)
-        match relation:
-            case ParquetRelation():
-                body = parquet_body(self._connection, table, relation)
-            case ArrowRelation():
-                source = StreamSource(relation)
-                self._sources.append(source)
-                self._connection.register(stream, source)
-                body = f"SELECT * FROM {name_text(stream)}"
-            case _:
-                assert_never(relation)
         self._connection.execute(f"CREATE SCHEMA IF NOT EXISTS {name_text(namespace)}")
         self._connection.execute(f"CREATE VIEW {name_text(namespace)}.{name_text(name)} AS {body}")
+
+    def _streamed(self, relation: Relation, stream: str) -> str:
+        """The SELECT that reads a relation which comes as Arrow."""
+        assert isinstance(relation, ArrowRelation), "files have their SELECT already"
+        source = StreamSource(relation)
+        self._sources.append(source)
+        self._connection.register(stream, source)
+        return f"SELECT * FROM {name_text(stream)}"
 
 
 _open_runs: WeakSet[_Run] = WeakSet()
@@ -271,42 +254,6 @@ def _close_all() -> None:
     """Free the databases of readers that nobody read to their end, before the interpreter goes: DuckDB complains otherwise."""
     for run in list(_open_runs):
         run.close()
-
-
-def _opened(limits: Limits) -> DuckDBPyConnection:
-    settings: dict[str, Any] = {
-        "autoinstall_known_extensions": False,
-        "autoload_known_extensions": False,
-        "allow_community_extensions": False,
-        "allow_persistent_secrets": False,
-        "python_enable_replacements": False,
-        "integer_division": True,
-        "errors_as_json": True,
-        "memory_limit": f"{limits.memory_bytes}B",
-        "threads": limits.threads,
-        "temp_directory": str(limits.temp_directory) if limits.temp_directory else "",
-        "max_temp_directory_size": f"{limits.temp_bytes}B",
-    }
-    try:
-        connection = duckdb.connect(":memory:", config=settings)
-    except duckdb.Error as error:
-        raise ConfigError(f"the limits of a query are not valid: {error}; they are {limits}") from error
-    connection.execute("SET TimeZone = 'UTC'")
-    if limits.in_order:
-        connection.execute("SET disabled_optimizers = 'join_order,build_side_probe_side'")
-    connection.execute(f"ATTACH ':memory:' AS {name_text(DATABASE)}")
-    connection.execute(f"USE {name_text(DATABASE)}")
-    connection.execute("DETACH memory")
-    return connection
-
-
-def _lock(connection: DuckDBPyConnection, relations: Iterable[Relation]) -> None:
-    """Shut off all files but those of the tables, and every change of settings."""
-    files = [file for relation in relations if isinstance(relation, ParquetRelation) for file in relation.files]
-    paths = dict.fromkeys(path for file in files for path in (local_path(file), pattern_of(file)))
-    connection.execute(f"SET allowed_paths = [{', '.join(map(literal, paths))}]")
-    connection.execute("SET enable_external_access = false")
-    connection.execute("SET lock_configuration = true")
 
 
 def _refuse_names(table: str, namespace: str, relation: Relation) -> None:

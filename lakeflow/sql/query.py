@@ -150,16 +150,15 @@ def refuse_node(text: str, node: exp.Expr) -> None:
     """Raises UsageError for a node of the tree that does more than read, or calls what is not allowed."""
     from sqlglot import exp
 
-    start, stop = span(node)
     if isinstance(node, exp.DDL | exp.DML | exp.Command | exp.Copy | exp.Into | exp.Set | exp.Pragma | exp.Show):
-        raise refused(text, f"{type(node).__name__.upper()} is not allowed within a read-only query", start, stop)
+        raise refused(text, f"{type(node).__name__.upper()} is not allowed within a read-only query", *span(node))
     if isinstance(node, exp.Table | exp.Lateral) and isinstance(node.this, exp.Func):
         name = function_name(node.this)
         if name not in TABLE_FUNCTIONS:
             start, stop = _call(text, name)
             raise refused(text, f"table function {name!r} is not allowed{did_you_mean(name, TABLE_FUNCTIONS)}", start, stop)
     elif isinstance(node, exp.Func) and function_name(node) in REFUSED_FUNCTIONS:
-        raise refused(text, f"function {function_name(node)!r} is not allowed in a read-only query", start, stop)
+        raise refused(text, f"function {function_name(node)!r} is not allowed in a read-only query", *span(node))
 
 
 def is_function(table: exp.Table) -> bool:

@@ -22,8 +22,9 @@ from lakeflow.errors import (
     UnknownName,
     UsageError,
 )
+from lakeflow.sql.database import Limits, lock, opened
 from lakeflow.sql.duckdb_errors import explained
-from lakeflow.sql.execute import QUERY_NODES, Limits, _lock, _opened, _refuse_writes, run_query
+from lakeflow.sql.execute import QUERY_NODES, _refuse_writes, run_query
 from lakeflow.sql.query import REFUSED_FUNCTIONS, Query
 from lakeflow.sql.relations import (
     ArrowRelation,
@@ -343,8 +344,8 @@ def test_duckdbs_own_parse_is_held_against_the_list_too(text: str, message: str)
 )
 def test_the_settings_hold_where_both_parsers_are_passed(tmp_path: Path, text: str) -> None:
     written(tmp_path / "other.parquet", [field("a", pa.int32(), 1)], {"a": 1})
-    with _opened(Limits()) as connection:
-        _lock(connection, [ParquetRelation((str(tmp_path / "mine.parquet"),), ())])
+    with opened(Limits()) as connection:
+        lock(connection, [ParquetRelation((str(tmp_path / "mine.parquet"),), ())])
         with pytest.raises(duckdb.Error, match=r"disabled|locked"):
             connection.execute(text.format(folder=tmp_path))
     assert [path.name for path in tmp_path.iterdir()] == ["other.parquet"]

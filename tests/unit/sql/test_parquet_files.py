@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from lakeflow.errors import SchemaMismatch
-from lakeflow.sql.parquet_files import parquet_body
+from lakeflow.sql.parquet_files import parquet_bodies
 from lakeflow.sql.relations import ParquetRelation, parquet_columns
 
 
@@ -29,6 +29,10 @@ def written(path: Path, *fields: pa.Field) -> str:
     columns = [pa.array([7, 8], pa.int16()).cast(one.type) for one in fields]
     pq.write_table(pa.Table.from_arrays(columns, schema=pa.schema(fields)), path)
     return str(path)
+
+
+def parquet_body(connection: duckdb.DuckDBPyConnection, table: str, relation: ParquetRelation) -> str:
+    return parquet_bodies(connection, {table: relation})[table]
 
 
 A, B = field("a", pa.int64(), 1), field("b b", pa.decimal128(20, 2), 2)
@@ -88,3 +92,17 @@ def test_a_file_without_field_ids_among_others_is_refused(connection: duckdb.Duc
 def test_a_table_without_files_has_its_columns(connection: duckdb.DuckDBPyConnection) -> None:
     body = parquet_body(connection, "ns.t", ParquetRelation((), NOW))
     assert connection.sql(body).columns == ["a", "b b"]
+
+
+def test_tables_are_told_apart_in_one_look(connection: duckdb.DuckDBPyConnection, tmp_path: Path) -> None:
+    """Also where two of them, as of two moments, share a file."""
+    now, old = written(tmp_path / "now.parquet", A, B), written(tmp_path / "old.parquet", A)
+    relations = {
+        "ns.t": ParquetRelation((now,), NOW),
+        "ns.t before": ParquetRelation((now, old), NOW),
+        "ns.other": ParquetRelation((old,), parquet_columns(pa.schema([A]))),
+        "ns.empty": ParquetRelation((), NOW),
+    }
+    bodies = parquet_bodies(connection, relations)
+    assert ["schema =" in bodies[table] for table in relations] == [False, True, False, False]
+    assert [connection.sql(f"SELECT count(*) FROM ({body})").fetchall()[0][0] for body in bodies.values()] == [2, 4, 2, 0]
