@@ -28,7 +28,7 @@ from pyiceberg.exceptions import BadRequestError, CommitFailedException, CommitS
 from pyiceberg.manifest import DataFile
 from pyiceberg.table import CommitTableResponse, Table
 from pyiceberg.table.metadata import TableMetadata
-from pyiceberg.table.update import TableRequirement, ValidatableTableRequirement
+from pyiceberg.table.update import TableRequirement, TableUpdate, ValidatableTableRequirement
 
 from lakeflow.errors import (
     CatalogUnavailable,
@@ -290,7 +290,7 @@ class Committer:
         try:
             with lake_errors(f"a commit to {change.table}"):
                 requirements = (*staged.requirements, *self._fence.requirements(change))
-                answer = self._commit_table(table, requirements, staged)
+                answer = self._commit_table(table, requirements, staged.updates)
         except (CommitFailedException, ValidationException, ValueError) as error:
             return self._landed_after_all(table, change, staged, error)
         except (Fenced, StorageFull):
@@ -301,10 +301,12 @@ class Committer:
         forget_old_metadata(table, table.metadata, answer.metadata)
         return staged.snapshot_id
 
-    def _commit_table(self, table: Table, requirements: tuple[TableRequirement, ...], staged: Staged) -> CommitTableResponse:
+    def _commit_table(
+        self, table: Table, requirements: tuple[TableRequirement, ...], updates: tuple[TableUpdate, ...]
+    ) -> CommitTableResponse:
         """A REST catalog calls it a bad request where a branch took the sequence number: a refused attempt like another."""
         try:
-            return self._lake.catalog.commit_table(table, requirements, staged.updates)
+            return self._lake.catalog.commit_table(table, requirements, updates)
         except BadRequestError as error:
             raise CommitFailedException(str(error)) from error
 
