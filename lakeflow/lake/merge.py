@@ -1,31 +1,27 @@
 """Merges rows into a table by key: copy on write of the touched files only, as one snapshot.
 
 The new rows are spooled to a local file while their keys are kept in memory. Of several changes of one key, rows and
-deletes alike, the last wins. Then each data file whose key statistics overlap the changed keys is read: its key columns
-first, and only if a key is replaced the whole file is rewritten without the replaced rows.
+deletes alike, the last wins. Then each data file that may hold one of the changed keys (prune.py) is read: its key columns
+first, and only if a key is replaced the whole file is rewritten without the replaced rows (touch.py).
 """
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 import pyarrow as pa
-import pyarrow.ipc
-from pyiceberg.conversions import from_bytes
 from pyiceberg.manifest import DataFile
 from pyiceberg.table import Table
-from pyiceberg.types import NestedField, PrimitiveType
 
 from lakeflow.lake.catalog import arrow_schema
-from lakeflow.lake.failures import lake_errors
 from lakeflow.lake.latest import require_keys
-from lakeflow.lake.read import Split, read, snapshot_at, splits_at
+from lakeflow.lake.read import snapshot_at, splits_at
 from lakeflow.lake.schema import fit, require_columns
+from lakeflow.lake.spool import RowSpool
+from lakeflow.lake.touch import Touching, frame
 from lakeflow.lake.write import DataWriter
 
 _ORDINAL = "__ordinal"
@@ -52,6 +48,14 @@ class Merged:
     superseded: int
     deleted: int = 0
     replaces_all: bool = False
+
+    def summary(self) -> Mapping[str, str]:
+        """As facts of a commit's summary."""
+        return {
+            "lakeflow.rows-inserted": str(self.inserted),
+            "lakeflow.rows-updated": str(self.updated),
+            "lakeflow.rows-superseded": str(self.superseded),
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,14 +84,11 @@ class KeyedMerge:
         self._schema = arrow_schema(table)
         self._key = list(key)
         require_columns(self._key, self._schema, self._name)
-        with lake_errors("the spool of a merge"):
-            self._spool = tempfile.NamedTemporaryFile(prefix="lakeflow-merge-", suffix=".arrow", dir=spool_dir)  # noqa: SIM115
-            self._sink = pa.ipc.new_stream(self._spool, self._schema, options=pa.ipc.IpcWriteOptions(compression="zstd"))
+        self._spool = RowSpool(self._schema, spool_dir)
         self._keys: list[pl.DataFrame] = []
         self._rows = 0
         self._changes = 0
         self._replaces_all = False
-        self._spooled = False
 
     @property
     def rows(self) -> int:
@@ -98,8 +99,7 @@ class KeyedMerge:
         """Take new rows, as they come or ordered. Raises SchemaMismatch for rows that do not fit, or whose key holds a null."""
         rows = fit(rows, self._schema, self._name)
         self._take(rows.select(self._key), pl.int_range(self._rows, self._rows + rows.num_rows, eager=True), ordering)
-        with lake_errors("the spool of a merge"):
-            self._sink.write_table(rows)
+        self._spool.write(rows)
         self._rows += rows.num_rows
 
     def delete(self, keys: pa.Table, ordering: Ordering | None = None) -> None:
@@ -125,16 +125,11 @@ class KeyedMerge:
         else:
             given = ((_ORDINAL, ordering.ordinals), (_SOURCE, ordering.sources), (_RANK, ordering.ranks))
             columns += [pl.Series(name, values) for name, values in given]
-        self._keys.append(_frame(keys).with_columns(columns))
+        self._keys.append(frame(keys).with_columns(columns))
         self._changes += keys.num_rows
 
     def merge(self, writer: DataWriter) -> Merged:
         """Write the files of the merge against the table's current head, as `self` was given it or refreshed since."""
-        if not self._spooled:
-            with lake_errors("the spool of a merge"):
-                self._sink.close()
-                self._spool.flush()
-            self._spooled = True
         head = snapshot_at(self._table)
         base = head.snapshot_id if head else None
         if not self._keys:
@@ -142,14 +137,13 @@ class KeyedMerge:
         keys = _last_changes(pl.concat(self._keys), self._key)
         remove: list[DataFile] = []
         present = pl.repeat(False, keys.height, eager=True)
-        for split in () if self._replaces_all else splits_at(self._table, head):
-            in_split = self._present_keys(split, keys)
-            if not in_split.any():
-                continue
-            for survivors in self._survivors(split, keys):
-                writer.write(survivors)
-            remove.append(split.task.file)
-            present = present | in_split
+        if head is not None and not self._replaces_all:
+            touching = Touching(self._table, self._key, keys, nulls_equal=False)
+            for touched in touching.among(splits_at(self._table, head)):
+                for survivors, _ in touching.survivors(touched):
+                    writer.write(survivors)
+                remove.append(touched.split.task.file)
+                present[touched.places] = True
         for rows in self._last_rows(keys):
             writer.write(rows)
         kept = keys[_ROW].is_not_null()
@@ -169,40 +163,14 @@ class KeyedMerge:
         """Delete the spool."""
         self._spool.close()
 
-    def _present_keys(self, split: Split, keys: pl.DataFrame) -> pl.Series:
-        """For each of the new keys, whether the file holds it."""
-        present = pl.repeat(False, keys.height, eager=True)
-        if self._may_hold(split.task.file, keys):
-            for batch in read(self._table, [split], self._key):
-                found = keys.join(_frame(pa.Table.from_batches([batch])), on=self._key, how="semi")[_ORDINAL]
-                present = present | keys[_ORDINAL].is_in(found.implode())
-        return present
-
-    def _survivors(self, split: Split, keys: pl.DataFrame) -> Iterator[pa.Table]:
-        for batch in read(self._table, [split]):
-            rows = pa.Table.from_batches([batch])
-            present = _frame(rows.select(self._key)).with_row_index(_ORDINAL)
-            yield rows.take(present.join(keys, on=self._key, how="anti")[_ORDINAL].to_arrow())
-
     def _last_rows(self, keys: pl.DataFrame) -> Iterator[pa.Table]:
         """The spooled rows whose key no later row has, in the order they came."""
         places = keys[_ROW].drop_nulls().sort()
         start = 0
-        with pa.OSFile(self._spool.name) as source, pa.ipc.open_stream(source) as reader:
-            for batch in reader:
-                rows = pa.Table.from_batches([batch])
-                first, last = places.search_sorted(start), places.search_sorted(start + rows.num_rows)
-                yield rows.take((places.slice(first, last - first) - start).to_arrow())
-                start += rows.num_rows
-
-    def _may_hold(self, data_file: DataFile, keys: pl.DataFrame) -> bool:
-        """Whether the file's statistics leave room for one of the keys."""
-        for column in self._key:
-            field = self._table.schema().find_field(column)
-            low, high = _bounds(data_file, field)
-            if low is not None and high is not None and not _overlaps(keys[column], low, high):
-                return False
-        return True
+        for rows in self._spool.batches():
+            first, last = places.search_sorted(start), places.search_sorted(start + rows.num_rows)
+            yield rows.take((places.slice(first, last - first) - start).to_arrow())
+            start += rows.num_rows
 
 
 def _last_changes(changes: pl.DataFrame, key: list[str]) -> pl.DataFrame:
@@ -211,31 +179,3 @@ def _last_changes(changes: pl.DataFrame, key: list[str]) -> pl.DataFrame:
     if changes[_SOURCE].n_unique() > 1:
         latest = latest.sort(_RANK, maintain_order=True).unique(key, keep="last", maintain_order=True)
     return latest
-
-
-def _bounds(data_file: DataFile, field: NestedField) -> tuple[Any, Any]:
-    """The smallest and greatest value of a column in a file; None where they are not known.
-
-    A string's bounds are prefixes, the upper one counted up by one where it was cut, so both still bound the values.
-    """
-    kind = field.field_type
-    low = (data_file.lower_bounds or {}).get(field.field_id)
-    high = (data_file.upper_bounds or {}).get(field.field_id)
-    if low is None or high is None or not isinstance(kind, PrimitiveType) or str(kind) not in _COMPARABLE:
-        return None, None
-    return from_bytes(kind, low), from_bytes(kind, high)
-
-
-# No floats: NaN is a key, yet lies in no bounds.
-_COMPARABLE = {"int", "long", "string"}
-
-
-def _overlaps(keys: pl.Series, low: Any, high: Any) -> bool:
-    smallest, greatest = keys.min(), keys.max()
-    return not (smallest > high or greatest < low)
-
-
-def _frame(rows: pa.Table) -> pl.DataFrame:
-    frame = pl.from_arrow(rows)
-    assert isinstance(frame, pl.DataFrame)
-    return frame

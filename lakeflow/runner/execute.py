@@ -10,14 +10,15 @@ from pathlib import Path
 import pyarrow as pa
 
 from lakeflow.declare import TableSpec
-from lakeflow.errors import CommitConflict, JobFailed, LakeflowError
+from lakeflow.errors import JobFailed, LakeflowError
 from lakeflow.job import Caps, Job, Output, Read, SqlQuery
 from lakeflow.lake.catalog import Lake, Table, arrow_schema
 from lakeflow.lake.commit import Change, CommitProtocol, Progress
 from lakeflow.lake.failures import lake_errors
 from lakeflow.lake.iceberg import delete_files
 from lakeflow.lake.latest import LatestRows
-from lakeflow.lake.merge import KeyedMerge, Merged
+from lakeflow.lake.merge import KeyedMerge
+from lakeflow.lake.on_base import land
 from lakeflow.lake.schema import fit, require_columns, storable
 from lakeflow.lake.write import DataFile, DataWriter
 from lakeflow.models.lost import Lost
@@ -31,7 +32,6 @@ from lakeflow.runner.sql_body import Queries, sql_body
 logger = logging.getLogger("lakeflow.runner")
 
 TASK_BYTES = 64 << 20
-MERGE_ATTEMPTS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -316,33 +316,10 @@ def _merge_step(work: _Work) -> tuple[int, RunCounts]:
             merge.write(chunk)
         counts = _counted(work.rows, merge.rows, lost)
         work.letters.land(lost.finish())
-        for attempt in range(MERGE_ATTEMPTS):
-            merged = _merged(merge, work.writer())
-            summary = {
-                **counts.summary(),
-                "lakeflow.rows-inserted": str(merged.inserted),
-                "lakeflow.rows-updated": str(merged.updated),
-                "lakeflow.rows-superseded": str(merged.superseded),
-            }
-            change = Change(plan.target, merged.add, merged.remove, base=merged.base, on_base=True, summary=summary)
-            try:
-                return work.commit(change), counts
-            except CommitConflict:
-                if attempt == MERGE_ATTEMPTS - 1:
-                    raise
-                with lake_errors(f"table {plan.target}"):
-                    work.target.refresh()
-        raise AssertionError("the last attempt returns or raises")
+        snapshot, _ = land(merge, work.target, work.writer, work.commit, counts.summary())
+        return snapshot, counts
     except BaseException:
         lost.abort()
         raise
     finally:
         merge.close()
-
-
-def _merged(merge: KeyedMerge, writer: DataWriter) -> Merged:
-    try:
-        return merge.merge(writer)
-    except BaseException:
-        writer.abort()
-        raise
