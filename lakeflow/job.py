@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from lakeflow.declare import UNKNOWN, Origin, TableSpec
 from lakeflow.errors import DeclarationError, did_you_mean
+from lakeflow.schedule import Cron, cron_of, duration_of
+from lakeflow.window import Emit, Length, Window, Windowed, windows_of
 
 if TYPE_CHECKING:
     import polars as pl
@@ -37,6 +39,15 @@ class Output(StrEnum):
     APPEND = "append"
     UPDATE = "update"
     COMPLETE = "complete"
+
+
+class OnChange(StrEnum):
+    """What an incremental run does where rows of the table that it reads were changed or removed since: refuse, pass over
+    commits that only remove rows, or follow, so that the target is what a snapshot run would make."""
+
+    FAIL = "fail"
+    IGNORE_DELETES = "ignore_deletes"
+    RECOMPUTE = "recompute"
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +104,9 @@ class Job:
 
     `inputs` maps the function's parameters to what they read; those of a query are the tables' names. `key` is set for
     output update. `caps` of None leaves the caps to the settings. `creates` is how the target is made where `tables/`
-    declares none, but for its columns, which are those of the rows.
+    declares none, but for its columns, which are those of the rows. `statement_set` is where the set of statements
+    that it is of begins. `schedule` says when it is due, or how old its target
+    may get; None: whenever it is asked for.
     """
 
     name: str
@@ -108,6 +121,9 @@ class Job:
     origin: Origin = UNKNOWN
     creates: TableSpec | None = None
     materialized: Materialized | None = None
+    windowed: Windowed | None = None
+    statement_set: Origin | None = None
+    schedule: Cron | timedelta | None = None
 
     @property
     def function(self) -> Callable[..., pl.LazyFrame]:
@@ -121,7 +137,7 @@ class Job:
         """Whether its rows may be computed part by part. A function that appends promises so; a query is known to."""
         if isinstance(self.body, SqlQuery) and self.body.obstacle is not None:
             return False
-        return self.mode is Mode.INCREMENTAL and self.output is Output.APPEND
+        return self.mode is Mode.INCREMENTAL and self.output is Output.APPEND and self.windowed is None
 
     @property
     def reads(self) -> tuple[str, ...]:
@@ -147,31 +163,67 @@ def job(
     max_rows: int | None = None,
     max_bytes: int | None = None,
     name: str | None = None,
+    window: Window | None = None,
+    late: str | None = None,
+    emit: str | None = None,
+    delay: Length | None = None,
+    idle: Length | None = None,
+    schedule: str | None = None,
+    timezone: str = "UTC",
+    freshness: str | None = None,
 ) -> Callable[[JobFunction], Job]:
     """Declare a job. Raises DeclarationError where the declaration contradicts itself.
 
     `target` is the table that the rows go to, created on the first run where it is missing. `output` is append or
     update (with `key`) in incremental mode, complete or update in snapshot mode; without it, append and complete.
     The caps bound one batch of an incremental run; without them, those of [run] in lakeflow.toml hold.
+    With `window` the function sees complete windows, and its rows replace theirs; `late`, `emit`, `delay` and `idle` say which
+    (docs/windows.md).
+    `schedule` is a cron expression of five fields in `timezone`, `freshness` how old the target may get, such as "10m":
+    when the job is due for `lakeflow run --due` and `lakeflow start`.
     """
 
     def declare(function: JobFunction) -> Job:
         origin = _origin_of(function)
         label = name or function.__name__
+        said = {"late": late, "emit": emit, "delay": delay, "idle": idle}
+        by_windows = windows_of(window, said, bool(key) or output is not None, f"{origin}: job {label!r}")
         return Job(
             name=label,
             target=_checked_name(target, f"target of job {label!r}", origin),
             inputs=_inputs_of(function, label, origin),
             body=function,
             mode=_choice(Mode, mode, f"mode of job {label!r}", origin),
-            output=_output_of(mode, output, key, label, origin),
+            output=_output_of_windows(mode, by_windows) if by_windows else _output_of(mode, output, key, label, origin),
+            windowed=by_windows,
             key=(key,) if isinstance(key, str) else tuple(key),
             caps=Caps(max_files, max_rows, max_bytes) if (max_files or max_rows or max_bytes) else None,
             description=inspect.getdoc(function) or "",
             origin=origin,
+            schedule=schedule_of(schedule, timezone, freshness, label, origin),
         )
 
     return declare
+
+
+def schedule_of(cron: str | None, timezone: str, freshness: str | None, label: str, origin: Origin) -> Cron | timedelta | None:
+    """When job `label` is due. Raises DeclarationError where an expression is wrong, or both are given."""
+    if cron is not None and freshness is not None:
+        raise DeclarationError(
+            f"{origin}: job {label!r} has a schedule, {cron!r}, and a freshness, {freshness!r}; valid: one of them"
+        )
+    if freshness is not None:
+        return duration_of(freshness, f"freshness of job {label!r}", origin)
+    if cron is None and timezone != "UTC":
+        raise DeclarationError(f"{origin}: job {label!r} has the timezone {timezone!r} and no schedule that it could be of")
+    return cron_of(cron, timezone, f"schedule of job {label!r}", origin) if cron is not None else None
+
+
+def _output_of_windows(mode: str, by_windows: Windowed) -> Output:
+    """Of an incremental job whole windows replace others, or are added once; a snapshot replaces all."""
+    if mode != Mode.INCREMENTAL:
+        return Output.COMPLETE
+    return Output.APPEND if by_windows.emit is Emit.APPEND else Output.UPDATE
 
 
 def _output_of(mode: str, output: str | None, key: object, label: str, origin: Origin) -> Output:

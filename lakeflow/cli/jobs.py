@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -15,7 +16,11 @@ if TYPE_CHECKING:
     from lakeflow.runner.project import Project
 
 COLUMNS = ("name", "mode", "output", "reads", "lookups", "target", "declared")
+SCHEDULED = ("schedule", "last", "due")
+"""Shown where a job has a schedule."""
 LIST_HELP = """List the jobs, in the order in which they run.
+
+Of a job with a schedule or a freshness: that, when its last run that came to its end began, and when it is due, or since when.
 
 Example:
 
@@ -45,8 +50,19 @@ def register(app: typer.Typer) -> None:
 
 def list_verb(project: ProjectOption = None, target: TargetOption = None, output: OutputOption = Format.TEXT) -> None:
     opened = open_project(project, target)
-    rows = [_listed(node.work) for node in opened.nodes if isinstance(node.work, Job)]
-    show_rows(rows, COLUMNS, as_json=output is Format.JSON)
+    jobs = [node.work for node in opened.nodes if isinstance(node.work, Job)]
+    due = _due(opened, jobs)
+    rows = [_listed(job) | due.get(job.name, {}) for job in jobs]
+    show_rows(rows, (*COLUMNS, *SCHEDULED) if due else COLUMNS, as_json=output is Format.JSON)
+
+
+def _due(project: Project, jobs: Sequence[Job]) -> dict[str, dict[str, Any]]:
+    """When the jobs that have a schedule ran last and are due. The lake is opened for them alone."""
+    from lakeflow.observe.past import due_times
+
+    if not any(job.schedule is not None for job in jobs):
+        return {}
+    return {name: {"last": due.last, "due": due.at} for name, due in due_times(project.lake, jobs).items()}
 
 
 def show_verb(
@@ -72,6 +88,7 @@ def show_verb(
             "description": job.description,
         }
         | _in_sql(job)
+        | _due(opened, [job]).get(name, {})
     )
     if output is Format.JSON:
         show_json(facts)
@@ -119,6 +136,7 @@ def _listed(job: Job) -> dict[str, Any]:
         "lookups": [source.table for source in job.inputs.values() if isinstance(source, Lookup)],
         "target": job.target,
         "declared": str(job.origin),
+        "schedule": None if job.schedule is None else str(job.schedule),
     }
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -30,11 +30,12 @@ from lakeflow.cli.rounds import Patience, left_out
 from lakeflow.cli.signals import StopSignals
 from lakeflow.errors import Interrupted, LakeflowError, UsageError
 from lakeflow.job import Job, Mode
+from lakeflow.schedule import Cron
 
 if TYPE_CHECKING:
     from lakeflow.observe.runs import Run
+    from lakeflow.runner.due import Timetable
     from lakeflow.runner.graph import Node
-    from lakeflow.runner.materialized import Refreshes
     from lakeflow.runner.plan import Request
     from lakeflow.runner.project import Project
 
@@ -50,13 +51,18 @@ Incremental jobs read what was appended since their last run; --mode snapshot re
 
 What reads the table of a job that failed is left out. --follow gives a job or index up whose failure a retry does not
 mend, or that failed in ten rounds in a row, goes on with the rest, and exits with 1 at its end, which comes where none is left.
-It refreshes a materialized table as its FRESHNESS says. One that is suspended is not run.
+A materialized table that is suspended is not run.
+
+--due is for cron: it leaves out jobs that are not due, by schedule or freshness and their last runs in lakeflow.runs. Those
+that have neither, and indexes, always are. --follow heeds schedules too; without either, all that is named runs now.
 
 Examples:
 
   lakeflow run
 
   lakeflow run score_flights --mode snapshot --into audit.scored_flights
+
+  lakeflow run --due --exit-on-empty 3
 """
 
 
@@ -71,6 +77,7 @@ def run(
     as_of: AsOfOption = None,
     into: IntoOption = None,
     follow: Annotated[bool, typer.Option("--follow", help="Stay, and run again at an interval.")] = False,
+    due: Annotated[bool, typer.Option("--due", help="Leave out what is not due by its schedule.")] = False,
     every: Annotated[float | None, typer.Option("--every", help="Seconds between runs with --follow.", min=0.1)] = None,
     exit_on_empty: Annotated[int, typer.Option("--exit-on-empty", help="Exit code for nothing to do.", min=0, max=255)] = 0,
     project: ProjectOption = None,
@@ -82,20 +89,23 @@ def run(
     opened = open_project(project, target)
     chosen = opened.choose(jobs or [])
     request = request_of(mode, snapshot_id, as_of, into)
-    _check_request(request, chosen, follow)
+    _check_request(request, chosen, follow, due)
     check_tables(chosen, opened.lake.names(), opened.declarations.tables)
     as_json = output is Format.JSON
     with StopSignals() as signals, opened.models:
         if follow:
             ended, code = _follow(opened, chosen, request, signals, every or opened.settings.run.follow_seconds, as_json)
         else:
-            ended, code = _once(opened, chosen, request, signals, exit_on_empty)
+            timetable = timetable_of(opened, chosen) if due else None
+            ended, code = _once(opened, chosen, request, signals, exit_on_empty, timetable)
     _show([one.row for one in ended], as_json)
     raise typer.Exit(code)
 
 
-def _check_request(request: Request, chosen: Sequence[Node], follow: bool) -> None:
+def _check_request(request: Request, chosen: Sequence[Node], follow: bool, due: bool) -> None:
     check_into(request.into, chosen)
+    if due and (follow or request != type(request)()):
+        raise UsageError("--due runs jobs as they are declared, once: it goes without --follow, --mode, --into and moments")
     if follow and (request.snapshot_id is not None or request.as_of is not None):
         raise UsageError("--follow reads what comes; --snapshot-id and --as-of read one moment")
 
@@ -113,11 +123,26 @@ class Ended:
         return bool(self.row["commits"] or self.row["read"] or self.error)
 
 
+def timetable_of(project: Project, nodes: Sequence[Node], *, since_start: bool = False) -> Timetable:
+    """When jobs are due, as of their last runs; `since_start`: what is to be fresh is refreshed in the first round."""
+    from lakeflow.observe.past import last_begun
+    from lakeflow.runner.due import Timetable
+
+    jobs = [node.work for node in nodes if isinstance(node.work, Job)]
+    asked = [job for job in jobs if isinstance(job.schedule, Cron) or (job.schedule is not None and not since_start)]
+    return Timetable(lambda: datetime.now(UTC), last_begun(project.lake, asked))
+
+
 def _once(
-    project: Project, nodes: Sequence[Node], request: Request, signals: StopSignals, exit_on_empty: int
+    project: Project,
+    nodes: Sequence[Node],
+    request: Request,
+    signals: StopSignals,
+    exit_on_empty: int,
+    timetable: Timetable | None = None,
 ) -> tuple[list[Ended], int]:
     """One round, and the exit code."""
-    ended = _round(project, nodes, request, signals)
+    ended = _round(project, nodes, request, signals, timetable)
     if signals.requested():
         return ended, signals.exit_code
     if code := exit_code_of([one.error for one in ended if one.error]):
@@ -129,15 +154,15 @@ def _follow(
     project: Project, nodes: Sequence[Node], request: Request, signals: StopSignals, every: float, as_json: bool
 ) -> tuple[list[Ended], int]:
     """Rounds until a signal comes or no node is left to run. The last round, which is not shown yet, and the exit code."""
-    from lakeflow.runner.materialized import Refreshes
-
-    patience, refreshes = Patience(nodes), Refreshes(time.monotonic)
+    patience, timetable = Patience(nodes), timetable_of(project, nodes, since_start=True)
     while True:
         left = patience.left()
-        ended = _round(project, left, request, signals, refreshes)
+        ended = _round(project, left, request, signals, timetable, following=True)
         for one in ended:
             if one.ran and patience.tell(one.row["name"], one.error):
                 _tell_given_up(one.row["name"], left)
+            if one.error:
+                timetable.failed(one.row["name"])
         none_is_left = patience.given_up and not patience.left()
         if signals.requested() or none_is_left:
             return ended, 1 if patience.given_up else signals.exit_code
@@ -155,19 +180,27 @@ def _tell_given_up(name: str, nodes: Sequence[Node]) -> None:
 
 
 def _round(
-    project: Project, nodes: Sequence[Node], request: Request, signals: StopSignals, refreshes: Refreshes | None = None
+    project: Project,
+    nodes: Sequence[Node],
+    request: Request,
+    signals: StopSignals,
+    timetable: Timetable | None = None,
+    *,
+    following: bool = False,
 ) -> list[Ended]:
     """Each node once. What reads a table that was not brought up to date is left out, the rest goes on.
 
-    A table is not, where the job that writes it failed or was left out itself. `refreshes` are those of --follow.
+    A table is not, where the job that writes it failed or was left out itself. `timetable` is that of --due and --follow.
     """
-    following = refreshes is not None
     results: list[Ended] = []
     failed: set[str] = set()
+    with_another: dict[str, Ended] = {}
     for node in nodes:
-        if signals.requested():
+        if signals.requested() and node.name not in with_another:
             break
-        if node.name in left_out(nodes, failed):
+        if node.name in with_another:
+            result = with_another.pop(node.name)
+        elif node.name in left_out(nodes, failed):
             stale = {other.writes for other in nodes if other.name in failed}.intersection(node.reads)
             note(f"{node.name} is left out: {', '.join(sorted(filter(None, stale)))} was not brought up to date")
             result = _not_run(node, "left out")
@@ -176,15 +209,34 @@ def _round(
             result = _not_run(node, "suspended")
         elif following and (missing := _missing(project, node)):
             result = _not_run(node, f"waits for {', '.join(missing)}, not there yet")
-        elif refreshes is not None and isinstance(node.work, Job) and not refreshes.take(node.work):
+        elif timetable is not None and isinstance(node.work, Job) and not timetable.take(node.work):
             result = _not_run(node, "fresh")
         else:
             with aside():
-                result = _run_node(project, node, request, signals, following=following)
+                ready = [one for one in together(node, nodes, request, failed) if not _missing(project, one)]
+                if len(ready) > 1:
+                    with_another = _run_set(project, ready, request, signals, following=following)
+                    result = with_another.pop(node.name)
+                else:
+                    result = _run_node(project, node, request, signals, following=following)
         if result.error:
             failed.add(node.name)
         results.append(result)
     return results
+
+
+def _run_set(
+    project: Project, nodes: Sequence[Node], request: Request, signals: StopSignals, *, following: bool
+) -> dict[str, Ended]:
+    """Jobs of a statement set, side by side, by name."""
+    from lakeflow.cli.run_set import run_set
+
+    ended: dict[str, Ended] = {}
+    for run, error in run_set(project, nodes, request, signals, lambda node: not following or _is_scheduled(node)):
+        if error is not None:
+            show_error(error)
+        ended[run.name] = Ended(_result(run) if error is None else {**_result(run), "error": str(error)}, error)
+    return ended
 
 
 def _missing(project: Project, node: Node) -> list[str]:
@@ -213,7 +265,9 @@ def _run_node(project: Project, node: Node, request: Request, signals: StopSigna
     mode = request.mode_of(work) if isinstance(work, Job) else Mode.INCREMENTAL
     run = Run(_kind(node), node.name, request.into or node.writes or node.reads[0], str(mode))
     try:
-        with RunLog(project.lake, project.commits, project.settings).recorded(run, even_empty=not following):
+        with RunLog(project.lake, project.commits, project.settings).recorded(
+            run, even_empty=not following or _is_scheduled(node)
+        ):
             if isinstance(work, Job):
                 _run_job(project, work, request, run, signals)
             else:
@@ -224,6 +278,11 @@ def _run_node(project: Project, node: Node, request: Request, signals: StopSigna
         show_error(error)
         return Ended({**_result(run), "error": str(error)}, error)
     return Ended(_result(run))
+
+
+def _is_scheduled(node: Node) -> bool:
+    """Whether its runs that find nothing count too: by the last one it is known when it is due."""
+    return isinstance(node.work, Job) and node.work.schedule is not None
 
 
 def _run_job(project: Project, job: Job, request: Request, run: Run, signals: StopSignals) -> None:

@@ -16,8 +16,8 @@ from lakeflow.landing.ledger import WRITER
 from lakeflow.landing.plan import LandingPlan, plan_landings
 from lakeflow.landing.spec import is_landed
 from lakeflow.progress import JobProgress
+from lakeflow.runner.due import is_stale
 from lakeflow.runner.index_plan import IndexPlan, plan_index
-from lakeflow.runner.materialized import is_stale
 from lakeflow.runner.project import Project
 from lakeflow.runner.suspension import is_suspended
 
@@ -139,7 +139,7 @@ def job_standing(job: Job, lake: Lake, commits: CommitProtocol) -> Standing:
         return Standing("job", job.name, job.target, state, updated=updated)
     state = "never ran" if start is None else "behind" if splits else "up to date"
     if splits and is_stale(job, updated, datetime.now(UTC)):
-        state = f"stale: {state}, and its freshness is {job.materialized.freshness if job.materialized else None}"
+        state = f"stale: {state}, and its freshness is {job.schedule}"
     if is_suspended(job, lake):
         state = f"suspended, {state}"
     return Standing("job", job.name, job.target, state, sum(split.rows for split in splits), len(splits), updated)

@@ -1,7 +1,7 @@
 """The statements of a file in jobs/ as jobs. Pure.
 
-Each statement that writes a table is a job; a statement set is a job a target, each of which reads the source by itself, with
-progress of its own. What SET says holds for the statements after it, up to RESET or the end of the file.
+Each statement that writes a table is a job; a statement set is a job a target, each with progress of its own, which
+read what they have in common once (statement_sets.py). What SET says holds for the statements after it, up to RESET or the end of the file.
 """
 
 from __future__ import annotations
@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Final, assert_never
 
 from lakeflow.declare import Origin, TableSpec
 from lakeflow.errors import DeclarationError, UnknownName, UsageError
-from lakeflow.job import Caps, Job, Lookup, Materialized, Mode, Output, Read, SqlQuery
+from lakeflow.job import Caps, Job, Lookup, Materialized, Mode, Output, Read, SqlQuery, schedule_of
+from lakeflow.schedule import Cron
 from lakeflow.sql.statements import (
     CreateMaterializedTable,
     CreateTableAs,
@@ -31,7 +33,10 @@ NAME: Final = "pipeline.name"
 RUNTIME_MODE: Final = "execution.runtime-mode"
 RUNTIME_MODES: Final = ("streaming", "batch")
 MAX_FILES, MAX_ROWS, MAX_BYTES = "lakeflow.max-files", "lakeflow.max-rows", "lakeflow.max-bytes"
-KEYS: Final = (NAME, RUNTIME_MODE, MAX_FILES, MAX_ROWS, MAX_BYTES)
+SCHEDULE: Final = "lakeflow.schedule"
+TIMEZONE: Final = "lakeflow.timezone"
+FRESHNESS: Final = "lakeflow.freshness"
+KEYS: Final = (NAME, RUNTIME_MODE, MAX_FILES, MAX_ROWS, MAX_BYTES, SCHEDULE, TIMEZONE, FRESHNESS)
 """What SET may say in a file of jobs/."""
 
 Writing = Insert | CreateTableAs | CreateMaterializedTable
@@ -43,6 +48,7 @@ class _Written:
 
     statement: Writing
     options: Mapping[str, str]
+    statement_set: Origin | None = None
 
     @property
     def target(self) -> str:
@@ -67,7 +73,7 @@ def jobs_of(
     for one in written:
         base = _base_name(one, path)
         name = base if names[base] == 1 else f"{base}.{one.target.rpartition('.')[2]}"
-        yield _job(name, one, tables)
+        yield replace(_job(name, one, tables), statement_set=one.statement_set)
 
 
 def _written(statements: Sequence[JobStatement | SetOption | ResetOption], path: Path) -> Iterator[_Written]:
@@ -84,8 +90,8 @@ def _written(statements: Sequence[JobStatement | SetOption | ResetOption], path:
             case ResetOption(key):
                 _check_key(str(key), path)
                 options.pop(str(key), None)
-            case StatementSet(inserts):
-                yield from (_Written(insert, dict(options)) for insert in inserts)
+            case StatementSet(inserts, origin):
+                yield from (_Written(insert, dict(options), origin) for insert in inserts)
             case Insert() | CreateTableAs() | CreateMaterializedTable():
                 yield _Written(statement, dict(options))
             case _:
@@ -134,6 +140,7 @@ def _job(name: str, one: _Written, tables: Mapping[str, TableSpec]) -> Job:
         one.origin,
         creates,
         Materialized(statement.freshness) if isinstance(statement, CreateMaterializedTable) else None,
+        schedule=_schedule(name, one),
     )
 
 
@@ -185,6 +192,18 @@ def _mode(one: _Written, query: SqlQuery) -> Mode:
                 assert_never(statement.refresh_mode)
     overwrites = isinstance(statement, Insert) and statement.overwrite
     return Mode.SNAPSHOT if batch or overwrites else Mode.INCREMENTAL
+
+
+def _schedule(name: str, one: _Written) -> Cron | timedelta | None:
+    """When the job is due: as the statement or SET says."""
+    said = [one.options.get(key) for key in (SCHEDULE, TIMEZONE, FRESHNESS)]
+    if isinstance(one.statement, CreateMaterializedTable) and one.statement.freshness is not None:
+        if said != [None, None, None]:
+            raise DeclarationError(
+                f"{one.origin}: job {name!r} has a FRESHNESS, and SET says when it is due too; valid: one of them"
+            )
+        return one.statement.freshness
+    return schedule_of(said[0], said[1] or "UTC", said[2], name, one.origin)
 
 
 def _caps(one: _Written) -> Caps | None:
