@@ -8,45 +8,64 @@ recorded by the one who started from the position that stands: the others fail a
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import timedelta
-from functools import partial
-from itertools import islice
 from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
 
 from lakeflow.declare import IndexSpec
-from lakeflow.errors import CommitConflict, Fenced, LakeflowError, UsageError
+from lakeflow.errors import Fenced, LakeflowError
+from lakeflow.index.columns import ColumnKind, column_indexes, require_text
 from lakeflow.index.condition import sql
 from lakeflow.index.lance_book import Book, Entry, keyed_by, new_entry, stored_by
+from lakeflow.index.lance_columns import nearest_texts
 from lakeflow.index.lance_errors import Vanished, mapped
-from lakeflow.index.lance_upkeep import ann_index, keep_up, kind_of
-from lakeflow.index.rows import SEQUENCE, Layout, asked_columns, chunks, columns_to_add, layout_of, query_matrix, result_of
-from lakeflow.index.settings import IndexSettings, settings_of
+from lakeflow.index.lance_upkeep import ann_index
+from lakeflow.index.lance_writer import LanceRebuild, LanceWriter, fenced_by_a_rebuild, state_of
+from lakeflow.index.rows import (
+    SEQUENCE,
+    Layout,
+    asked_columns,
+    columns_to_add,
+    kept_columns,
+    layout_of,
+    matched_of,
+    query_matrix,
+    result_of,
+)
+from lakeflow.index.settings import settings_of
 from lakeflow.index.vectors import (
     Identity,
     IndexState,
     IndexWriter,
-    UpsertCounts,
     Vectors,
     check_identity,
     check_k,
-    check_position,
+    check_texts,
 )
 from lakeflow.index.where import parse
-from lakeflow.progress import SnapshotPosition
 from lakeflow.retry import Backoff, retrying
 
 logger = logging.getLogger("lakeflow.index")
 
 T = TypeVar("T")
-KEYS_A_DELETE = 1_000
 QUERIES_A_CALL = 64
+ROWS_A_BATCH = 4_096
 FILTERED_PROBES = 4
 DROP_BACKOFF = Backoff(attempts=4, base=0.05, cap=0.5)
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """How thoroughly a search looks; see settings.py."""
+
+    exact: bool
+    probes: int
+    refine: int
 
 
 class LanceIndex:
@@ -82,9 +101,12 @@ class LanceIndex:
         where: str | None = None,
         columns: Sequence[str] | None = None,
         exact: bool = False,
+        probes: int | None = None,
+        refine: int | None = None,
     ) -> pa.Table:
         """As `VectorIndex.search`."""
         check_k(k)
+        effort = Effort(exact, probes or self.settings.probes, refine or self.settings.refine)
 
         def answer(entry: Entry, table: Any) -> pa.Table:
             layout = Layout(self.name, entry.identity, table.schema)
@@ -92,7 +114,7 @@ class LanceIndex:
             asked = asked_columns(layout, columns)
             condition = None if where is None else sql(parse(where, layout.schema, layout.columns, self.name))
             parts = [
-                self._nearest(table, layout, queries[start : start + QUERIES_A_CALL], k, condition, asked, exact)
+                self._nearest(table, layout, queries[start : start + QUERIES_A_CALL], k, condition, asked, effort)
                 for start in range(0, max(len(queries), 1), QUERIES_A_CALL)
             ]
             places = [part.column("query_index").to_numpy() + at * QUERIES_A_CALL for at, part in enumerate(parts)]
@@ -102,12 +124,49 @@ class LanceIndex:
 
         return self._reading(answer)
 
+    def match(
+        self, texts: Sequence[str], k: int, *, where: str | None = None, columns: Sequence[str] | None = None
+    ) -> pa.Table:
+        """As `VectorIndex.match`."""
+        check_k(k)
+        check_texts(self.name, texts)
+        require_text(self.name, self.settings)
+
+        def answer(entry: Entry, table: Any) -> pa.Table:
+            layout = Layout(self.name, entry.identity, table.schema)
+            asked = asked_columns(layout, columns)
+            wanted = list(dict.fromkeys([layout.identity.key, *asked]))
+            condition = None if where is None else sql(parse(where, layout.schema, layout.columns, self.name))
+            indexes = [one for one in column_indexes(layout, self.settings) if one.kind is ColumnKind.TEXT]
+            with mapped(f"searching the index {self.name!r}", self._place):
+                parts = [nearest_texts(table, layout, indexes, text, k, condition, wanted) for text in texts]
+            empty = pa.schema([*(layout.schema.field(name) for name in wanted), pa.field("_score", pa.float32())]).empty_table()
+            found = pa.concat_tables(parts) if parts else empty
+            queries = np.repeat(np.arange(len(parts), dtype=np.int32), [part.num_rows for part in parts])
+            return matched_of(layout, asked, queries, found.column("_score").to_numpy(), found)
+
+        return self._reading(answer)
+
+    def scan(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        """As `VectorIndex.scan`; the rows as of the first one."""
+        entry = self._book.need(self.name)
+        table = self._open(entry)
+        layout = Layout(self.name, entry.identity, table.schema)
+        wanted = [*kept_columns(layout, columns), SEQUENCE]
+        with mapped(f"reading the index {self.name!r}", self._place):
+            yield from table.search().select(wanted).limit(None).to_batches(ROWS_A_BATCH)
+
+    def schema(self) -> pa.Schema:
+        """As `VectorIndex.schema`."""
+        return self._reading(lambda entry, table: table.schema.remove_metadata())
+
     def writer(self, identity: Identity, schema: pa.Schema) -> IndexWriter:
         """As `VectorIndex.writer`."""
         entry = self._book.find(self.name)
         if entry is not None:
             check_identity(self.name, entry.identity, identity)
         layout = layout_of(self.name, identity, schema, self._columns)
+        column_indexes(layout, self.settings)
         if entry is None:
             ours = new_entry(self.name, identity)
             self._create(ours, layout)
@@ -127,6 +186,7 @@ class LanceIndex:
         """As `VectorIndex.rebuild`."""
         old = self._book.find(self.name)
         layout = layout_of(self.name, identity, schema, self._columns)
+        column_indexes(layout, self.settings)
         fresh = new_entry(self.name, identity)
         table = self._create(fresh, layout)
         writer = LanceRebuild(self._book, fresh, layout, table, self.settings, self._backoff)
@@ -189,7 +249,7 @@ class LanceIndex:
                 entry = current
 
     def _nearest(
-        self, table: Any, layout: Layout, queries: np.ndarray, k: int, condition: str | None, asked: list[str], exact: bool
+        self, table: Any, layout: Layout, queries: np.ndarray, k: int, condition: str | None, asked: list[str], effort: Effort
     ) -> pa.Table:
         wanted = list(dict.fromkeys([layout.identity.key, *asked]))
         if not len(queries):
@@ -202,11 +262,11 @@ class LanceIndex:
             query = query.limit(k).select([*wanted, "_distance"])
             if condition is not None:
                 query = query.where(condition, prefilter=True)
-            if exact or ann_index(table, layout) is None:
+            if effort.exact or ann_index(table, layout) is None:
                 found = query.bypass_vector_index().to_arrow()
             else:
-                probes = self.settings.probes * (FILTERED_PROBES if condition is not None else 1)
-                query = query.maximum_nprobes(0).minimum_nprobes(probes).refine_factor(self.settings.refine)
+                probes = effort.probes * (FILTERED_PROBES if condition is not None else 1)
+                query = query.maximum_nprobes(0).minimum_nprobes(probes).refine_factor(effort.refine)
                 found = query.to_arrow()
         if "query_index" not in found.column_names:
             found = found.append_column("query_index", pa.array(np.zeros(found.num_rows, dtype=np.int32)))
@@ -232,133 +292,3 @@ class LanceIndex:
     def _dropped(self, stored_in: str) -> None:
         with mapped(f"removing old rows of the index {self.name!r}", self._place):
             self._book.database.drop_table(stored_in, ignore_missing=True)
-
-
-class LanceWriter:
-    """Writes one index; made by `LanceIndex.writer`."""
-
-    def __init__(self, book: Book, entry: Entry, layout: Layout, table: Any, settings: IndexSettings, backoff: Backoff) -> None:
-        self._book, self._entry, self._layout, self._table = book, entry, layout, table
-        self._settings, self._backoff = settings, backoff
-
-    @property
-    def position(self) -> SnapshotPosition | None:
-        """As `IndexWriter.position`."""
-        return self._entry.position
-
-    def upsert(self, batches: Iterable[pa.RecordBatch], sequence: int) -> UpsertCounts:
-        """As `IndexWriter.upsert`."""
-        counts = UpsertCounts()
-        for chunk in chunks(batches, self._settings.chunk_bytes):
-            prepared = self._layout.prepare(chunk, sequence)
-            removed = self.delete(prepared.without_vector.to_pylist(), sequence)
-            counts += UpsertCounts(prepared.read, 0, 0, 0, prepared.repeated, len(prepared.without_vector), removed)
-            if prepared.rows.num_rows:
-                inserted, updated = self._commit(partial(self._merge, prepared.rows))
-                counts += UpsertCounts(0, inserted, updated, prepared.rows.num_rows - inserted - updated)
-        return counts
-
-    def delete(self, keys: Iterable[str | int], sequence: int) -> int:
-        """As `IndexWriter.delete`."""
-        removed, remaining = 0, iter(keys)
-        while some := list(islice(remaining, KEYS_A_DELETE)):
-            listed = ", ".join(self._literal(key) for key in some)
-            condition = f"`{self._layout.identity.key}` IN ({listed}) AND `{SEQUENCE}` <= {int(sequence)}"
-            removed += self._commit(partial(self._delete, condition))
-        return removed
-
-    def record(self, position: SnapshotPosition) -> IndexState:
-        """As `IndexWriter.record`."""
-        name = self._layout.name
-        check_position(name, self._entry.identity, position)
-        moved = self._entry.moved(position=position)
-        if not self._book.swap(moved, f"target.revision = '{self._entry.revision}'"):
-            raise Fenced(
-                f"another process recorded a position for the index {name!r}, or rebuilt it, since this one started",
-                left_behind="rows that the index holds, or will get again from its table; no position",
-                next_step=f"lakeflow index update {name}",
-            )
-        self._entry = moved
-        self._keep_up()
-        return self._commit(lambda: state_of(moved, self._table, self._book.place))
-
-    def _keep_up(self) -> None:
-        try:
-            self._commit(lambda: keep_up(self._table, self._layout, self._settings))
-        except CommitConflict:
-            return  # every try met another writer's commit; the next record does it, and the rows are in
-
-    def _delete(self, condition: str) -> int:
-        return int(self._table.delete(condition).num_deleted_rows)
-
-    def _merge(self, rows: pa.RecordBatch) -> tuple[int, int]:
-        merge = self._table.merge_insert(self._layout.identity.key)
-        merge = merge.when_matched_update_all(where=f"target.{SEQUENCE} <= source.{SEQUENCE}").when_not_matched_insert_all()
-        result = merge.execute(pa.Table.from_batches([rows]))
-        return result.num_inserted_rows, result.num_updated_rows
-
-    def _commit(self, call: Callable[[], T]) -> T:
-        """`call()` over the rows' table, tried again after a conflict. Raises Fenced where a rebuild took the table away."""
-
-        def once() -> T:
-            with (
-                fenced_by_a_rebuild(self._book, self._entry),
-                mapped(f"writing the index {self._layout.name!r}", self._book.place),
-            ):
-                return call()
-
-        return retrying(once, self._backoff)
-
-    def _literal(self, key: str | int) -> str:
-        text = pa.types.is_string(self._layout.schema.field(self._layout.identity.key).type)
-        if isinstance(key, str) is not text or isinstance(key, bool):
-            raise UsageError(f"key {key!r} of the index {self._layout.name!r}; valid: {'a text' if text else 'an integer'}")
-        return "'" + key.replace("'", "''") + "'" if isinstance(key, str) else str(int(key))
-
-
-class LanceRebuild(LanceWriter):
-    """Writes the rows of an index that is not in place yet; positions wait for the swap."""
-
-    def record(self, position: SnapshotPosition) -> IndexState:
-        """As `IndexWriter.record`; the position stands once the block of `LanceIndex.rebuild` ends."""
-        check_position(self._layout.name, self._entry.identity, position)
-        self._entry = moved = self._entry.moved(position=position)
-        return self._commit(lambda: state_of(moved, self._table, self._book.place))
-
-    def finished(self) -> Entry:
-        """The entry to swap in, once the upkeep is done."""
-        self._keep_up()
-        return self._entry
-
-
-@contextmanager
-def fenced_by_a_rebuild(book: Book, entry: Entry) -> Iterator[None]:
-    """Raises Fenced where the rows of `entry` vanish in the block because another process put an index in its place."""
-    try:
-        yield
-    except Vanished as error:
-        current = book.find(entry.name)
-        if current is not None and current.stored_in == entry.stored_in:
-            raise
-        raise Fenced(
-            f"index {entry.name!r} was rebuilt by another process while this one wrote",
-            left_behind="nothing: the rows went into the index that was replaced",
-            next_step=f"lakeflow index update {entry.name}",
-        ) from error
-
-
-def state_of(entry: Entry, table: Any, place: str) -> IndexState:
-    """The state of the index `entry` whose rows are in `table`."""
-    with mapped(f"reading the state of the index {entry.name!r}", place):
-        stats = table.stats()
-        layout = Layout(entry.name, entry.identity, table.schema)
-        index = ann_index(table, layout)
-        return IndexState(
-            identity=entry.identity,
-            position=entry.position,
-            rows=stats["num_rows"],
-            unindexed_rows=stats["num_rows"] if index is None else index.unindexed,
-            size_bytes=stats["total_bytes"],
-            kind=kind_of(index),
-            updated_at=entry.updated_at,
-        )

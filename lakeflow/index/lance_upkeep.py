@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, assert_never
 
+from lakeflow.index.columns import column_indexes
+from lakeflow.index.lance_columns import bring_about, unindexed
 from lakeflow.index.rows import Layout
 from lakeflow.index.settings import IndexSettings
 
@@ -36,23 +38,28 @@ class Step(Enum):
     TRAIN = "train"
 
 
-def next_step(index: AnnIndex | None, wanted: str, fragments: int, settings: IndexSettings) -> Step:
-    """The step that an index needs which should be of kind `wanted` by its rows. Pure."""
+def next_step(index: AnnIndex | None, wanted: str, fragments: int, settings: IndexSettings, waiting: int = 0) -> Step:
+    """The step that an index needs which should be of kind `wanted` by its rows, of which `waiting` stand outside of an index
+    beside the vectors. Pure."""
     if wanted != "flat" and (index is None or index.kind != wanted or index.parts > MOST_PARTS):
         return Step.TRAIN
-    if index is not None and index.unindexed > settings.unindexed:
+    if max(waiting, 0 if index is None else index.unindexed) > settings.unindexed:
         return Step.OPTIMIZE
     return Step.OPTIMIZE if fragments > MOST_FRAGMENTS else Step.NOTHING
 
 
 def keep_up(table: Any, layout: Layout, settings: IndexSettings) -> None:
     """Do what the index needs now."""
+    wanted_columns = column_indexes(layout, settings)
+    changed = bring_about(table, layout, wanted_columns)
+    waiting = max((unindexed(table, index.name) for index in wanted_columns), default=0)
     stats = table.stats()
     wanted = settings.kind_for(stats["num_rows"], layout.identity.width) if stats["num_rows"] else "flat"
-    step = next_step(ann_index(table, layout), wanted, stats["fragment_stats"]["num_fragments"], settings)
+    step = next_step(ann_index(table, layout), wanted, stats["fragment_stats"]["num_fragments"], settings, waiting)
     match step:
         case Step.NOTHING:
-            return
+            if not changed:
+                return
         case Step.TRAIN:
             table.create_index(layout.identity.column, config=_config(wanted, layout), replace=True)
         case Step.OPTIMIZE:

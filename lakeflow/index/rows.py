@@ -13,7 +13,7 @@ from lakeflow.errors import DeclarationError, IndexMismatch, SchemaMismatch, Unk
 from lakeflow.index.vectors import Identity, Vectors, scores
 
 SEQUENCE = "_lakeflow_sequence"
-TAKEN_BY_SEARCH = frozenset({"query_index", "distance", "score"})
+TAKEN_BY_SEARCH = frozenset({"query_index", "distance", "text_score", "score"})
 TAKEN_BY_STORAGE = frozenset(
     {SEQUENCE, "query_index", "_distance", "_score", "_relevance_score", "_rowid", "_rowaddr", "_rowoffset"}
 )
@@ -214,19 +214,22 @@ def query_matrix(name: str, identity: Identity, vectors: Vectors) -> np.ndarray:
 
 def asked_columns(layout: Layout, columns: Iterable[str] | None) -> list[str]:
     """The columns of a search's result between query_index and distance. Raises UnknownName and UsageError."""
-    if columns is None:
-        asked = list(layout.columns)
-    else:
-        asked = list(dict.fromkeys(columns))
-        for column in asked:
-            if column not in (*layout.columns, layout.identity.column):
-                raise UnknownName(f"column of index {layout.name}", column, (*layout.columns, layout.identity.column))
+    asked = list(layout.columns) if columns is None else kept_columns(layout, columns)
     clash = sorted(TAKEN_BY_SEARCH.intersection(asked))
     if clash:
         raise UsageError(
             f"a search of index {layout.name!r} has its own columns {', '.join(sorted(TAKEN_BY_SEARCH))}; "
             f"the index keeps {clash[0]!r} too, which can be filtered on but not asked for: name the columns to return"
         )
+    return asked
+
+
+def kept_columns(layout: Layout, columns: Iterable[str]) -> list[str]:
+    """`columns`, each once. Raises UnknownName for one that the index does not keep."""
+    asked = list(dict.fromkeys(columns))
+    for column in asked:
+        if column not in (*layout.columns, layout.identity.column):
+            raise UnknownName(f"column of index {layout.name}", column, (*layout.columns, layout.identity.column))
     return asked
 
 
@@ -238,6 +241,15 @@ def result_of(layout: Layout, asked: list[str], queries: np.ndarray, distances: 
     columns = [found.column("query").cast(pa.int32()).take(order), *(rows.column(name).take(order) for name in asked)]
     columns += [pa.chunked_array([distance]), pa.chunked_array([scores(distance, layout.identity.metric)])]
     return pa.Table.from_arrays(columns, names=["query_index", *asked, "distance", "score"])
+
+
+def matched_of(layout: Layout, asked: list[str], queries: np.ndarray, text_scores: np.ndarray, rows: pa.Table) -> pa.Table:
+    """The result of a search by words, in its order: `rows` as in `result_of`."""
+    found = pa.table({"query": queries, "text_score": text_scores, "key": rows.column(layout.identity.key)})
+    order = pc.sort_indices(found, [("query", "ascending"), ("text_score", "descending"), ("key", "ascending")])
+    columns = [found.column("query").cast(pa.int32()).take(order), *(rows.column(name).take(order) for name in asked)]
+    columns.append(found.column("text_score").cast(pa.float32()).take(order))
+    return pa.Table.from_arrays(columns, names=["query_index", *asked, "text_score"])
 
 
 def _named(batch: pa.RecordBatch, column: str, name: str) -> pa.Array:

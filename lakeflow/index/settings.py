@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from lakeflow.declare import IndexSpec
 from lakeflow.errors import DeclarationError, did_you_mean
 
 KINDS = ("auto", "flat", "ivf_rq", "ivf_sq")
+AS_WRITTEN = "none"
+LANGUAGES = (
+    *("arabic", "danish", "dutch", "english", "finnish", "french", "german", "greek", "hungarian", "italian", "norwegian"),
+    *("portuguese", "romanian", "russian", "spanish", "swedish", "tamil", "turkish", AS_WRITTEN),
+)
+"""Languages whose words are brought to their stems, and whose commonest words are left out; `none`: words as written."""
 DECLARED_ELSEWHERE = frozenset({"key", "metric", "model", "columns"})
 NAME = re.compile(r"[A-Za-z0-9_]+")
 RABITQ_WIDTH = 8
@@ -23,7 +29,8 @@ class IndexSettings:
     `kind`: auto is flat (every row compared, exact) below `flat_below` rows and ivf_rq from there on, or ivf_sq where
     the width is no multiple of 8. `probes` partitions are searched and `refine` * k candidates are compared exactly.
     `unindexed` rows may wait outside the approximate index. Versions older than `keep_versions` are removed; a search
-    that takes longer than that may fail. An upsert holds about `chunk_bytes` of rows at a time.
+    that takes longer than that may fail. An upsert holds about `chunk_bytes` of rows at a time. `filter_columns` are indexed
+    for conditions and `text_columns` for words, which are those of `language`.
     """
 
     kind: str = "auto"
@@ -33,6 +40,9 @@ class IndexSettings:
     unindexed: int = 1_000
     keep_versions: timedelta = timedelta(minutes=60)
     chunk_bytes: int = 64 << 20
+    filter_columns: tuple[str, ...] = ()
+    text_columns: tuple[str, ...] = ()
+    language: str = "english"
 
     def kind_for(self, rows: int, width: int) -> str:
         """flat, ivf_rq or ivf_sq, for an index of `rows` vectors of `width` elements."""
@@ -51,31 +61,34 @@ WHOLE_NUMBERS = {
     "keep_versions_minutes": (1, 1 << 20),
     "chunk_mib": (1, 1 << 20),
 }
+COLUMN_LISTS = ("filter_columns", "text_columns")
 
 
 def settings_of(spec: IndexSpec) -> IndexSettings:
     """The settings of a declared index. Raises DeclarationError for an option or value that is not valid."""
     if not NAME.fullmatch(spec.name):
         raise DeclarationError(f"{spec.origin}: index {spec.name!r}: a name is made of letters, digits and underscores")
-    known = {"kind", *WHOLE_NUMBERS}
+    known = {"kind", "language", *COLUMN_LISTS, *WHOLE_NUMBERS}
     for option in spec.options:
         if option not in known | DECLARED_ELSEWHERE:
             raise DeclarationError(
                 f"{spec.origin}: index {spec.name!r}: unknown option {option!r}{did_you_mean(option, known)}"
             )
-    kind = spec.options.get("kind", "auto")
-    if kind not in KINDS:
-        raise DeclarationError(f"{spec.origin}: index {spec.name!r}: kind is {kind!r}{did_you_mean(kind, KINDS)}")
     numbers = {option: _whole_number(spec, option) for option in WHOLE_NUMBERS if option in spec.options}
-    return _settings(kind, numbers)
+    named = IndexSettings(
+        kind=_one_of(spec, "kind", KINDS, "auto"),
+        filter_columns=_column_list(spec, "filter_columns"),
+        text_columns=_column_list(spec, "text_columns"),
+        language=_one_of(spec, "language", LANGUAGES, "english"),
+    )
+    return _settings(named, numbers)
 
 
-def _settings(kind: str, numbers: Mapping[str, int]) -> IndexSettings:
-    default = IndexSettings()
+def _settings(default: IndexSettings, numbers: Mapping[str, int]) -> IndexSettings:
     minutes = numbers.get("keep_versions_minutes")
     mebibytes = numbers.get("chunk_mib")
-    return IndexSettings(
-        kind=kind,
+    return replace(
+        default,
         flat_below=numbers.get("flat_below", default.flat_below),
         probes=numbers.get("probes", default.probes),
         refine=numbers.get("refine", default.refine),
@@ -83,6 +96,25 @@ def _settings(kind: str, numbers: Mapping[str, int]) -> IndexSettings:
         keep_versions=default.keep_versions if minutes is None else timedelta(minutes=minutes),
         chunk_bytes=default.chunk_bytes if mebibytes is None else mebibytes << 20,
     )
+
+
+def _one_of(spec: IndexSpec, option: str, valid: Sequence[str], default: str) -> str:
+    said = spec.options.get(option, default).strip().lower()
+    if said not in valid:
+        raise DeclarationError(f"{spec.origin}: index {spec.name!r}: {option} is {said!r}{did_you_mean(said, valid)}")
+    return said
+
+
+def _column_list(spec: IndexSpec, option: str) -> tuple[str, ...]:
+    if option not in spec.options:
+        return ()
+    columns = tuple(part.strip() for part in spec.options[option].split(","))
+    if not all(columns) or len(set(columns)) != len(columns):
+        raise DeclarationError(
+            f"{spec.origin}: index {spec.name!r}: {option} is {spec.options[option]!r}; "
+            "valid: each column once, with commas between: 'title, body'"
+        )
+    return columns
 
 
 def _whole_number(spec: IndexSpec, option: str) -> int:

@@ -8,7 +8,7 @@ read its table), so that deleting the place deletes all three.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime
@@ -22,6 +22,8 @@ from lakeflow.progress import SnapshotPosition
 
 METRICS = ("cosine", "l2", "dot")
 MOST_RESULTS = 10_000
+MOST_TEXT = 10_000
+"""Characters of a text whose words are looked for."""
 Vectors = np.ndarray | Sequence[Sequence[float]] | Sequence[float] | Sequence[np.ndarray]
 
 
@@ -79,11 +81,21 @@ def check_position(name: str, identity: Identity, position: SnapshotPosition) ->
 
 
 @dataclass(frozen=True, slots=True)
+class ColumnState:
+    """What conditions (btree, bitmap, label_list) or words (text) are looked up in; `unindexed_rows` are read through."""
+
+    column: str
+    kind: str
+    unindexed_rows: int
+
+
+@dataclass(frozen=True, slots=True)
 class IndexState:
     """An index as it stands.
 
     `position` is None until the first rows were recorded. `unindexed_rows` are those that a search compares one by
-    one: all of them while `kind` is flat. `size_bytes` is on disk, without old versions. `updated_at` is UTC.
+    one: all of them while `kind` is flat. `size_bytes` is on disk, without old versions. `updated_at` is UTC. `columns` are
+    those that are indexed beside the vectors.
     """
 
     identity: Identity
@@ -93,6 +105,7 @@ class IndexState:
     size_bytes: int
     kind: str
     updated_at: datetime
+    columns: tuple[ColumnState, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +167,10 @@ class IndexWriter(Protocol):
         """
         ...
 
+    def keep_up(self) -> IndexState:
+        """Do the upkeep that the rows and the declaration call for as they stand; records nothing."""
+        ...
+
 
 class VectorIndex(Protocol):
     """One named index in one place."""
@@ -170,6 +187,8 @@ class VectorIndex(Protocol):
         where: str | None = None,
         columns: Sequence[str] | None = None,
         exact: bool = False,
+        probes: int | None = None,
+        refine: int | None = None,
     ) -> pa.Table:
         """The `k` nearest rows to each of `vectors` [queries, width] (or one vector [width]).
 
@@ -177,11 +196,35 @@ class VectorIndex(Protocol):
         vector), distance and score (float32); ordered by query_index, then nearest first, then key. `distance` is 1 -
         cosine similarity, the square of the Euclidean distance, or 1 - dot product; see `scores` for `score`.
         `where` keeps only the rows that meet the condition (see where.py), and is applied first: k rows come back
-        if so many meet it. `exact` compares every row, in place of the approximate index.
+        if so many meet it. `exact` compares every row, in place of the approximate index; `probes` and `refine` stand for
+        the declared ones (settings.py), where there is an approximate index.
 
         Raises UsageError for a `k` out of 1..10,000, a query of another width, with a NaN, an infinity or (cosine)
         all zeros, and a condition that is none; UnknownName for a column or an index that is not there.
         """
+        ...
+
+    def match(
+        self, texts: Sequence[str], k: int, *, where: str | None = None, columns: Sequence[str] | None = None
+    ) -> pa.Table:
+        """The `k` rows whose text columns match the words of each of `texts` best.
+
+        Columns: query_index (int32, the place in `texts`), the asked `columns` as in `search`, text_score (float32); ordered by
+        query_index, then the highest score first, then key. A row matches where it has any of the words; of several text
+        columns the best counts. `text_score` is Okapi BM25 (Robertson and Zaragoza 2009; k1 = 1.2, b = 0.75), above 0, and
+        compares within one query alone. A text is data: it has no operators. One without a word finds nothing.
+
+        Raises UsageError for a `k` or a condition as `search` does, for a text of more than 10,000 characters, and where the
+        index has no text columns; UnknownName for a column or an index that is not there.
+        """
+        ...
+
+    def scan(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        """All rows, in no order, with the key, the vector, or any kept column among `columns`; SEQUENCE (rows.py) too."""
+        ...
+
+    def schema(self) -> pa.Schema:
+        """The columns as they are kept: the key first, the vector and the sequence among them."""
         ...
 
     def writer(self, identity: Identity, schema: pa.Schema) -> IndexWriter:
@@ -189,7 +232,8 @@ class VectorIndex(Protocol):
 
         `schema` is that of the batches to come. A column that it has and the index has not is added, null in the rows
         already there. Raises IndexMismatch where the index was built from another identity, or keeps a column as
-        another type; DeclarationError for a column name that an index cannot keep.
+        another type; DeclarationError for a column name that an index cannot keep, and for a column that cannot be indexed as
+        the declaration says.
         """
         ...
 
@@ -206,6 +250,16 @@ def check_k(k: int) -> None:
     """Raises UsageError where `k` is not in 1..10,000."""
     if not 1 <= k <= MOST_RESULTS:
         raise UsageError(f"k is {k}; valid: 1 to {MOST_RESULTS:,} results a query")
+
+
+def check_texts(name: str, texts: Sequence[str]) -> None:
+    """Raises UsageError where one of `texts` is too long to look for its words in the index `name`."""
+    for place, text in enumerate(texts):
+        if len(text) > MOST_TEXT:
+            raise UsageError(
+                f"text {place} for index {name!r} has {len(text):,} characters; valid: {MOST_TEXT:,} at the most",
+                next_step=f"cut it, in SQL by LEFT(text, {MOST_TEXT}), or search by its vector alone",
+            )
 
 
 def scores(distances: np.ndarray, metric: str) -> np.ndarray:

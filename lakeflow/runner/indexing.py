@@ -59,9 +59,10 @@ def update_index(spec: IndexSpec, room: IndexRoom, *, on_rows: Callable[[int], N
         splits = appended(table, state.position)
     except SourceChanged as change:
         return build_index(spec, room, reason=change.message, on_rows=on_rows)
-    if not splits:
-        return Indexed(UpsertCounts(), state.position, state.position)
     writer = room.open(spec).writer(state.identity, _schema(spec, table))
+    if not splits:
+        writer.keep_up()
+        return Indexed(UpsertCounts(), state.position, state.position)
     return _fill(spec, writer, table, splits, room.caps, on_rows)
 
 

@@ -15,10 +15,23 @@ import pyarrow as pa
 
 from lakeflow.declare import IndexSpec
 from lakeflow.errors import Fenced, UnknownName, UsageError
+from lakeflow.index.columns import ColumnIndex, column_indexes, require_text
 from lakeflow.index.condition import Compare, Condition, Every, Holds, IsNull, Like, Not, Operand, Some, Truth, Value
-from lakeflow.index.rows import SEQUENCE, Layout, asked_columns, chunks, columns_to_add, layout_of, query_matrix, result_of
+from lakeflow.index.rows import (
+    SEQUENCE,
+    Layout,
+    asked_columns,
+    chunks,
+    columns_to_add,
+    kept_columns,
+    layout_of,
+    matched_of,
+    query_matrix,
+    result_of,
+)
 from lakeflow.index.settings import settings_of
 from lakeflow.index.vectors import (
+    ColumnState,
     Identity,
     IndexState,
     IndexWriter,
@@ -27,9 +40,11 @@ from lakeflow.index.vectors import (
     check_identity,
     check_k,
     check_position,
+    check_texts,
 )
 from lakeflow.index.where import parse
 from lakeflow.progress import SnapshotPosition
+from lakeflow.testing.words import text_scores
 
 Row = dict[str, Any]
 
@@ -44,9 +59,20 @@ class _Built:
     revision: int = 0
     updated_at: datetime = field(default_factory=lambda: datetime.now(UTC))
 
+    columns: tuple[ColumnIndex, ...] = ()
+
     def state(self) -> IndexState:
         size = len(self.rows) * self.layout.identity.width * 4
-        return IndexState(self.layout.identity, self.position, len(self.rows), len(self.rows), size, "flat", self.updated_at)
+        columns = tuple(ColumnState(one.column, one.kind, 0) for one in sorted(self.columns, key=lambda one: one.name))
+        rows = len(self.rows)
+        return IndexState(self.layout.identity, self.position, rows, rows, size, "flat", self.updated_at, columns)
+
+    def meeting(self, where: str | None) -> list[Row]:
+        """The rows that meet a condition."""
+        if where is None:
+            return list(self.rows.values())
+        condition = parse(where, self.layout.schema, self.layout.columns, self.layout.name)
+        return [row for row in self.rows.values() if evaluate(condition, row) is True]
 
 
 class MemoryIndex:
@@ -70,6 +96,8 @@ class MemoryIndex:
         where: str | None = None,
         columns: Sequence[str] | None = None,
         exact: bool = False,
+        probes: int | None = None,
+        refine: int | None = None,
     ) -> pa.Table:
         """As `VectorIndex.search`; exact always."""
         check_k(k)
@@ -77,8 +105,7 @@ class MemoryIndex:
         layout = built.layout
         queries = query_matrix(self.name, layout.identity, vectors)
         asked = asked_columns(layout, columns)
-        condition = None if where is None else parse(where, layout.schema, layout.columns, self.name)
-        rows = [row for row in built.rows.values() if condition is None or evaluate(condition, row) is True]
+        rows = built.meeting(where)
         kept = np.array([row[layout.identity.column] for row in rows], dtype=np.float32).reshape(-1, layout.identity.width)
         distances = _distances(queries, kept, layout.identity.metric)
         nearest = np.argsort(distances, axis=1, kind="stable")[:, :k]
@@ -87,11 +114,45 @@ class MemoryIndex:
         each = np.repeat(np.arange(len(queries), dtype=np.int32), nearest.shape[1])
         return result_of(layout, asked, each, np.take_along_axis(distances, nearest, axis=1).ravel(), found)
 
+    def match(
+        self, texts: Sequence[str], k: int, *, where: str | None = None, columns: Sequence[str] | None = None
+    ) -> pa.Table:
+        """As `VectorIndex.match`, of words as they are written: no language's."""
+        check_k(k)
+        check_texts(self.name, texts)
+        text_columns = require_text(self.name, self.settings)
+        built = self._need()
+        asked = asked_columns(built.layout, columns)
+        kept = {row[built.layout.identity.key] for row in built.meeting(where)}
+        rows = list(built.rows.values())
+        found: list[tuple[int, float, Row]] = []
+        for query, text in enumerate(texts):
+            scored = [text_scores(text, [row[column] for row in rows]) for column in text_columns]
+            best = [(max(each), row) for *each, row in zip(*scored, rows, strict=True)]
+            matching = [(score, row) for score, row in best if score > 0 and row[built.layout.identity.key] in kept]
+            matching.sort(key=lambda one: (-one[0], one[1][built.layout.identity.key]))
+            found += [(query, score, row) for score, row in matching[:k]]
+        table = pa.Table.from_pylist([row for _, _, row in found], schema=built.layout.schema)
+        queries, scores = (np.array([one[place] for one in found]) for place in (0, 1))
+        return matched_of(built.layout, asked, queries.astype(np.int32), scores.astype(np.float32), table)
+
+    def scan(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        """As `VectorIndex.scan`."""
+        built = self._need()
+        wanted = [*kept_columns(built.layout, columns), SEQUENCE]
+        table = pa.Table.from_pylist(list(built.rows.values()), schema=built.layout.schema).select(wanted)
+        yield from table.to_batches()
+
+    def schema(self) -> pa.Schema:
+        """As `VectorIndex.schema`."""
+        return self._need().layout.schema
+
     def writer(self, identity: Identity, schema: pa.Schema) -> IndexWriter:
         """As `VectorIndex.writer`."""
         if self._built is not None:
             check_identity(self.name, self._built.layout.identity, identity)
         layout = layout_of(self.name, identity, schema, self._columns)
+        indexed = column_indexes(layout, self.settings)
         if self._built is None:
             self._built = _Built(layout)
         built = self._built
@@ -99,14 +160,16 @@ class MemoryIndex:
             built.layout = Layout(self.name, identity, built.layout.schema.append(added))
             for row in built.rows.values():
                 row[added.name] = None
-        return _MemoryWriter(built, self.settings.chunk_bytes, lambda: self._built is built)
+        return _MemoryWriter(built, indexed, self.settings.chunk_bytes, lambda: self._built is built)
 
     @contextmanager
     def rebuild(self, identity: Identity, schema: pa.Schema) -> Iterator[IndexWriter]:
         """As `VectorIndex.rebuild`."""
         old = self._built
         fresh = _Built(layout_of(self.name, identity, schema, self._columns))
-        yield _MemoryWriter(fresh, self.settings.chunk_bytes, lambda: True)
+        writer = _MemoryWriter(fresh, column_indexes(fresh.layout, self.settings), self.settings.chunk_bytes, lambda: True)
+        yield writer
+        writer.keep_up()
         if self._built is not old:
             raise Fenced(f"index {self.name!r} was rebuilt in the meantime", next_step=f"lakeflow index status {self.name}")
         self._built = fresh
@@ -118,8 +181,8 @@ class MemoryIndex:
 
 
 class _MemoryWriter:
-    def __init__(self, built: _Built, chunk_bytes: int, stands: Callable[[], bool]) -> None:
-        self._built, self._chunk_bytes, self._stands = built, chunk_bytes, stands
+    def __init__(self, built: _Built, columns: tuple[ColumnIndex, ...], chunk_bytes: int, stands: Callable[[], bool]) -> None:
+        self._built, self._columns, self._chunk_bytes, self._stands = built, columns, chunk_bytes, stands
         self._revision, self._position = built.revision, built.position
 
     @property
@@ -169,6 +232,11 @@ class _MemoryWriter:
         self._built.position = self._position = position
         self._built.revision = self._revision = self._revision + 1
         self._built.updated_at = datetime.now(UTC)
+        return self.keep_up()
+
+    def keep_up(self) -> IndexState:
+        self._refuse_unless_standing()
+        self._built.columns = self._columns
         return self._built.state()
 
     def _refuse_unless_standing(self) -> None:

@@ -30,6 +30,11 @@ def test_the_step_that_upkeep_takes(index: AnnIndex | None, wanted: str, fragmen
     assert next_step(index, wanted, fragments, SETTINGS) is step
 
 
+@pytest.mark.parametrize(("waiting", "step"), [(100, Step.NOTHING), (101, Step.OPTIMIZE)])
+def test_rows_outside_of_an_index_of_words_are_bounded_too(waiting: int, step: Step) -> None:
+    assert next_step(None, "flat", 1, SETTINGS, waiting) is step
+
+
 @pytest.mark.parametrize(
     ("error", "expected"),
     [

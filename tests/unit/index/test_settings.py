@@ -20,9 +20,11 @@ def test_without_options_the_defaults_hold() -> None:
 def test_every_option_has_its_effect() -> None:
     given = spec(
         kind="ivf_sq", flat_below="10", probes="3", refine="4", unindexed="0", keep_versions_minutes="5", chunk_mib="2",
-        key="doc_id", metric="l2", model="minilm", columns="a,b",
+        key="doc_id", metric="l2", model="minilm", columns="a,b", filter_columns="a, b", text_columns="body", language="German",
     )  # fmt: skip
-    assert settings_of(given) == IndexSettings("ivf_sq", 10, 3, 4, 0, timedelta(minutes=5), 2 << 20)
+    assert settings_of(given) == IndexSettings(
+        "ivf_sq", 10, 3, 4, 0, timedelta(minutes=5), 2 << 20, ("a", "b"), ("body",), "german"
+    )
 
 
 @pytest.mark.parametrize(
@@ -33,6 +35,11 @@ def test_every_option_has_its_effect() -> None:
         ({"probes": "0"}, "probes is '0'; valid: a whole number from 1"),
         ({"refine": "many"}, "refine is 'many'; valid: a whole number"),
         ({"flat_below": "1e9"}, "flat_below is '1e9'"),
+        ({"text_column": "body"}, "unknown option 'text_column'; did you mean 'text_columns'"),
+        ({"text_columns": "body, body"}, "text_columns is 'body, body'; valid: each column once"),
+        ({"filter_columns": "a,,b"}, "filter_columns is 'a,,b'; valid: each column once"),
+        ({"filter_columns": ""}, "filter_columns is ''"),
+        ({"language": "englsh"}, "language is 'englsh'; did you mean 'english'"),
         ({"keep_versions_minutes": "0"}, "keep_versions_minutes is '0'"),
     ],
 )

@@ -93,6 +93,27 @@ def test_an_index_that_is_up_to_date_is_left_alone(world: World, room: MemoryRoo
     assert (done.counts, done.start, done.end, done.rebuilt) == (UpsertCounts(), first.end, first.end, None)
 
 
+def test_an_update_without_new_rows_follows_a_declaration_that_changed(world: World, room: MemoryRoom) -> None:
+    world.append(rows((1, "a", X)), TABLE)
+    spec = replace(SPEC, options={"text_columns": "text"})
+    for lance in (False, True):
+        kept = IndexRoom(room.lake, room.models, room.place, {}, Caps()) if lance else room
+        update_index(SPEC, kept)
+        if not lance:
+            room.opened["docs"] = _again(spec, room.opened["docs"])
+        assert update_index(spec, kept).counts == UpsertCounts()
+        state = index_state(spec, kept)
+        assert state is not None
+        assert [one.column for one in state.columns] == ["text"]
+
+
+def _again(spec: IndexSpec, before: MemoryIndex) -> MemoryIndex:
+    """The same index under another declaration, as a later process has it."""
+    index = MemoryIndex(spec)
+    index._built = before._built
+    return index
+
+
 @pytest.mark.parametrize("caps", [Caps(files=1), Caps(rows=1), Caps(bytes=1), Caps()])
 def test_the_position_is_recorded_after_each_batch(world: World, room: MemoryRoom, caps: Caps) -> None:
     for number in range(4):
