@@ -219,7 +219,7 @@ def check_readable_from(metadata: TableMetadata, position: SnapshotPosition, tab
     reader has read some and not the others, or where that can no longer be told.
     """
     if position.table_uuid != str(metadata.table_uuid):
-        raise changed(table, f"table {table} was dropped and made anew since it was last read")
+        raise _made_anew(table)
     replaced: list[Snapshot] = []
     for snapshot in ancestors(metadata):
         if snapshot.snapshot_id == position.snapshot_id:
@@ -232,7 +232,13 @@ def check_readable_from(metadata: TableMetadata, position: SnapshotPosition, tab
             replaced.append(snapshot)
         else:
             operation = snapshot.summary.operation.value if snapshot.summary else "unknown"
-            raise changed(table, f"snapshot {snapshot.snapshot_id} of table {table} is no append but {operation!r}")
+            raise changed(
+                table,
+                f"snapshot {snapshot.snapshot_id} of table {table} is no append but {operation!r}",
+                f"lakeflow jobs graph shows which job reads {table}; lakeflow run that job with --mode snapshot, which reads "
+                "the table whole and goes on from there, or say in the job what is to become of such changes: on_change = "
+                "'recompute' or 'ignore_deletes' (docs/jobs.md)",
+            )
     _check_expired(metadata, position, table)
     return tuple(replaced)
 
@@ -259,7 +265,7 @@ def _check_expired(metadata: TableMetadata, position: SnapshotPosition, table: s
     if not line and position.sequence == 0:
         return
     if elsewhere or not line or (line[-1].sequence_number or 0) <= position.sequence:
-        raise changed(table, f"table {table} was rolled back behind snapshot {position.snapshot_id}, which was read already")
+        raise _was_rolled_back(table, position)
     if position.sequence < _known_appends_since(metadata, line[-1]):
         raise changed(
             table,
@@ -269,11 +275,35 @@ def _check_expired(metadata: TableMetadata, position: SnapshotPosition, table: s
     _check_spans(loads(metadata.properties.get(REWRITTEN)), position, table, "a snapshot that has expired")
 
 
-def changed(table: str, message: str) -> SourceChanged:
+def not_on_main(metadata: TableMetadata, position: SnapshotPosition, table: str) -> SourceChanged:
+    """Why main's line, as far as it is kept, has no snapshot of `position`, for a reader that must see what has gone since."""
+    if position.table_uuid != str(metadata.table_uuid):
+        return _made_anew(table)
+    line = list(ancestors(metadata))
+    elsewhere = any(snapshot.snapshot_id == position.snapshot_id for snapshot in metadata.snapshots)
+    if elsewhere or not line or (line[-1].sequence_number or 0) <= position.sequence:
+        return _was_rolled_back(table, position)
+    return changed(
+        table,
+        f"snapshot {position.snapshot_id} of table {table}, up to which it was read, has expired, and rows have gone since: "
+        "which ones can no longer be told",
+    )
+
+
+def _made_anew(table: str) -> SourceChanged:
+    return changed(table, f"table {table} was dropped and made anew since it was last read")
+
+
+def _was_rolled_back(table: str, position: SnapshotPosition) -> SourceChanged:
+    return changed(table, f"table {table} was rolled back behind snapshot {position.snapshot_id}, which was read already")
+
+
+def changed(table: str, message: str, next_step: str | None = None) -> SourceChanged:
     """An incremental read that would not be right any more, and what to run."""
     return SourceChanged(
         f"{message}; an incremental run would miss or repeat rows",
         left_behind="the target, as of the last run",
-        next_step=f"lakeflow jobs graph shows which job reads {table}; lakeflow run that job with --mode snapshot, "
+        next_step=next_step
+        or f"lakeflow jobs graph shows which job reads {table}; lakeflow run that job with --mode snapshot, "
         "which reads the table whole and goes on from there",
     )

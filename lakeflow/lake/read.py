@@ -62,10 +62,14 @@ class Split:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Splits that one commit of a job reads, and the position after them."""
+    """Splits that one commit of a job reads, and the position after them.
+
+    `removed` are files that were read before and that the table no longer has.
+    """
 
     splits: tuple[Split, ...]
     end: SnapshotPosition
+    removed: tuple[Split, ...] = ()
 
 
 def appended(table: Table, start: SnapshotPosition | None) -> tuple[Split, ...]:
@@ -117,9 +121,12 @@ def _splits_of(table: Table, snapshot: Snapshot, after_sequence: int = -1) -> tu
     return tuple(sorted(splits, key=lambda split: (split.sequence, split.path)))
 
 
-def cut(splits: Sequence[Split], caps: Caps, table: Table) -> Iterator[Batch]:
-    """Cut splits, in their order, into batches within the caps; a batch holds one split at the least."""
-    head = position_at(table, table.current_snapshot())
+def cut(splits: Sequence[Split], caps: Caps, table: Table, head: SnapshotPosition | None = None) -> Iterator[Batch]:
+    """Cut splits, in their order, into batches within the caps; a batch holds one split at the least.
+
+    `head` is the position after all of them; None: main's head.
+    """
+    head = head or position_at(table, table.current_snapshot())
     pending: list[Split] = []
     rows = size = 0
     for index, split in enumerate(splits):
@@ -175,12 +182,12 @@ def snapshot_at(table: Table, *, snapshot_id: int | None = None, as_of: datetime
     )
 
 
-def splits_at(table: Table, snapshot: Snapshot | None) -> tuple[Split, ...]:
-    """All files of a snapshot, in the order of their commits."""
+def splits_at(table: Table, snapshot: Snapshot | None, after_sequence: int = -1) -> tuple[Split, ...]:
+    """The files of a snapshot that came after a commit (without one: all), in the order of their commits."""
     if snapshot is None:
         return ()
     with lake_errors(f"table {'.'.join(table.name())}"):
-        return _splits_of(table, snapshot)
+        return _splits_of(table, snapshot, after_sequence)
 
 
 def position_at(table: Table, snapshot: Snapshot | None) -> SnapshotPosition:
