@@ -121,6 +121,7 @@ class Job:
     origin: Origin = UNKNOWN
     creates: TableSpec | None = None
     materialized: Materialized | None = None
+    statement_set: Origin | None = None
     windowed: Windowed | None = None
     statement_set: Origin | None = None
     schedule: Cron | timedelta | None = None

@@ -188,10 +188,13 @@ def _round(
     *,
     following: bool = False,
 ) -> list[Ended]:
-    """Each node once. What reads a table that was not brought up to date is left out, the rest goes on.
+    """Each node once; jobs of a statement set side by side. What reads a table that was not brought up to date is left out, the
+    rest goes on.
 
     A table is not, where the job that writes it failed or was left out itself. `timetable` is that of --due and --follow.
     """
+    from lakeflow.runner.statement_sets import together
+
     results: list[Ended] = []
     failed: set[str] = set()
     with_another: dict[str, Ended] = {}
@@ -213,9 +216,10 @@ def _round(
             result = _not_run(node, "fresh")
         else:
             with aside():
-                ready = [one for one in together(node, nodes, request, failed) if not _missing(project, one)]
+                ready = together(node, nodes, request, {*failed, *with_another})
+                ready = tuple(one for one in ready if one is node or not _missing(project, one))
                 if len(ready) > 1:
-                    with_another = _run_set(project, ready, request, signals, following=following)
+                    with_another |= _run_set(project, ready, request, signals, following=following)
                     result = with_another.pop(node.name)
                 else:
                     result = _run_node(project, node, request, signals, following=following)

@@ -19,7 +19,7 @@ from lakeflow.models.providers import provider_type
 from lakeflow.models.providers.base import Provider
 from lakeflow.models.remote.surroundings import Surrounded, Surroundings
 from lakeflow.models.spec import ModelSpec, fingerprint_of, identified
-from lakeflow.models.usage import Usage
+from lakeflow.models.usage import Asked, Usage
 from lakeflow.models.versions import (
     Decision,
     Due,
@@ -188,6 +188,12 @@ class ModelSet:
             self._registering = True
             self._used.clear()
         self.usage.begin_run()
+
+    def resume_run(self, asked: Mapping[str, Asked], used: Iterable[str]) -> None:
+        """Go on with a run that others came between: `asked` and `used` were its counts when it was left."""
+        with self._lock:
+            self._used = set(used)
+        self.usage.begin_run(asked)
 
     @property
     def used(self) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from types import MappingProxyType
 
 from lakeflow.errors import BudgetSpent
 
@@ -111,10 +112,10 @@ class Usage:
         with self._lock:
             return dict(self._asked)
 
-    def begin_run(self) -> None:
-        """From here on, `of_run` counts and the budget is that of a new run."""
+    def begin_run(self, so_far: Mapping[str, Asked] = MappingProxyType({})) -> None:
+        """From here on, `of_run` counts and the budget is that of a new run, or of one that has asked `so_far` already."""
         with self._lock:
-            self._before = dict(self._asked)
+            self._before = {model: asked - so_far.get(model, Asked()) for model, asked in self._asked.items()}
 
     def of_run(self) -> Mapping[str, Asked]:
         """The counts since the run began, of the models that were asked."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import gettempdir
 from types import MappingProxyType
-from typing import assert_never
+from typing import TYPE_CHECKING, assert_never
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -23,6 +23,9 @@ from lakeflow.models.lost import Lost
 from lakeflow.runner.plan import JobPlan, Source
 from lakeflow.sql.compiled import AtRef, AtSnapshot, AtStart, AtTime, Compiled, Function, Moment, TableRead
 from lakeflow.sql.relations import Relation
+
+if TYPE_CHECKING:
+    from lakeflow.runner.shared_scan import SharedScan
 
 LEAST_BYTES = 64 << 20
 """What each of the parts that run at once may take, however many they are."""
@@ -39,13 +42,15 @@ def nothing_behind(compiled: Compiled, lost: Lost) -> Sequence[Function]:
 class Queries:
     """What jobs in SQL run with: what stands behind their calls, the memory of all that run at once, and how many may.
 
-    `spool` is the folder for what does not fit into memory; None: the system's.
+    `spool` is the folder for what does not fit into memory; None: the system's. `shared` is the scan of the jobs of a
+    statement set, which run together.
     """
 
     behind: Behind = nothing_behind
     memory_bytes: int = 512 << 20
     workers: int = 1
     spool: Path | None = None
+    shared: SharedScan | None = None
 
 
 def sql_body(
@@ -133,7 +138,7 @@ class SqlBody:
         from lakeflow.runner.querying import spilling
         from lakeflow.sql.execute import run_compiled
 
-        relations = {read.view: self._relation(read, reads) for read in self.compiled.reads}
+        relations = self.relations(reads)
         behind = self.queries.behind(self.compiled, lost)
         alone, keyed = not self.plan.is_row_wise, bool(self.plan.job.key)
         memory = self.queries.memory_bytes if alone else max(LEAST_BYTES, self.queries.memory_bytes // self.queries.workers)
@@ -145,6 +150,10 @@ class SqlBody:
                     yield assigned(rows, self.columns)
         on_rows(sum(source.rows for source in reads))
 
+    def relations(self, reads: Sequence[Source]) -> dict[str, Relation]:
+        """What the query reads, by view."""
+        return {read.view: self._relation(read, reads) for read in self.compiled.reads}
+
     def _relation(self, read: TableRead, reads: Sequence[Source]) -> Relation:
         """What a view reads: the new rows of the step, a lookup as of the start of the run, or a table at a moment."""
         from lakeflow.runner.querying import relation_over
@@ -154,6 +163,8 @@ class SqlBody:
         lookups, at_start = self.plan.lookups, isinstance(read.at, AtStart)
         for source in (*lookups, *reads) if at_start else reads if read.at is None else ():
             if source.name == read.name:
+                if self.queries.shared is not None and any(source is one for one in reads):
+                    return self.queries.shared.relation(source.table, source.splits)
                 return relation_over(source.table, source.splits)
         table, snapshot = _at(self.lake.table(read.name), read.at)
         return relation_over(table, splits_at(table, snapshot))

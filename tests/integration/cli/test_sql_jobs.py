@@ -406,3 +406,46 @@ def test_nothing_is_left_in_the_folder_for_what_waits_on_disk(stocked: Shop) -> 
     stocked.declare("jobs/big.sql", LARGE)
     ran(stocked, "big")
     assert spilled(stocked.folder) == []
+
+
+SPLIT = (
+    "BEGIN STATEMENT SET;"
+    "INSERT INTO gold.small_ones SELECT order_id FROM bronze.orders WHERE amount < 100;"
+    "INSERT INTO gold.twice SELECT order_id, ML_PREDICT(MODEL double, amount) AS twice FROM bronze.orders;"
+    "INSERT INTO gold.others SELECT order_id FROM bronze.orders WHERE amount >= 100; END;"
+)
+
+
+def test_jobs_of_a_statement_set_run_side_by_side_and_are_recorded_apart(stocked: Shop) -> None:
+    with_model(stocked)
+    stocked.declare("jobs/split.sql", SPLIT)
+    stocked.orders(("o9", "eve", 900.0))
+    found = {row["name"]: row for row in stocked.json("run", "split.small_ones", "split.others", "split.twice")}
+    assert {name: (row["status"], row["read"], row["written"]) for name, row in found.items()} == {
+        "split.others": ("done", 5, 4),
+        "split.small_ones": ("done", 5, 1),
+        "split.twice": ("done", 5, 5),
+    }
+    recorded = rows(stocked, "SELECT name, status, models FROM lakeflow.runs ORDER BY name")
+    assert recorded == [
+        {"name": "split.others", "status": "done", "models": []},
+        {"name": "split.small_ones", "status": "done", "models": []},
+        {"name": "split.twice", "status": "done", "models": ["double$1"]},
+    ]
+    again = stocked.json("run", "split.small_ones", "split.others", "split.twice")
+    assert [row["status"] for row in again] == ["empty"] * 3
+
+
+def test_a_job_of_a_statement_set_that_fails_leaves_the_others_done(stocked: Shop) -> None:
+    with_model(stocked)
+    stocked.declare("jobs/split.sql", SPLIT)
+    stocked.orders(("o13", "eve", 13.0))
+    done = stocked("run", "split.small_ones", "split.others", "split.twice", "--output", "json")
+    assert done.code == 1
+    assert "thirteen" in done.err
+    assert {row["name"]: (row["status"], row["commits"]) for row in done.json} == {
+        "split.others": ("done", 1),
+        "split.small_ones": ("done", 1),
+        "split.twice": ("failed", 0),
+    }
+    assert rows(stocked, "SELECT count(*) AS n FROM gold.small_ones") == [{"n": 2}]
