@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from lakeflow.expect import Expectation
+
 
 @dataclass(frozen=True, slots=True)
 class Origin:
@@ -63,6 +65,7 @@ class TableSpec:
     """A CREATE TABLE. `name` is namespace.table; `schema` holds the declared columns, nullable unless NOT NULL was said.
 
     `options` are the WITH pairs as written, secrets not yet filled in. The columns `metadata` are not in `schema`.
+    `expectations` are of what jobs write into the table.
     """
 
     name: str
@@ -74,6 +77,7 @@ class TableSpec:
     comment: str | None = None
     origin: Origin = UNKNOWN
     metadata: tuple[MetadataColumn, ...] = ()
+    expectations: tuple[Expectation, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@
         ├── CacheBroken           the file of kept answers cannot be read
         ├── IndexMismatch         the index was built with another model, width, metric or key
         ├── StorageFull           no room, or no right to write
+        ├── ExpectationFailed     rows or their table are not as the job or the table expects
         └── JobFailed             the user's own code raised
 
 The type says whether a retry makes sense; the message names the thing, the offending value and the valid ones;
@@ -152,6 +153,10 @@ class IndexMismatch(Terminal):
 
 class StorageFull(Terminal):
     """No room, or no right to write."""
+
+
+class ExpectationFailed(Terminal):
+    """Rows, or the table that they make, are not as it is expected of them; main does not show them."""
 
 
 class JobFailed(Terminal):

@@ -10,7 +10,7 @@ a query of SQL in place of a function.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from lakeflow.declare import UNKNOWN, Origin, TableSpec
 from lakeflow.errors import DeclarationError, did_you_mean
+from lakeflow.expect import Expectation, distinct
 from lakeflow.schedule import Cron, cron_of, duration_of
 from lakeflow.window import Emit, Length, Window, Windowed, windows_of
 
@@ -121,10 +122,10 @@ class Job:
     origin: Origin = UNKNOWN
     creates: TableSpec | None = None
     materialized: Materialized | None = None
-    statement_set: Origin | None = None
     windowed: Windowed | None = None
     statement_set: Origin | None = None
     schedule: Cron | timedelta | None = None
+    expect: tuple[Expectation, ...] = ()
 
     @property
     def function(self) -> Callable[..., pl.LazyFrame]:
@@ -172,6 +173,7 @@ def job(
     schedule: str | None = None,
     timezone: str = "UTC",
     freshness: str | None = None,
+    expect: Sequence[Expectation] = (),
 ) -> Callable[[JobFunction], Job]:
     """Declare a job. Raises DeclarationError where the declaration contradicts itself.
 
@@ -182,6 +184,7 @@ def job(
     (docs/windows.md).
     `schedule` is a cron expression of five fields in `timezone`, `freshness` how old the target may get, such as "10m":
     when the job is due for `lakeflow run --due` and `lakeflow start`.
+    `expect` is what must hold of its rows, and of the table that they make: lf.not_null("carrier"), and others of expect.py.
     """
 
     def declare(function: JobFunction) -> Job:
@@ -202,6 +205,7 @@ def job(
             description=inspect.getdoc(function) or "",
             origin=origin,
             schedule=schedule_of(schedule, timezone, freshness, label, origin),
+            expect=distinct(expect, f"{origin}: job {label!r}"),
         )
 
     return declare

@@ -11,7 +11,8 @@ import pyarrow as pa
 
 from lakeflow.declare import TableSpec
 from lakeflow.errors import JobFailed, LakeflowError
-from lakeflow.job import Caps, Job, Output, Read, SqlQuery
+from lakeflow.expect import Finding
+from lakeflow.job import Caps, Job, Mode, Output, Read, SqlQuery
 from lakeflow.lake.catalog import Lake, Table, arrow_schema
 from lakeflow.lake.commit import Change, CommitProtocol, Progress
 from lakeflow.lake.failures import lake_errors
@@ -25,9 +26,11 @@ from lakeflow.models.lost import Lost
 from lakeflow.models.registry import ModelSet
 from lakeflow.runner.bodies import Body, Lookups, PythonBody
 from lakeflow.runner.engines import Engine
+from lakeflow.runner.expecting import Expecting
 from lakeflow.runner.letters import PartLetters, StepLetters
 from lakeflow.runner.plan import JobPlan, Source, Step, pack
 from lakeflow.runner.sql_body import Queries, sql_body
+from lakeflow.runner.window_read import arrived
 
 logger = logging.getLogger("lakeflow.runner")
 
@@ -110,29 +113,50 @@ def run_job(
     *,
     stop: Callable[[], bool] = lambda: False,
     on_rows: Callable[[int], None] = lambda rows: None,
+    on_findings: Callable[[Sequence[Finding]], None] = lambda findings: None,
 ) -> Iterator[JobRun]:
     """Carry out a plan, step by step, and tell after each what the run has done so far. `stop` is asked between steps.
 
-    Where there is nothing to read yet, the target is made nonetheless, for those who read it.
+    Where there is nothing to read yet, the target is made nonetheless, for those who read it. `on_findings` is told how
+    expectations fared, at the end and after a failure.
 
     Raises JobFailed for what the job's function raises, SchemaMismatch where its rows do not fit the target, Fenced
-    where another process runs the same job. The steps before stay committed; nothing of the failing one is visible.
+    where another process runs the same job, ExpectationFailed where a batch is not as it must be. The steps before stay
+    committed; nothing of the failing one is visible.
     """
+    queries = runtime.queries
+    memory = max(64 << 20, queries.memory_bytes // queries.workers)
+    expecting = Expecting(
+        plan.job, plan.target, runtime.declared, runtime.lake, memory_bytes=memory, spool=runtime.spool or queries.spool
+    )
+    runtime = replace(runtime, commits=expecting.commits(runtime.commits))
+    try:
+        yield from _run_steps(plan, runtime, expecting, stop, on_rows)
+    finally:
+        expecting.tell()
+        on_findings(expecting.findings())
+
+
+def _run_steps(
+    plan: JobPlan, runtime: Runtime, expecting: Expecting, stop: Callable[[], bool], on_rows: Callable[[int], None]
+) -> Iterator[JobRun]:
     runtime.models.begin_run()
     progress, kept = plan.start, plan.letters
     total = RunCounts()
     snapshots: list[int] = []
     body = body_of(plan, runtime)
     if not plan.steps and not runtime.lake.exists(plan.target):
-        _target(plan, _no_rows(plan.job, runtime.lake), body, runtime)
+        _target(plan, _no_rows(plan.job, runtime.lake), body, runtime, expecting)
     for step in plan.steps:
         if stop():
             return
-        target = _target(plan, step.reads, body, runtime)
+        step = _by_windows(plan, step, progress, runtime)
+        target = _target(plan, step.reads, body, runtime, expecting)
+        expecting.begin()
         moved = Progress(plan.job.writer, progress, step.end)
         letters = StepLetters(plan.job, target, moved, kept, runtime.lake, runtime.commits, runtime.buffer_bytes)
-        work = _Work(plan, step, target, moved, body, runtime, on_rows, letters)
-        snapshot, counts = _step_of(plan)(work)
+        work = _Work(plan, step, target, moved, body, runtime, on_rows, letters, expecting)
+        snapshot, counts = _step_of(plan, step)(work)
         kept = letters.kept
         snapshots.append(snapshot)
         total += counts
@@ -149,7 +173,7 @@ def _no_rows(job: Job, lake: Lake) -> tuple[Source, ...]:
     )
 
 
-def _target(plan: JobPlan, reads: Sequence[Source], body: Body, runtime: Runtime) -> Table:
+def _target(plan: JobPlan, reads: Sequence[Source], body: Body, runtime: Runtime, expecting: Expecting) -> Table:
     """The target table, made where it is missing; checked to fit before any row is read."""
     schema = body.schema(reads)
     if not schema.names:
@@ -160,9 +184,12 @@ def _target(plan: JobPlan, reads: Sequence[Source], body: Body, runtime: Runtime
     if runtime.lake.exists(plan.target):
         table = runtime.lake.table(plan.target)
         fit(schema.empty_table(), arrow_schema(table), plan.target)
+        expecting.bind(arrow_schema(table))
         return table
     declared = runtime.declared.get(plan.job.target) or made_by(plan.job, schema)
-    fit(schema.empty_table(), storable(declared.schema, plan.target), plan.target)
+    wanted = storable(declared.schema, plan.target)
+    fit(schema.empty_table(), wanted, plan.target)
+    expecting.bind(wanted)
     return runtime.lake.ensure(replace(declared, name=plan.target))
 
 
@@ -190,14 +217,15 @@ class _Work:
     runtime: Runtime
     on_rows: Callable[[int], None]
     letters: StepLetters
+    expecting: Expecting
 
     @property
     def rows(self) -> int:
         return sum(source.rows for source in self.step.reads)
 
     def chunks(self, reads: Sequence[Source], lost: Lost) -> Iterator[pa.Table]:
-        """The job's rows over `reads` in their order, streamed."""
-        yield from self.body.chunks(reads, self.on_rows, lost)
+        """The job's rows over `reads` in their order, streamed, but those that an expectation leaves out."""
+        yield from self.expecting.kept(self.body.chunks(reads, self.on_rows, lost), self.target, lost)
 
     def writer(self, part: int = 0) -> DataWriter:
         runtime = self.runtime
@@ -215,7 +243,18 @@ class _Work:
 RunStep = Callable[[_Work], tuple[int, RunCounts]]
 
 
-def _step_of(plan: JobPlan) -> RunStep:
+def _by_windows(plan: JobPlan, step: Step, progress: str | None, runtime: Runtime) -> Step:
+    """The step with all that its windows need; as it is, where the job has none or is a query that sees the whole table."""
+    if plan.job.windowed is None or (plan.mode is Mode.SNAPSHOT and isinstance(plan.job.body, SqlQuery)):
+        return step
+    return arrived(plan, step, progress, runtime.declared)
+
+
+def _step_of(plan: JobPlan, step: Step) -> RunStep:
+    if step.arrived is not None:
+        from lakeflow.runner.window_step import window_step
+
+        return window_step
     if plan.output is Output.UPDATE:
         return _merge_step
     return _replace_by_key_step if plan.job.key else _write_step
