@@ -10,7 +10,9 @@ def score_flights(flights=lf.Read("bronze.flights")):
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from lakeflow.expect import fresh, in_range, no_rows, not_null, one_of, references, row_count, satisfies, unique
 from lakeflow.job import Job, Lookup, Mode, Output, Read, job
+from lakeflow.window import Cumulate, Hop, Session, Tumble
 
 if TYPE_CHECKING:
     from lakeflow.models.evaluation.evaluate import ml_evaluate as ml_evaluate
@@ -18,7 +20,31 @@ if TYPE_CHECKING:
     from lakeflow.models.predict import ml_predict as ml_predict
     from lakeflow.runner.project import Project as Project
 
-__all__ = ["Job", "Lookup", "Mode", "Output", "Project", "Read", "job", "ml_embed", "ml_evaluate", "ml_predict"]
+__all__ = [
+    "Cumulate",
+    "Hop",
+    "Job",
+    "Lookup",
+    "Mode",
+    "Output",
+    "Project",
+    "Read",
+    "Session",
+    "Tumble",
+    "fresh",
+    "in_range",
+    "job",
+    "ml_embed",
+    "ml_evaluate",
+    "ml_predict",
+    "no_rows",
+    "not_null",
+    "one_of",
+    "references",
+    "row_count",
+    "satisfies",
+    "unique",
+]
 
 _LOADED_WHEN_ASKED_FOR = {
     "Project": "lakeflow.runner.project",

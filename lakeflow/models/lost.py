@@ -12,17 +12,27 @@ from typing import Protocol
 
 from lakeflow.errors import UsageError
 from lakeflow.models.cache import answer_key
-from lakeflow.models.failing import Failed
+
+
+class Why(Protocol):
+    """Why a row is left out: a kind, and a sentence."""
+
+    @property
+    def kind(self) -> str: ...
+
+    @property
+    def message(self) -> str: ...
 
 
 @dataclass(frozen=True, slots=True)
 class LostRow:
-    """A row's INPUT as an object of JSON, the key that it is known by, and why `model` gave no answer."""
+    """A row as an object of JSON, the key that it is known by, and why it is left out. Where `model` gave no answer, it is the
+    model's INPUT; None: no model was asked."""
 
-    model: str
+    model: str | None
     key: bytes
     input: bytes
-    why: Failed
+    why: Why
 
 
 def row_key(model: str, values: Mapping[str, object]) -> bytes:

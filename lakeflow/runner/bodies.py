@@ -17,6 +17,8 @@ from lakeflow.models.registry import ModelSet
 from lakeflow.runner.frames import arrow_schema_of, read_up_to, scan
 from lakeflow.runner.plan import Source
 from lakeflow.runner.user_code import user_code
+from lakeflow.runner.window_frames import source_scan
+from lakeflow.runner.windows import View
 
 CHUNK_ROWS = 128 * 1024
 KEPT_LOOKUP_BYTES = 64 << 20
@@ -62,8 +64,8 @@ class PythonBody:
                 yield chunk.to_arrow()
 
     def _frame(self, reads: Sequence[Source], on_rows: Callable[[int], None], lost: Lost) -> pl.LazyFrame:
-        frames = {source.parameter: scan(source.table, source.splits, on_rows) for source in reads}
         job = self.job
+        frames = {one.parameter: source_scan(one.table, one.splits, one.view or _any_window(job), on_rows) for one in reads}
         with bound(self.models, lost), user_code(job):
             frame = job.function(**frames, **self.lookups.frames())
         if not isinstance(frame, pl.LazyFrame):
@@ -72,6 +74,11 @@ class PythonBody:
                 next_step="end the job's function with `return frame`; a DataFrame becomes one by `.lazy()`",
             )
         return frame
+
+
+def _any_window(job: Job) -> View | None:
+    """What a job by windows sees where it is not said which: all windows of the rows at hand."""
+    return None if job.windowed is None else View(job.windowed.window)
 
 
 @dataclass(slots=True)

@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from lakeflow.errors import DeclarationError, UnknownName, UsageError
 from lakeflow.job import Caps, Job, Lookup, Mode, Output, Read, SqlQuery
@@ -16,6 +17,10 @@ from lakeflow.lake.read import Batch, Split, appended, cut, position_at, snapsho
 from lakeflow.progress import JobProgress, SnapshotPosition
 from lakeflow.runner.letters import Kept, kept_of
 from lakeflow.sql.compiled import Compiled, Names, PredictCall
+
+if TYPE_CHECKING:
+    from lakeflow.runner.window_read import Arrived
+    from lakeflow.runner.windows import View
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +46,13 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A table that a run reads: under which parameter, at which snapshot, which of its splits."""
+    """A table that a run reads: under which parameter, at which snapshot, which of its splits, in which windows."""
 
     parameter: str
     table: Table
     snapshot_id: int | None
     splits: tuple[Split, ...]
+    view: View | None = None
 
     @property
     def name(self) -> str:
@@ -63,10 +69,14 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One commit of a run: the splits that it reads of the tables that are read, and the progress after it."""
+    """One commit of a run: the splits that it reads of the tables that are read, and the progress after it.
+
+    `arrived` is set as a step of a job by windows is carried out: its reads are then all that its windows need.
+    """
 
     reads: tuple[Source, ...]
     end: str
+    arrived: Arrived | None = None
 
 
 @dataclass(frozen=True, slots=True)
