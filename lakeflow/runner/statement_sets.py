@@ -42,8 +42,8 @@ class Member:
 
 
 def together(node: Node, nodes: Sequence[Node], request: Request, left_out: Collection[str]) -> tuple[Node, ...]:
-    """The nodes that run with `node`, itself among them, in their order: incremental jobs of its statement set behind it whose
-    tables no node from it on writes. Alone where it is of none. Pure.
+    """The nodes that run with `node`, itself among them, in their order: incremental jobs of its statement set behind it, without
+    a schedule, whose tables no node from it on writes. Alone where it is of none. Pure.
     """
     if not _shares(node, request):
         return (node,)
@@ -68,7 +68,9 @@ def _set_of(node: Node) -> object:
 
 def _shares(node: Node, request: Request) -> bool:
     job = node.work
-    return isinstance(job, Job) and job.statement_set is not None and request.mode_of(job) is Mode.INCREMENTAL
+    if not isinstance(job, Job) or job.statement_set is None or job.schedule is not None:
+        return False
+    return request.mode_of(job) is Mode.INCREMENTAL
 
 
 def run_together(
