@@ -245,7 +245,7 @@ def require_facts(name: str, on_violation: OnViolation) -> None:
     """Raises DeclarationError where rows are to be left out for what is no matter of single rows."""
     if on_violation.leaves_out:
         raise DeclarationError(
-            f"expectation {name!r} is of the whole table and cannot {on_violation.replace('_', '-')} rows; valid: warn, fail"
+            f"expectation {name!r} is of the whole table and leaves no row out: {on_violation}; valid: warn, fail"
         )
 
 

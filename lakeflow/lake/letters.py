@@ -32,6 +32,6 @@ SCHEMA = pa.schema(
 )
 """`table` is where the row was meant to go, `topic`, `partition` and `offset` are the record's place. A letter of a job has
 `#job.NAME`, 0 and a number that counts up there, its `value` is the model's INPUT as an object of JSON, and `key` the SHA-256
-of `model` and that."""
+of `model` and that; of a row that is not as expected it is the row, without a `model`."""
 
 TABLE = TableSpec(DEAD_LETTERS, SCHEMA, comment="what landings and jobs could make no row of")

@@ -84,13 +84,14 @@ def expected(expectations: tuple[Expectation, ...], schema: pa.Schema, where: st
             for column in columns_of(one.kind):
                 _check_column(column, schema, target)
             bound = _bound(one, schema, target, lake, relations)
+            if not isinstance(bound, str):
+                require_facts(one.name, one.on_violation)
         except LakeflowError as error:
             error.message = f"{where}, expectation {one.name!r}: {error.message}"
             raise
         if isinstance(bound, str):
             rows.append((one, bound))
         else:
-            require_facts(one.name, one.on_violation)
             facts.append((one, bound))
     return Expected(tuple(rows), tuple(facts), relations)
 

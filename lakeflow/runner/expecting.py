@@ -29,9 +29,7 @@ from lakeflow.lake.history import PROGRESS, ancestors
 from lakeflow.lake.publish import AuditedCommitter
 from lakeflow.lake.read import Snapshot, snapshot_at, splits_at
 from lakeflow.lake.schema import fit
-from lakeflow.models.failing import Failed
 from lakeflow.models.lost import Lost, LostRow, row_key, row_text
-from lakeflow.models.remote.dialect import ErrorKind
 from lakeflow.runner.expected import Expected, expectations_of, expected, must_hold
 from lakeflow.runner.querying import relation_over, spilling
 from lakeflow.sql.conditions import (
@@ -54,11 +52,21 @@ SAMPLE = 3
 """So many violations of an expectation are shown."""
 SAMPLE_WIDTH = 300
 WRITTEN = "lakeflow.rows-written"
+EXPECTATION = "expectation"
+"""The kind of a dead letter that is a row which violates one."""
 
 
 def branch_of(job: Job) -> str:
     """The branch on which a batch of the job waits until it is seen to be as expected."""
     return f"lakeflow_audit_{job.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Violation:
+    """Why a row that is not as expected is left out."""
+
+    message: str
+    kind: str = EXPECTATION
 
 
 @dataclass(slots=True)
@@ -176,10 +184,10 @@ class Expecting:
 
     def _leave(self, rows: Sequence[Mapping[str, Any]], names: Sequence[str], lost: Lost) -> None:
         """Rows that have a letter already, of an earlier try at the step, get no second one."""
-        keys = [row_key("", row) for row in rows]
+        keys = [row_key(EXPECTATION, row) for row in rows]
         held = lost.held(keys) if lost.holds else [False] * len(keys)
         new = [
-            LostRow("", key, row_text(row), Failed(ErrorKind.MISFIT, f"expectation {name!r} is violated"))
+            LostRow(None, key, row_text(row), _Violation(f"expectation {name!r} is violated"))
             for row, name, key, is_held in zip(rows, names, keys, held, strict=True)
             if not is_held
         ]

@@ -169,8 +169,12 @@ class StepLetters:
         if self._count > MOST_LETTERS:
             last = lost[-1]
             raise ModelError(
-                f"more than {MOST_LETTERS:,} rows of one step have no answer; the last: {last.why.kind}: {last.why.message}",
-                next_step=f"see to model {last.model!r}, or say 'on_error' = 'skip'; smaller steps: max_rows of the job",
+                f"more than {MOST_LETTERS:,} rows of one step have no answer; the last: {last.why.kind}: {last.why.message}"
+                if last.model is not None
+                else f"more than {MOST_LETTERS:,} rows of one step are left out; the last: {last.why.message}",
+                next_step=f"see to model {last.model!r}, or say 'on_error' = 'skip'; smaller steps: max_rows of the job"
+                if last.model is not None
+                else "see to what the job reads, or leave rows out without letters; smaller steps: max_rows of the job",
             )
         count, now = len(lost), datetime.now(UTC)
         columns = {
