@@ -29,6 +29,7 @@ from lakeflow.runner.engines import Engine
 from lakeflow.runner.expecting import Expecting
 from lakeflow.runner.letters import PartLetters, StepLetters
 from lakeflow.runner.plan import JobPlan, Source, Step, pack
+from lakeflow.runner.recompute import recompute_of
 from lakeflow.runner.sql_body import Queries, sql_body
 from lakeflow.runner.window_read import arrived
 
@@ -255,6 +256,10 @@ def _step_of(plan: JobPlan, step: Step) -> RunStep:
         from lakeflow.runner.window_step import window_step
 
         return window_step
+    if plan.keyed is not None:
+        from lakeflow.runner.keyed_step import keyed_step
+
+        return keyed_step
     if plan.output is Output.UPDATE:
         return _merge_step
     return _replace_by_key_step if plan.job.key else _write_step
@@ -351,9 +356,12 @@ def _merge_step(work: _Work) -> tuple[int, RunCounts]:
     plan = work.plan
     merge, lost = KeyedMerge(work.target, plan.job.key, work.runtime.spool), work.letters.part()
     try:
+        recompute = recompute_of(plan.job, work.step.reads, work.target)
         for chunk in work.chunks(work.step.reads, lost):
             merge.write(chunk)
+            recompute.took(chunk)
         counts = _counted(work.rows, merge.rows, lost)
+        recompute.retire(merge, lambda source: work.chunks((source,), lost))
         work.letters.land(lost.finish())
         snapshot, _ = land(merge, work.target, work.writer, work.commit, counts.summary())
         return snapshot, counts

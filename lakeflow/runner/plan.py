@@ -13,9 +13,11 @@ from lakeflow.job import Caps, Job, Lookup, Mode, Output, Read, SqlQuery
 from lakeflow.lake.catalog import SYSTEM_NAMESPACE, Lake, Table
 from lakeflow.lake.commit import CommitProtocol
 from lakeflow.lake.history import writers_in
-from lakeflow.lake.read import Batch, Split, appended, cut, position_at, snapshot_at, splits_at
+from lakeflow.lake.read import Split, position_at, snapshot_at, splits_at
 from lakeflow.progress import JobProgress, SnapshotPosition
+from lakeflow.runner.keyed import KeyedPlan, identity, keyed_plan
 from lakeflow.runner.letters import Kept, kept_of
+from lakeflow.runner.on_change import batches_of
 from lakeflow.sql.compiled import Compiled, Names, PredictCall
 
 if TYPE_CHECKING:
@@ -46,13 +48,17 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A table that a run reads: under which parameter, at which snapshot, which of its splits, in which windows."""
+    """A table that a run reads: under which parameter, at which snapshot, which of its splits, in which windows.
+
+    `removed` are files that the table no longer has and whose rows are to go from the target.
+    """
 
     parameter: str
     table: Table
     snapshot_id: int | None
     splits: tuple[Split, ...]
     view: View | None = None
+    removed: tuple[Split, ...] = ()
 
     @property
     def name(self) -> str:
@@ -83,7 +89,8 @@ class Step:
 class JobPlan:
     """A run of one job: its steps in order, each a commit. `start` is the target's progress now.
 
-    `letters` are the dead letters that the job left last, `compiled` is the query of a job in SQL.
+    `letters` are the dead letters that the job left last, `compiled` is the query of a job in SQL, `keyed` how one goes
+    on that keeps by key what it must know of earlier rows: a step without reads makes rows of what is kept already.
     """
 
     job: Job
@@ -95,6 +102,7 @@ class JobPlan:
     steps: tuple[Step, ...]
     letters: Kept | None = None
     compiled: Compiled | None = None
+    keyed: KeyedPlan | None = None
 
     @property
     def rows(self) -> int:
@@ -103,6 +111,11 @@ class JobPlan:
     @property
     def files(self) -> int:
         return sum(len(source.splits) for step in self.steps for source in step.reads)
+
+    @property
+    def files_removed(self) -> int:
+        """Files that the tables no longer have, and whose rows go from the target or come anew."""
+        return sum(len(source.removed) for step in self.steps for source in step.reads)
 
     @property
     def is_row_wise(self) -> bool:
@@ -130,14 +143,28 @@ def plan_job(
     lookups = tuple(
         _whole(parameter, _table(lake, job, s.table)) for parameter, s in job.inputs.items() if isinstance(s, Lookup)
     )
+    keyed = _keyed(job, target, lake, commits, compiled, names)
     if mode is Mode.INCREMENTAL:
-        steps = tuple(_incremental_steps(job, lake, start, _within(job.caps, caps), letters))
+        ahead = keyed.ahead(job, identity(lake, target), start) if keyed is not None else None
+        steps = tuple(_incremental_steps(job, lake, ahead or start, _within(job.caps, caps), letters))
+        steps = (Step((), ahead), *steps) if ahead is not None else steps
     else:
         steps = (_snapshot_step(job, request, lake),)
     output = _output(job, mode)
     if start is None:
         _check_free(target, job, output, lake)
-    return JobPlan(job, mode, output, target, start, lookups, steps, letters, compiled)
+    return JobPlan(job, mode, output, target, start, lookups, steps, letters, compiled, keyed)
+
+
+def _keyed(
+    job: Job, target: str, lake: Lake, commits: CommitProtocol, compiled: Compiled | None, names: Names | None
+) -> KeyedPlan | None:
+    """How the job goes on by key; None where it does not, as jobs that always read the whole do not."""
+    if not isinstance(job.body, SqlQuery) or not job.body.is_keyed or job.mode is Mode.SNAPSHOT:
+        return None
+    assert compiled is not None, "a query is compiled"
+    assert names is not None, "by names"
+    return keyed_plan(job, target, lake, commits, compiled, names)
 
 
 def _compiled(job: Job, mode: Mode, names: Names | None) -> Compiled:
@@ -238,28 +265,9 @@ def _incremental_steps(job: Job, lake: Lake, start: str | None, caps: Caps, lett
         )
     [(parameter, source)] = reads.items()
     table = _table(lake, job, source.table)
-    table_uuid = str(table.metadata.table_uuid)
-    splits = appended(table, JobProgress.loads(start, source.table).of(source.table, table_uuid))
-    again = _again(splits, start, letters, source.table, table_uuid)
-    if again is not None:
-        splits = splits[len(again.splits) :]
-    for batch in [*([again] if again else []), *cut(splits, caps, table)]:
-        yield Step((_part(parameter, table, batch),), JobProgress({source.table: batch.end}).dumps())
-
-
-def _again(splits: Sequence[Split], start: str | None, letters: Kept | None, table: str, table_uuid: str) -> Batch | None:
-    """The step that left letters and has not landed, if there is one and its files are there. Pure."""
-    if letters is None or letters.start != start:
-        return None
-    end = JobProgress.loads(letters.end, table).of(table, table_uuid)
-    if end is None or end.table_uuid != table_uuid:
-        return None
-    covered = tuple(split for split in splits if end.covers(split.sequence, split.path))
-    return Batch(covered, end) if covered else None
-
-
-def _part(parameter: str, table: Table, batch: Batch) -> Source:
-    return Source(parameter, table, batch.end.snapshot_id, batch.splits)
+    for batch in batches_of(job, source.table, table, start, caps, letters):
+        part = Source(parameter, table, batch.end.snapshot_id, batch.splits, removed=batch.removed)
+        yield Step((part,), JobProgress({source.table: batch.end}).dumps())
 
 
 def _snapshot_step(job: Job, request: Request, lake: Lake) -> Step:

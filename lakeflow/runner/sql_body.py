@@ -142,7 +142,7 @@ class SqlBody:
         behind = self.queries.behind(self.compiled, lost)
         alone, keyed = not self.plan.is_row_wise, bool(self.plan.job.key)
         memory = self.queries.memory_bytes if alone else max(LEAST_BYTES, self.queries.memory_bytes // self.queries.workers)
-        with spilling(self.queries.spool or Path(gettempdir()), memory) as limits, _failing(self.plan.job):
+        with spilling(self.queries.spool or Path(gettempdir()), memory) as limits, failing(self.plan.job):
             limits = replace(limits, threads=limits.threads if alone and not keyed else 1, in_order=keyed)
             with run_compiled(self.compiled, relations, behind, limits) as reader:
                 for batch in reader:
@@ -185,7 +185,7 @@ def _at(table: Table, at: Moment | None) -> tuple[Table, Snapshot | None]:
 
 
 @contextmanager
-def _failing(job: Job) -> Iterator[None]:
+def failing(job: Job) -> Iterator[None]:
     """What the query itself meets in the rows, such as a text that is no number, is the job's failure."""
     try:
         yield

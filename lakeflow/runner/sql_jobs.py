@@ -16,6 +16,7 @@ from typing import Final, assert_never
 from lakeflow.declare import Origin, TableSpec
 from lakeflow.errors import DeclarationError, UnknownName, UsageError
 from lakeflow.job import Caps, Job, Lookup, Materialized, Mode, Output, Read, SqlQuery, schedule_of
+from lakeflow.runner.sql_on_change import following
 from lakeflow.schedule import Cron
 from lakeflow.sql.statements import (
     CreateMaterializedTable,
@@ -36,7 +37,8 @@ MAX_FILES, MAX_ROWS, MAX_BYTES = "lakeflow.max-files", "lakeflow.max-rows", "lak
 SCHEDULE: Final = "lakeflow.schedule"
 TIMEZONE: Final = "lakeflow.timezone"
 FRESHNESS: Final = "lakeflow.freshness"
-KEYS: Final = (NAME, RUNTIME_MODE, MAX_FILES, MAX_ROWS, MAX_BYTES, SCHEDULE, TIMEZONE, FRESHNESS)
+ON_CHANGE: Final = "lakeflow.on-change"
+KEYS: Final = (NAME, RUNTIME_MODE, MAX_FILES, MAX_ROWS, MAX_BYTES, SCHEDULE, TIMEZONE, FRESHNESS, ON_CHANGE)
 """What SET may say in a file of jobs/."""
 
 Writing = Insert | CreateTableAs | CreateMaterializedTable
@@ -119,15 +121,15 @@ def _job(name: str, one: _Written, tables: Mapping[str, TableSpec]) -> Job:
     query, inputs, ordered = _query(name, statement.query, columns, one.origin)
     declared = creates or tables.get(target)
     key = declared.primary_key if declared else ()
-    if key and not ordered and query.obstacle is None:
+    if key and not ordered and query.obstacle is None and not query.is_keyed:
         message = (
             f"{target} has a PRIMARY KEY, of which the last row stands, and the query changes the order of rows: "
             "by UNION ALL, or by a join whose first table is looked up"
         )
         query = replace(query, obstacle=message)
     mode = _mode(one, query)
-    output = Output.COMPLETE if mode is Mode.SNAPSHOT else Output.UPDATE if key else Output.APPEND
-    return Job(
+    output = Output.COMPLETE if mode is Mode.SNAPSHOT else Output.UPDATE if key or query.is_keyed else Output.APPEND
+    job = Job(
         name,
         target,
         inputs,
@@ -142,6 +144,7 @@ def _job(name: str, one: _Written, tables: Mapping[str, TableSpec]) -> Job:
         Materialized(statement.freshness) if isinstance(statement, CreateMaterializedTable) else None,
         schedule=_schedule(name, one),
     )
+    return following(job, one.options.get(ON_CHANGE), declared)
 
 
 def _query(
@@ -157,7 +160,7 @@ def _query(
         shape = shape_of(query.padded)
     except UsageError as error:
         raise DeclarationError(f"{origin.path}: job {name!r}: {error.message}", next_step=error.next_step) from error
-    body = SqlQuery(query.padded, columns, shape.texts, shape.values, shape.obstacle)
+    body = SqlQuery(query.padded, columns, shape.texts, shape.values, shape.obstacle, shape.is_keyed)
     moving = shape.moving
     if not moving:
         if not shape.still:

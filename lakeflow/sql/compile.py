@@ -82,7 +82,7 @@ def _compiled(text: str, tree: exp.Expr, reads: Sequence[Read], rewriter: Rewrit
     found = _once(read.read for read in reads)
     if _is_plain(text, tree):
         shown = without_catalog(text, tree, [read.node for read in reads])
-        return Compiled(text, shown, found, (), _schema(tree, shown, rewriter.binder))
+        return Compiled(text, shown, found, (), *_schema(tree, shown, rewriter.binder))
     show_views(reads)
     drop_catalog(tree)
     _name_columns(tree)
@@ -93,9 +93,9 @@ def _compiled(text: str, tree: exp.Expr, reads: Sequence[Read], rewriter: Rewrit
     inline_asked(tree, rewriter.sites, rewriter.binder)
     ask_once(tree, rewriter.sites)
     filter_first(tree, rewriter.sites, rewriter.names_of)
-    columns = _schema(tree, tree.sql(dialect=Flink), rewriter.binder)
+    columns, types = _schema(tree, tree.sql(dialect=Flink), rewriter.binder)
     calls = _name_calls(tree, rewriter.sites)
-    return Compiled(text, tree.sql(dialect=Flink), found, calls, columns)
+    return Compiled(text, tree.sql(dialect=Flink), found, calls, columns, types)
 
 
 def _refuse_kinds(text: str, tree: exp.Expr) -> None:
@@ -137,12 +137,14 @@ def _columns(views: Mapping[str, pa.Schema]) -> list[str]:
     return [name for schema in views.values() for name in schema.names]
 
 
-def _schema(tree: exp.Expr, text: str, binder: Binder) -> pa.Schema:
+def _schema(tree: exp.Expr, text: str, binder: Binder) -> tuple[pa.Schema, tuple[str, ...]]:
+    """The columns of the query, and DuckDB's names of their types."""
     if isinstance(tree, exp.Describe | exp.Summarize):
         if isinstance(tree.this, exp.Query):
             binder.columns(tree.this.sql(dialect=Flink))
-        return pa.schema([])
-    return pa.schema([pa.field(name, binder.arrow(kind)) for name, kind in binder.columns(text)])
+        return pa.schema([]), ()
+    columns = binder.columns(text)
+    return pa.schema([pa.field(name, binder.arrow(kind)) for name, kind in columns]), tuple(kind for _, kind in columns)
 
 
 def _name_columns(tree: exp.Expr) -> None:

@@ -150,7 +150,8 @@ Call = PredictCall | SearchCall | EvaluateCall | PureCall
 class Compiled:
     """A query as DuckDB runs it. `written` is the text as the user wrote it, for messages.
 
-    `columns` are what it gives, as far as Arrow names their types; none for DESCRIBE and SUMMARIZE.
+    `columns` are what it gives, as far as Arrow names their types; none for DESCRIBE and SUMMARIZE. `types` are DuckDB's names
+    of those types.
     """
 
     written: str
@@ -158,6 +159,7 @@ class Compiled:
     reads: tuple[TableRead, ...]
     calls: tuple[Call, ...] = ()
     columns: pa.Schema = field(default_factory=lambda: pa.schema([]))
+    types: tuple[str, ...] = ()
 
 
 class Names(Protocol):

@@ -50,7 +50,7 @@ class Shape:
     expressions or joined by LEFT, where no row can be left out. `obstacle` says why it cannot run
     incrementally, pointing into the query; None where it can. `is_ordered` tells that rows come out in the order of the
     table's rows, as merging by key needs it: those of UNION ALL come a branch after the other, and those of a join in the order
-    of what stands first in FROM.
+    of what stands first in FROM. `is_keyed` tells that it goes on from what it keeps of earlier rows by key (keyed.py).
     """
 
     moving: tuple[str, ...]
@@ -59,6 +59,7 @@ class Shape:
     values: frozenset[str] = frozenset()
     obstacle: str | None = None
     is_ordered: bool = True
+    is_keyed: bool = False
 
 
 def shape_of(text: str) -> Shape:
@@ -67,15 +68,17 @@ def shape_of(text: str) -> Shape:
     reads = [one.read for one in read_tables(text, tree)]
     searched = [table_name(text, table) for table in tree.find_all(exp.Table) if _is_searched(table)]
     moving = _once(read.name for read in reads if read.at is None)
-    judge = _Judge(text)
+    judge = Judge(text)
     at_moments = [read.name for read in reads if read.at is not None]
+    obstacle, is_keyed = _obstacle(judge, tree, reads)
     return Shape(
         moving,
         _once([*at_moments, *searched]),
         frozenset(_texts(tree.find_all(AiCall))),
         frozenset(_texts(call for call in tree.find_all(AiCall) if _keeps_rows(call))),
-        _obstacle(judge, tree, reads),
+        obstacle,
         is_ordered=not judge.unordered,
+        is_keyed=is_keyed,
     )
 
 
@@ -106,13 +109,23 @@ def _texts(calls: Iterable[AiCall]) -> Iterator[str]:
                 yield str(said.this)
 
 
-def _obstacle(judge: _Judge, tree: exp.Expr, reads: Sequence[TableRead]) -> str | None:
+def _obstacle(judge: Judge, tree: exp.Expr, reads: Sequence[TableRead]) -> tuple[str | None, bool]:
+    """What keeps a query from running over new rows alone, and whether it can by what it keeps of earlier ones."""
+    from lakeflow.sql.keyed import keyed_query
+
     try:
         _second_table(judge.text, reads)
+    except UsageError as error:
+        return error.message, False
+    try:
         judge.moves(tree, {})
     except UsageError as error:
-        return error.message
-    return None
+        try:
+            found = keyed_query(judge.text)
+        except UsageError as more:
+            return more.message, False
+        return (None, True) if found is not None else (error.message, False)
+    return None, False
 
 
 def _second_table(text: str, reads: Sequence[TableRead]) -> None:
@@ -127,7 +140,7 @@ def _second_table(text: str, reads: Sequence[TableRead]) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class _Judge:
+class Judge:
     """Judges the parts of one query. Its methods say whether rows move, and raise UsageError where moving rows would meet
     what depends on more than each of them. `ctes` are the common table expressions in sight, and whether they move. `unordered`
     are the parts that give moving rows in another order."""
@@ -250,8 +263,8 @@ class _Judge:
             self._of_values([query], ctes)
             inner = query.unnest() if isinstance(query, exp.Subquery) else query
             for node in _own_nodes(inner):
-                if _is_aggregate(node) and _is_of_outer(node, inner):
-                    self._refuse(f"the aggregate {_called(node).upper()} over columns of the query around it,", node)
+                if is_aggregate(node) and _is_of_outer(node, inner):
+                    self._refuse(f"the aggregate {called(node).upper()} over columns of the query around it,", node)
 
     def _of_values(self, nodes: Iterable[exp.Expr], ctes: Mapping[str, bool]) -> bool:
         """Queries within expressions, which see the rows of a batch alone, must not move; False."""
@@ -269,19 +282,19 @@ class _Judge:
             for node in _own_nodes(query):
                 if isinstance(node, exp.Window):
                     self._refuse("a window function", node)
-                if _is_aggregate(node):
-                    self._refuse(f"the aggregate {_called(node).upper()}", node)
+                if is_aggregate(node):
+                    self._refuse(f"the aggregate {called(node).upper()}", node)
         return True
 
     def _refuse(self, what: str, node: exp.Expr) -> None:
         start, stop = span(node)
         message = f"{what} needs rows that came before: the query cannot run incrementally"
         if (start, stop) == (0, 1):
-            start, stop = _place_of(self.text, what)
+            start, stop = place_of(self.text, what)
         raise UsageError(pointed(message, self.text, start, stop))
 
 
-def _place_of(text: str, clause: str) -> tuple[int, int]:
+def place_of(text: str, clause: str) -> tuple[int, int]:
     """Where a clause's words stand; the query itself where they do not."""
     words = clause.removeprefix("the aggregate ")
     start = text.upper().rfind(words)
@@ -336,13 +349,13 @@ def _is_of_outer(aggregate: exp.Expr, query: exp.Expr) -> bool:
     return all(column.table and column.table.lower() not in own for column in columns)
 
 
-def _is_aggregate(node: exp.Expr) -> bool:
+def is_aggregate(node: exp.Expr) -> bool:
     if isinstance(node, exp.AggFunc):
         return True
-    return isinstance(node, exp.Func) and _called(node) in aggregates()
+    return isinstance(node, exp.Func) and called(node) in aggregates()
 
 
-def _called(node: exp.Expr) -> str:
+def called(node: exp.Expr) -> str:
     """The name by which DuckDB calls a function."""
     if isinstance(node, exp.Anonymous):
         return node.name.lower()
