@@ -1,34 +1,43 @@
 """VECTOR_SEARCH while a query runs: in the index over the column where there is one, else by comparing every row.
 
-Both give the same columns in the same order and score alike: higher is nearer (`lakeflow.index.vectors.scores`). A NULL query
-has no hits.
+By vectors both give the same columns in the same order and score alike: higher is nearer (`lakeflow.index.vectors.scores`).
+Words are looked for in an index alone. The query is a vector, or a text: of that the index's model makes the vector, and its
+words are looked for. Beside a vector the words come from CONFIG, 'text'. A NULL query has no hits.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from lakeflow.declare import IndexSpec
 from lakeflow.errors import SchemaMismatch, UnknownName, UsageError, did_you_mean
 from lakeflow.index.exact import ExactSearch
-from lakeflow.index.vectors import METRICS, check_k
+from lakeflow.index.query import Mode, Query
+from lakeflow.index.vectors import METRICS
 from lakeflow.lake.catalog import arrow_schema
 from lakeflow.lake.read import read, snapshot_at, splits_at
-from lakeflow.runner.indexing import IndexRoom, embedded, query_model
+from lakeflow.runner.indexing import IndexRoom
+from lakeflow.runner.searching import matrix, open_search
 from lakeflow.sql.compiled import Function, SearchCall
 
 DEFAULT_METRIC: Final = "cosine"
 DISTANCES: Final[Mapping[str, str]] = {"cosine": "cosine", "l2": "l2", "euclidean": "l2", "dot": "dot", "dot_product": "dot"}
 """What may be said of the metric, and which it is."""
 
-MODES: Final = ("vector", "fts", "hybrid")
-SETTINGS: Final = ("mode", "filter", "exact", "output_columns", "metric", "distance")
+SETTINGS: Final = (
+    *("mode", "filter", "exact", "output_columns", "metric", "distance", "max_distance", "probes", "refine", "text"),
+    *("candidates", "mmr", "rerank"),
+)
+OF_AN_INDEX: Final = ("probes", "refine", "candidates", "mmr", "rerank", "text")
+"""Settings that mean nothing where every row is compared."""
+
 FLINKS: Final[Mapping[str, str]] = {
     "async": "true|false",
     "output_mode": "ordered|allow_unordered",
@@ -39,42 +48,34 @@ FLINKS: Final[Mapping[str, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What CONFIG says of a search."""
+    """What CONFIG says of a search: `text` stands for the words of queries that are vectors, `rerank` names a model."""
 
-    where: str | None = None
-    exact: bool = False
+    query: Query
     metric: str | None = None
+    text: str | None = None
+    rerank: str | None = None
+    named: frozenset[str] = frozenset()
 
 
-Vectors = Callable[[np.ndarray], pa.Table]
-"""Queries [queries, width] to what `VectorIndex.search` gives."""
-
-Texts = Callable[[Sequence[str]], pa.Array]
-"""Texts to vectors."""
+Search = Callable[[pa.Array], pa.Table]
+"""Queries, as they are given, to their hits with query_index, the asked columns, distance, text_score and score."""
 
 
 def search_function(call: SearchCall, room: IndexRoom, indexes: Iterable[IndexSpec]) -> Function:
     """What stands behind a call. The index, or the snapshot of the table, is the same for all rows of the query.
 
     Raises UnknownName and UsageError for a setting that is none, a metric that is not the index's, columns that it does not
-    keep, and a query of text where no model makes a vector of it; what `IndexRoom.open` and `query_model` raise.
+    keep, and a query of text where no model makes a vector of it; what `open_search` raises.
     """
-    check_k(call.k)
     asked = read_config(call)
     spec = index_over(call.table, call.column, indexes)
     text = pa.types.is_string(call.query) or pa.types.is_large_string(call.query)
     if spec is None:
-        if text:
-            raise UsageError(
-                f"VECTOR_SEARCH over {call.table}: the query is text, and no index over {call.column!r} names a model for it",
-                next_step="make the vector by ML_EMBED(MODEL m, text), or declare an index with 'model'",
-            )
-        nearest, embed = _by_rows(call, asked, room), None
+        _require_vectors_alone(call, asked, text=text)
+        search = _by_rows(call, asked, room)
     else:
-        nearest = _by_index(call, asked, spec, room)
-        embed = _embedding(spec, room) if text else None
-    parameter = call.query if text else pa.list_(pa.float32())
-    return Function(call.function, (parameter,), call.result, _Searching(call, nearest, embed))
+        search = _by_index(call, asked, spec, room, text=text)
+    return Function(call.function, (call.query if text else pa.list_(pa.float32()),), call.result, _Searching(call, search))
 
 
 def index_over(table: str, column: str, indexes: Iterable[IndexSpec]) -> IndexSpec | None:
@@ -96,18 +97,63 @@ def read_config(call: SearchCall) -> Asked:
             )
         if name not in (*SETTINGS, *FLINKS):
             raise UnknownName(f"setting in CONFIG of VECTOR_SEARCH over {call.table}", name, SETTINGS)
-    mode = config.get("mode", MODES[0]).lower()
-    if mode not in MODES:
-        raise UsageError(f"VECTOR_SEARCH over {call.table}: mode is {mode!r}{did_you_mean(mode, MODES)}")
-    if mode != MODES[0]:
-        raise UsageError(
-            f"VECTOR_SEARCH over {call.table}: mode {mode!r} needs an index of words, and an index holds vectors alone; "
-            f"valid: {MODES[0]}"
-        )
+    what = f"VECTOR_SEARCH over {call.table}"
     exact = config.get("exact", "false").lower()
     if exact not in ("true", "false"):
-        raise UsageError(f"VECTOR_SEARCH over {call.table}: exact is {exact!r}; valid: true, false")
-    return Asked(config.get("filter"), exact == "true", _metric(call.table, config))
+        raise UsageError(f"{what}: exact is {exact!r}; valid: true, false")
+    if config.get("mode", "vector").lower() not in list(Mode):
+        raise UsageError(
+            f"{what}: mode is {config['mode']!r}{did_you_mean(config['mode'].lower(), [str(one) for one in Mode])}"
+        )
+    query = Query(
+        call.k,
+        Mode(config.get("mode", "vector").lower()),
+        config.get("filter"),
+        tuple(call.columns.names),
+        exact == "true",
+        _number(what, config, "max_distance"),
+        _whole(what, config, "probes"),
+        _whole(what, config, "refine"),
+        _whole(what, config, "candidates"),
+        _number(what, config, "mmr"),
+    )
+    return Asked(query, _metric(call.table, config), config.get("text"), config.get("rerank"), frozenset(config))
+
+
+def _whole(what: str, config: Mapping[str, str], name: str) -> int | None:
+    said = config.get(name)
+    if said is not None and not re.fullmatch(r"[0-9]{1,9}", said.strip()):
+        raise UsageError(f"{what}: {name} is {said!r}; valid: a whole number")
+    return None if said is None else int(said)
+
+
+def _number(what: str, config: Mapping[str, str], name: str) -> float | None:
+    said = config.get(name)
+    if said is not None and not re.fullmatch(r"-?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?", said.strip()):
+        raise UsageError(f"{what}: {name} is {said!r}; valid: a number")
+    return None if said is None else float(said)
+
+
+def _require_vectors_alone(call: SearchCall, asked: Asked, *, text: bool) -> None:
+    """Raises UsageError where a search of a table without an index asks for what only one can do."""
+    what, declare = f"VECTOR_SEARCH over {call.table}", f"CREATE VECTOR INDEX .. ON {call.table} ({call.column}) WITH"
+    if asked.query.mode is not Mode.VECTOR:
+        raise UsageError(
+            f"{what}: mode {str(asked.query.mode)!r} looks words up in an index, and there is none over {call.column!r}; "
+            "valid without one: vector",
+            next_step=f"declare in tables/: {declare} ('key' = '..', 'text_columns' = '..'), then: lakeflow index update",
+        )
+    if text:
+        raise UsageError(
+            f"{what}: the query is text, and no index over {call.column!r} names a model for it",
+            next_step="make the vector by ML_EMBED(MODEL m, text), or declare an index with 'model'",
+        )
+    useless = sorted(asked.named.intersection(OF_AN_INDEX))
+    if useless:
+        raise UsageError(
+            f"{what}: {useless[0]!r} is about an index, and there is none over {call.column!r}: every row is compared",
+            next_step=f"leave that setting out, or declare in tables/: {declare} ('key' = '..')",
+        )
 
 
 def _metric(table: str, config: Mapping[str, str]) -> str | None:
@@ -122,7 +168,7 @@ def _metric(table: str, config: Mapping[str, str]) -> str | None:
     return metric
 
 
-def _by_rows(call: SearchCall, asked: Asked, room: IndexRoom) -> Vectors:
+def _by_rows(call: SearchCall, asked: Asked, room: IndexRoom) -> Search:
     """Every row of the table as of now is compared."""
     table = room.lake.table(call.table)
     splits = splits_at(table, snapshot_at(table))
@@ -133,22 +179,49 @@ def _by_rows(call: SearchCall, asked: Asked, room: IndexRoom) -> Vectors:
         asked.metric or DEFAULT_METRIC,
         lambda columns: read(table, splits, columns),
         columns=call.columns.names or [call.column],
-        where=asked.where,
+        where=asked.query.where,
     )
-    return lambda queries: search.search(queries, call.k)
+
+    def find(queries: pa.Array) -> pa.Table:
+        vectors = matrix(queries.drop_null(), 0, f"VECTOR_SEARCH over {call.table}")
+        found = search.search(vectors, call.k)
+        if asked.query.max_distance is not None:
+            found = found.filter(pc.less_equal(found.column("distance"), pa.scalar(asked.query.max_distance, pa.float64())))
+        places = np.flatnonzero(np.asarray(queries.is_valid()))[found.column("query_index").to_numpy()]
+        found = found.append_column("text_score", pa.nulls(found.num_rows, pa.float32()))
+        return found.set_column(0, "query_index", pa.array(places, pa.int32()))
+
+    return find
 
 
-def _by_index(call: SearchCall, asked: Asked, spec: IndexSpec, room: IndexRoom) -> Vectors:
+def _by_index(call: SearchCall, asked: Asked, spec: IndexSpec, room: IndexRoom, *, text: bool) -> Search:
+    what = f"VECTOR_SEARCH over {call.table}"
     if asked.metric not in (None, spec.metric):
         raise UsageError(
-            f"VECTOR_SEARCH over {call.table}: the distance is {asked.metric!r}, and index {spec.name!r} has {spec.metric!r}; "
+            f"{what}: the distance is {asked.metric!r}, and index {spec.name!r} has {spec.metric!r}; "
             f"valid: {', '.join(METRICS)}, each by an index of its own"
         )
     _require_kept(call, spec)
-    index = room.open(spec)
-    index.state()
-    names = call.columns.names
-    return lambda queries: index.search(queries, call.k, where=asked.where, columns=names, exact=asked.exact)
+    mode = asked.query.mode
+    if text and asked.text is not None:
+        raise UsageError(
+            f"{what}: the query is a text, and 'text' gives another; valid: 'text' beside queries that are vectors"
+        )
+    if not text and mode is Mode.FTS:
+        raise UsageError(f"{what}: mode 'fts' looks for words, and the query is a vector; valid: a text as the query")
+    if not text and asked.text is None and (mode is Mode.HYBRID or asked.rerank):
+        raise UsageError(
+            f"{what}: {'mode hybrid' if mode is Mode.HYBRID else 'rerank'} needs words, and the query is a vector",
+            next_step="give a text as the query, of which the index's model makes the vector, or add 'text', '..' to CONFIG",
+        )
+    searcher = open_search(spec, room, asked.query, by_text=text, rerank=asked.rerank)
+
+    def find(queries: pa.Array) -> pa.Table:
+        if text:
+            return searcher.search(queries.to_pylist())
+        return searcher.search(None if asked.text is None else [asked.text] * len(queries), queries)
+
+    return find
 
 
 def _require_kept(call: SearchCall, spec: IndexSpec) -> None:
@@ -164,49 +237,19 @@ def _require_kept(call: SearchCall, spec: IndexSpec) -> None:
         )
 
 
-def _embedding(spec: IndexSpec, room: IndexRoom) -> Texts:
-    model = query_model(spec, room, room.open(spec).state())
-    return lambda texts: embedded(model, texts)
-
-
 @dataclass(frozen=True, slots=True)
 class _Searching:
     """A call, asked for the hits of some rows' queries."""
 
     call: SearchCall
-    nearest: Vectors
-    embed: Texts | None
+    search: Search
 
     def __call__(self, given: pa.RecordBatch) -> pa.Array:
         queries = given.column(0)
-        present = np.asarray(queries.is_valid())
-        if self.embed is not None:
-            vectors = self.embed(queries.drop_null().to_pylist())
-            answered = np.asarray(vectors.is_valid())
-            present = present.copy()
-            present[present] = answered
-        else:
-            vectors = queries
-        matrix = self._matrix(vectors.drop_null())
-        if not len(matrix):
+        if queries.null_count == len(queries):
             return hits(self.call, None, np.zeros(len(queries), dtype=np.int64))
-        found = self.nearest(matrix)
-        counts = np.zeros(len(queries), dtype=np.int64)
-        counts[present] = np.bincount(found.column("query_index").to_numpy(), minlength=len(matrix))
-        return hits(self.call, found, counts)
-
-    def _matrix(self, vectors: pa.Array) -> np.ndarray:
-        """The queries as float32 [queries, width]."""
-        values = vectors.flatten()
-        if not len(vectors):
-            return np.zeros((0, 0), dtype=np.float32)
-        if values.null_count or len(values) % len(vectors):
-            raise UsageError(f"VECTOR_SEARCH over {self.call.table}: queries need vectors of one width, without a NULL in them")
-        width = len(values) // len(vectors)
-        widths = {len(one) for one in vectors} if not pa.types.is_fixed_size_list(vectors.type) else {width}
-        if widths != {width} or not width:
-            raise UsageError(f"VECTOR_SEARCH over {self.call.table}: the queries have vectors of the widths {sorted(widths)}")
-        return np.asarray(values.cast(pa.float32(), safe=False)).reshape(-1, width)
+        found = self.search(queries)
+        return hits(self.call, found, np.bincount(found.column("query_index").to_numpy(), minlength=len(queries)))
 
 
 def hits(call: SearchCall, found: pa.Table | None, counts: np.ndarray) -> pa.Array:

@@ -4,8 +4,9 @@
     VECTOR_SEARCH(SEARCH_TABLE => TABLE t, COLUMN_TO_SEARCH => DESCRIPTOR(vec), COLUMN_TO_QUERY => q, TOP_K => 3)
 
 'vec' stands for DESCRIPTOR(vec); without a k the nearest 10 are found; DISTANCE => 'cosine' is MAP['distance', 'cosine']. The
-columns of the table come out (of an index with 'columns' those), or those that MAP['output_columns', 'a,b'] names, and `score`,
-higher nearer. The order of the arguments and their names are those of Flink's validator (SqlVectorSearchTableFunction).
+columns of the table come out (of an index with 'columns' those), or those that MAP['output_columns', 'a,b'] names, among them
+`distance` and `text_score`, and `score`, higher nearer. The order of the
+arguments and their names are those of Flink's validator (SqlVectorSearchTableFunction).
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ NEAREST = 10
 """How many rows are found where the query does not say."""
 
 VECTOR = pa.list_(pa.float32())
+MEASURED = ("distance", "text_score")
+"""What a hit may tell beside `score`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +50,12 @@ class Search:
     query: exp.Expr
     config: Mapping[str, str]
     takes_text: bool
+    measured: tuple[str, ...] = ()
 
     @property
     def asks(self) -> str:
         """What makes two searches with equal queries equal."""
-        return f"{self.table} {self.column} {self.k} {self.columns.names} {sorted(self.config.items())}"
+        return f"{self.table} {self.column} {self.k} {self.columns.names} {self.measured} {sorted(self.config.items())}"
 
 
 def read_search(text: str, call: AiCall, names: Names) -> Search:
@@ -78,11 +82,11 @@ def read_search(text: str, call: AiCall, names: Names) -> Search:
     if "DISTANCE" in slots:
         config["distance"] = _text(arguments, slots["DISTANCE"])
     index = names.index(name, column.name)
-    chosen = _chosen(arguments, name, config, schema, index)
+    chosen, measured = _chosen(arguments, name, config, schema, index)
     by_words = config.get("mode", "vector").lower() != "vector"
     k = arguments.whole(slots["TOP_K"]) if "TOP_K" in slots else NEAREST
     takes_text = by_words or (index is not None and index.model is not None)
-    return Search(name, column.name, k, chosen, slots["COLUMN_TO_QUERY"].this, config, takes_text)
+    return Search(name, column.name, k, chosen, slots["COLUMN_TO_QUERY"].this, config, takes_text, measured)
 
 
 def decide_search(text: str, call: AiCall, search: Search) -> Decide:
@@ -98,8 +102,9 @@ def decide_search(text: str, call: AiCall, search: Search) -> Decide:
             )
         if not castable(given[0], kind):
             raise UsageError(arguments.at(f"the query is {given[0]}; valid: a vector, such as ARRAY<FLOAT>, or a text"))
-        found = SearchCall(name, search.table, search.column, search.k, search.columns, kind, search.config)
-        return (kind,), found
+        return (kind,), SearchCall(
+            name, search.table, search.column, search.k, search.columns, kind, search.config, search.measured
+        )
 
     return decide
 
@@ -121,12 +126,16 @@ def _text(arguments: Arguments, argument: exp.Expr) -> str:
 
 def _chosen(
     arguments: Arguments, table: str, config: Mapping[str, str], schema: pa.Schema, index: IndexSpec | None
-) -> pa.Schema:
-    """The columns of a hit, in the order of the table: those that CONFIG names, or all; of an index all that it keeps."""
+) -> tuple[pa.Schema, tuple[str, ...]]:
+    """The columns of a hit, in the order of the table: those that CONFIG names, or all; of an index all that it keeps. Then
+    which of MEASURED are named, where the table has no such column."""
     named = [name.strip() for name in config.get("output_columns", "").split(",") if name.strip()]
     if not named and index is not None and index.columns:
         named = [one for one in schema.names if one in (index.key, index.column, *index.columns)]
     if not named:
-        return schema.remove_metadata()
+        return schema.remove_metadata(), ()
+    there = {field.name.lower() for field in schema}
+    measured = tuple(one for one in MEASURED if one not in there and one in {name.lower() for name in named})
+    named = [name for name in named if name.lower() not in measured]
     wanted = {_column(arguments, table, exp.to_identifier(name), schema, arguments.call).name for name in named}
-    return pa.schema([field for field in schema if field.name in wanted])
+    return pa.schema([field for field in schema if field.name in wanted]), measured

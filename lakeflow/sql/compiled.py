@@ -94,7 +94,8 @@ class SearchCall:
     """`function(query[, ..])` gives a LIST of STRUCTs, the nearest rows of `table` by its column `column`, `score` last.
 
     `query` is a vector, or text where the index has a model or the mode asks for words; `k` how many at the most. `columns` are
-    the columns of the table that a hit holds; `config` has mode, filter, exact and what else was said.
+    the columns of the table that a hit holds, `measured` of distance and text_score those that it is to tell; `config` has mode,
+    filter, exact and what else was said.
     """
 
     function: str
@@ -104,10 +105,11 @@ class SearchCall:
     columns: pa.Schema
     query: pa.DataType
     config: Mapping[str, str] = field(default_factory=dict)
+    measured: tuple[str, ...] = ()
 
     @property
     def result(self) -> pa.DataType:
-        return pa.list_(pa.struct([*self.columns, pa.field("score", pa.float64())]))
+        return pa.list_(pa.struct([*self.columns, *(pa.field(name, pa.float64()) for name in (*self.measured, "score"))]))
 
 
 @dataclass(frozen=True, slots=True)

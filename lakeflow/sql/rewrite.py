@@ -164,10 +164,11 @@ class Rewriter:
     def _search(self, call: AiCall) -> Rows:
         search = read_search(self.text, call, self.names)
         name = self.add_site(search.asks, 1, decide_search(self.text, call, search))
-        columns = [*search.columns.names, *output_names(search.columns.names, ["score"])]
+        told = [*search.measured, "score"]
+        columns = [*search.columns.names, *output_names(search.columns.names, told)]
         fields = [
             f"struct_extract(__{name}, {literal(given)}) AS {name_text(shown)}"
-            for given, shown in zip([*search.columns.names, "score"], columns, strict=True)
+            for given, shown in zip([*search.columns.names, *told], columns, strict=True)
         ]
         hits = f"SELECT UNNEST({name}({search.query.sql(dialect=Flink)})) AS __{name}"
         return Rows(f"SELECT {', '.join(fields)} FROM ({hits}) AS __asked")

@@ -12,14 +12,16 @@ import pyarrow as pa
 import pytest
 
 from lakeflow.declare import IndexSpec
-from lakeflow.errors import UnknownName, UsageError
+from lakeflow.errors import ModelError, UnknownName, UsageError
 from lakeflow.index.vectors import VectorIndex
 from lakeflow.job import Caps
 from lakeflow.models.registry import ModelSet
+from lakeflow.models.spec import ModelSpec, Task
 from lakeflow.runner.indexing import IndexRoom, build_index
 from lakeflow.runner.sql_search import search_function
 from lakeflow.sql.compiled import SearchCall
 from lakeflow.testing.index import MemoryIndex
+from lakeflow.testing.provider import EchoProvider
 from tests.jobs import open_world
 
 TABLE = "gold.docs"
@@ -50,10 +52,19 @@ class Searched:
     room: IndexRoom
     indexes: tuple[IndexSpec, ...]
 
-    def find(self, queries: Sequence[Any], k: int = 2, *, columns: Sequence[str] = ("id",), **config: str) -> list[Any]:
+    def find(
+        self,
+        queries: Sequence[Any],
+        k: int = 2,
+        *,
+        columns: Sequence[str] = ("id",),
+        measured: tuple[str, ...] = (),
+        **config: str,
+    ) -> list[Any]:
         """The hits of each query."""
         fields = pa.schema([SCHEMA.field(name) for name in columns])
-        call = SearchCall("ai_0", TABLE, "vector", k, fields, pa.list_(pa.float32()), config)
+        kind = pa.string() if isinstance(next(iter(queries), None), str) else pa.list_(pa.float32())
+        call = SearchCall("ai_0", TABLE, "vector", k, fields, kind, config, measured)
         function = search_function(call, self.room, self.indexes)
         given = pa.record_batch({"query": pa.array(queries, function.parameters[0])})
         found = function.call(given)
@@ -70,16 +81,25 @@ def behind(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-def searched(folder: Path, behind: str, metric: str = "cosine") -> Searched:
+EMBED = ModelSpec(
+    "embed", "echo", Task.EMBEDDING, pa.schema([("text", pa.string())]), pa.schema([("out", pa.list_(pa.float32(), 2))])
+)
+
+RANK = ModelSpec(
+    "rank", "echo", Task.REGRESSION, pa.schema([("q", pa.string()), ("d", pa.string())]), pa.schema([("points", pa.float64())])
+)
+
+
+def searched(folder: Path, behind: str, metric: str = "cosine", model: str | None = None, **options: str) -> Searched:
     world = open_world(folder)
     names = SCHEMA.names
     world.append(pa.Table.from_pylist([dict(zip(names, row, strict=True)) for row in ROWS[:2]], SCHEMA), TABLE)
     world.append(pa.Table.from_pylist([dict(zip(names, row, strict=True)) for row in ROWS[2:]], SCHEMA), TABLE)
     kind = MemoryRoom if behind == "memory" else IndexRoom
-    room = kind(world.lake, ModelSet([]), str(folder / "index"), {}, Caps())
+    room = kind(world.lake, ModelSet([EMBED, RANK], EchoProvider), str(folder / "index"), {}, Caps())
     if behind == "rows":
         return Searched(room, ())
-    spec = IndexSpec("docs", TABLE, "vector", "id", metric=metric)
+    spec = IndexSpec("docs", TABLE, "vector", "id", metric=metric, model=model, options=options)
     build_index(spec, room)
     return Searched(room, (spec,))
 
@@ -163,8 +183,15 @@ def test_queries_that_are_refused(table: Searched, queries: list[Any], message: 
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ({"mode": "fts"}, "mode 'fts' needs an index of words, and an index holds vectors alone; valid: vector"),
-        ({"mode": "hybrid"}, "mode 'hybrid' needs an index of words"),
+        ({"mode": "fts"}, "mode 'fts' looks.*(there is none over 'vector'|the query is a vector)"),
+        ({"mode": "hybrid"}, "(mode 'hybrid' looks words up in an index|mode hybrid needs words)"),
+        ({"mode": "hybrid", "text": "east"}, "(mode 'hybrid' looks words up|index 'docs' has no text columns)"),
+        ({"max_distance": "near"}, "max_distance is 'near'; valid: a number"),
+        ({"max_distance": "nan"}, "max_distance is 'nan'; valid: a number"),
+        ({"probes": "-1"}, "probes is '-1'; valid: a whole number"),
+        ({"mmr": "2"}, "mmr of a search is 2.0; valid: 0"),
+        ({"candidates": "1"}, "candidates of a search is 1; valid: 2"),
+        ({"rerank": "m"}, "('rerank' is about an index|rerank needs words)"),
         ({"mode": "fuzzy"}, "mode is 'fuzzy'.*valid: fts, hybrid, vector"),
         ({"exact": "perhaps"}, "exact is 'perhaps'; valid: true, false"),
         ({"distance": "taxicab"}, "the distance is 'taxicab'.*valid: cosine, dot"),
@@ -190,6 +217,73 @@ def test_an_unknown_setting_is_told_what_is_near(table: Searched) -> None:
 def test_settings_of_flink_that_hold_whatever_they_say(table: Searched) -> None:
     config = {"async": "true", "output-mode": "ALLOW_UNORDERED", "max-concurrent-operations": "4"}
     assert table.ids([[1.0, 0.0]], 1, **config) == [[1]]
+
+
+def test_a_distance_bounds_the_hits(table: Searched) -> None:
+    assert table.ids([[1.0, 0.0], None, [0.0, 1.0]], 4, max_distance="0.5") == [[1, 3], [], [2, 3]]
+
+
+def test_hits_tell_what_was_measured_where_it_is_asked_for(table: Searched) -> None:
+    [hits] = table.find([[1.0, 0.0]], 1, measured=("distance", "text_score"))
+    assert list(hits[0]) == ["id", "distance", "text_score", "score"]
+    assert (hits[0]["distance"], hits[0]["text_score"], hits[0]["score"]) == (
+        pytest.approx(0, abs=1e-6),
+        None,
+        pytest.approx(1),
+    )
+
+
+@pytest.mark.parametrize("behind", ["memory", "lance"])
+class TestWords:
+    @pytest.fixture
+    def table(self, tmp_path: Path, behind: str) -> Searched:
+        return searched(tmp_path, behind, model="embed", text_columns="title")
+
+    def test_a_text_is_looked_for_by_its_words(self, table: Searched) -> None:
+        assert [set(ids) for ids in table.ids(["north", "EAST", "", "'); DROP"], 5, mode="fts")] == [
+            {2, 3},
+            {1, 3},
+            set(),
+            set(),
+        ]
+        assert table.ids(["north", None], 5, mode="fts", filter="id > 2") == [[3], []]
+        [hits] = table.find(["north"], 5, mode="fts", measured=("text_score", "distance"))
+        assert all(hit["score"] == pytest.approx(hit["text_score"]) and hit["distance"] is None for hit in hits)
+
+    def test_a_text_is_embedded_and_looked_for_in_mode_hybrid(self, table: Searched) -> None:
+        by_vector, by_words = (table.ids(["north"], 4, mode=mode)[0] for mode in ("vector", "fts"))
+        [hits] = table.find(["north"], 4, mode="hybrid")
+        for hit in hits:
+            ranks = [ranking.index(hit["id"]) + 1 for ranking in (by_vector, by_words) if hit["id"] in ranking]
+            assert hit["score"] == pytest.approx(sum(1 / (60 + rank) for rank in ranks))
+
+    def test_words_stand_in_the_config_beside_a_vector(self, table: Searched) -> None:
+        found = table.ids([[-1.0, 0.0], None], 4, mode="hybrid", text="nowhere north", filter="id <> 4")
+        assert found == [[2, 3, 1], []]
+
+    @pytest.mark.parametrize(
+        ("queries", "config", "message"),
+        [
+            (["north"], {"mode": "hybrid", "text": "x"}, "the query is a text, and 'text' gives another"),
+            ([[1.0, 0.0]], {"mode": "fts", "text": "x"}, "mode 'fts' looks for words, and the query is a vector"),
+            ([[1.0, 0.0]], {"mode": "hybrid"}, "mode hybrid needs words, and the query is a vector"),
+            (["x" * 20_000], {"mode": "fts"}, "20,000 characters"),
+        ],
+    )
+    def test_what_cannot_be_meant(self, table: Searched, queries: list[Any], config: dict[str, str], message: str) -> None:
+        with pytest.raises(UsageError, match=message):
+            table.find(queries, **config)
+
+    def test_a_model_ranks_the_hits_anew(self, table: Searched) -> None:
+        [ranked] = table.find(["where"], 3, rerank="rank")
+        model = table.room.models.get("rank")
+        rows = pa.RecordBatch.from_pydict({"q": ["where"] * 3, "d": ["east", "north", "north east"]})
+        points = dict(zip([1, 2, 3], model.predict(rows).column(0).to_pylist(), strict=True))
+        assert [(hit["id"], hit["score"]) for hit in ranked] == sorted(points.items(), key=lambda one: -one[1])
+
+    def test_a_model_that_takes_no_pairs_cannot_rank(self, table: Searched) -> None:
+        with pytest.raises(ModelError, match=r"model 'embed'.* cannot rank texts"):
+            table.find(["where"], 3, rerank="embed")
 
 
 class TestIndexes:
