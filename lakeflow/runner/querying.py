@@ -17,7 +17,7 @@ from lakeflow.lake.iceberg import FileReader
 from lakeflow.lake.read import Snapshot, Split, read, snapshot_at, splits_at
 from lakeflow.sql.execute import Limits, run_query
 from lakeflow.sql.query import tables_of
-from lakeflow.sql.relations import ArrowRelation, ParquetRelation, Relation, parquet_columns, parquet_fits
+from lakeflow.sql.relations import ArrowRelation, ParquetRelation, Plain, Relation, parquet_columns, parquet_fits
 
 
 def query(text: str, lake: Lake, limits: Limits, declared: Collection[str] = ()) -> pa.RecordBatchReader:
@@ -54,13 +54,13 @@ def spilling(folder: Path, memory_bytes: int) -> Iterator[Limits]:
         shutil.rmtree(place, ignore_errors=True)
 
 
-def relation(table: Table, snapshot: Snapshot | None = None) -> Relation:
+def relation(table: Table, snapshot: Snapshot | None = None) -> Plain:
     """The table as a snapshot has it (None: as of now): its own data files where DuckDB reads them right, a stream of its rows
     elsewhere."""
     return relation_over(table, splits_at(table, snapshot or snapshot_at(table)))
 
 
-def relation_over(table: Table, splits: Sequence[Split]) -> Relation:
+def relation_over(table: Table, splits: Sequence[Split]) -> Plain:
     """Some of a table's data files, in their order, read in the same way."""
     if _is_plain(table, splits):
         files, columns = tuple(split.path for split in splits), parquet_columns(arrow_schema(table))

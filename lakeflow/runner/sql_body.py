@@ -18,10 +18,10 @@ from lakeflow.errors import JobFailed, SchemaMismatch, UsageError
 from lakeflow.job import Job, SqlQuery
 from lakeflow.lake.catalog import Lake, Table, arrow_schema
 from lakeflow.lake.moments import at_ref, at_snapshot, at_time
-from lakeflow.lake.read import Snapshot, splits_at
+from lakeflow.lake.read import Snapshot, snapshot_at, splits_at
 from lakeflow.models.lost import Lost
 from lakeflow.runner.plan import JobPlan, Source
-from lakeflow.sql.compiled import AtRef, AtSnapshot, AtStart, AtTime, Compiled, Function, Moment, TableRead
+from lakeflow.sql.compiled import AtRef, AtRow, AtSnapshot, AtStart, AtTime, Compiled, Function, Moment, TableRead
 from lakeflow.sql.relations import Relation
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def sql_body(
         into = declared[plan.job.target].schema
     names = placed(compiled.columns.names, query.columns, into.names if into is not None else None, plan.job)
     columns = assigned(compiled.columns.empty_table().rename_columns(names), into).schema
-    return SqlBody(plan, compiled, lake, queries, columns, sample)
+    return SqlBody(plan, compiled, lake, queries, columns, sample, declared)
 
 
 def placed(given: Sequence[str], columns: Sequence[str], target: Sequence[str] | None, job: Job) -> list[str]:
@@ -127,6 +127,7 @@ class SqlBody:
     queries: Queries
     columns: pa.Schema
     sample: Mapping[str, Relation]
+    declared: Mapping[str, TableSpec]
 
     def prepare(self) -> None:
         """DuckDB reads lookups where it needs them."""
@@ -166,8 +167,18 @@ class SqlBody:
                 if self.queries.shared is not None and any(source is one for one in reads):
                     return self.queries.shared.relation(source.table, source.splits)
                 return relation_over(source.table, source.splits)
+        if isinstance(read.at, AtRow):
+            return self._versions(read.name)
         table, snapshot = _at(self.lake.table(read.name), read.at)
         return relation_over(table, splits_at(table, snapshot))
+
+    def _versions(self, name: str) -> Relation:
+        """The versions of a table that is looked up, as far as they were known at the start of the run."""
+        from lakeflow.runner.sql_versions import versions_of
+
+        source = next(one for one in self.plan.lookups if one.name == name)
+        head = None if source.snapshot_id is None else snapshot_at(source.table, snapshot_id=source.snapshot_id)
+        return versions_of(name, source.table, head, self.declared)
 
 
 def _at(table: Table, at: Moment | None) -> tuple[Table, Snapshot | None]:
@@ -178,7 +189,7 @@ def _at(table: Table, at: Moment | None) -> tuple[Table, Snapshot | None]:
             return at_time(table, microseconds)
         case AtRef(name):
             return at_ref(table, name)
-        case None | AtStart():
+        case None | AtStart() | AtRow():
             raise AssertionError(f"{'.'.join(table.name())} is among the sources of the plan")
         case _:
             assert_never(at)

@@ -19,8 +19,10 @@ from lakeflow.models.versions import reference, version_of
 from lakeflow.runner.load import Declarations
 from lakeflow.runner.querying import relation
 from lakeflow.runner.sql_search import index_over
-from lakeflow.sql.compiled import AtRef, AtSnapshot, AtStart, AtTime, Compiled, Moment, Signature
+from lakeflow.runner.sql_versions import versions_of
+from lakeflow.sql.compiled import AtRef, AtRow, AtSnapshot, AtStart, AtTime, Compiled, Moment, Signature, TableRead
 from lakeflow.sql.relations import Relation
+from lakeflow.sql.versions import VERSION_COLUMNS
 
 
 class Named(Protocol):
@@ -45,7 +47,8 @@ class ProjectNames:
 
     def table(self, name: str, at: Moment | None) -> pa.Schema:
         """The columns of a table, at that moment. Raises UnknownName."""
-        return FileReader(self.opened(name, at)[0]).schema
+        schema = FileReader(self.opened(name, at)[0]).schema
+        return pa.schema([*schema, *VERSION_COLUMNS]) if isinstance(at, AtRow) else schema
 
     def model(self, name: str) -> Signature:
         """A model by `m`, `m$2` or, for evaluations, `m$all`; nothing is opened. Raises UnknownName, UsageError."""
@@ -61,19 +64,25 @@ class ProjectNames:
 
     def opened(self, name: str, at: Moment | None = None) -> tuple[Table, Snapshot | None]:
         """The table as of that moment, and the snapshot that is read: None where it has none yet. Raises UnknownName."""
-        key = (name, None if isinstance(at, AtStart) else at)
+        key = (name, None if isinstance(at, AtStart | AtRow) else at)
         if key not in self._tables:
             self._tables[key] = self._open(name, at)
         return self._tables[key]
 
     def relations(self, compiled: Compiled) -> Mapping[str, Relation]:
         """What the views of the query read, by name."""
-        return {read.view: relation(*self.opened(read.name, read.at)) for read in compiled.reads}
+        return {read.view: self._relation(read) for read in compiled.reads}
+
+    def _relation(self, read: TableRead) -> Relation:
+        opened = self.opened(read.name, read.at)
+        if isinstance(read.at, AtRow):
+            return versions_of(read.name, *opened, self._project.declared_tables.tables)
+        return relation(*opened)
 
     def _open(self, name: str, at: Moment | None) -> tuple[Table, Snapshot | None]:
         table = self._current(name)
         match at:
-            case None | AtStart():
+            case None | AtStart() | AtRow():
                 return table, snapshot_at(table)
             case AtSnapshot(snapshot_id):
                 return at_snapshot(table, snapshot_id)

@@ -27,6 +27,7 @@ from lakeflow.sql.query import FIRST_WORDS, refuse_node, refuse_statements, refu
 from lakeflow.sql.relations import duckdb_type
 from lakeflow.sql.rewrite import ONE_ROW, Rewriter, Sites
 from lakeflow.sql.tokens import pointed
+from lakeflow.sql.versions import VERSION_COLUMNS, join_versions
 
 OWN_NAMES = re.compile(r"(ai|probe)_\d+")
 """Functions that only the compiler writes."""
@@ -83,6 +84,7 @@ def _compiled(text: str, tree: exp.Expr, reads: Sequence[Read], rewriter: Rewrit
     if _is_plain(text, tree):
         shown = without_catalog(text, tree, [read.node for read in reads])
         return Compiled(text, shown, found, (), *_schema(tree, shown, rewriter.binder))
+    join_versions(text, reads)
     show_views(reads)
     drop_catalog(tree)
     _name_columns(tree)
@@ -134,7 +136,7 @@ def _once(reads: Iterable[TableRead]) -> tuple[TableRead, ...]:
 
 
 def _columns(views: Mapping[str, pa.Schema]) -> list[str]:
-    return [name for schema in views.values() for name in schema.names]
+    return [name for schema in views.values() for name in schema.names if name not in VERSION_COLUMNS.names]
 
 
 def _schema(tree: exp.Expr, text: str, binder: Binder) -> tuple[pa.Schema, tuple[str, ...]]:

@@ -45,7 +45,12 @@ class AtStart:
     """FOR SYSTEM_TIME AS OF PROCTIME(), or AS OF o.proc_time of a join: a lookup, whole, as of the start of the run."""
 
 
-Moment = AtSnapshot | AtTime | AtRef | AtStart
+@dataclass(frozen=True, slots=True)
+class AtRow:
+    """FOR SYSTEM_TIME AS OF o.event_time of a join: for each row the version that held at the time which that column says."""
+
+
+Moment = AtSnapshot | AtTime | AtRef | AtStart | AtRow
 
 
 @dataclass(frozen=True, slots=True)

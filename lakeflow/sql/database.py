@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 import duckdb
 
 from lakeflow.errors import ConfigError
-from lakeflow.sql.relations import ParquetRelation, Relation, literal, local_path, name_text, pattern_of
+from lakeflow.sql.relations import ParquetRelation, Relation, literal, local_path, name_text, pattern_of, plain_parts
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -109,7 +109,8 @@ def opened(limits: Limits) -> DuckDBPyConnection:
 
 def lock(connection: DuckDBPyConnection, relations: Iterable[Relation]) -> None:
     """Shut off all files but those of the tables, and every change of settings."""
-    files = [file for relation in relations if isinstance(relation, ParquetRelation) for file in relation.files]
+    parts = [part for relation in relations for part in plain_parts(relation)]
+    files = [file for part in parts if isinstance(part, ParquetRelation) for file in part.files]
     paths = dict.fromkeys(path for file in files for path in (local_path(file), pattern_of(file)))
     connection.execute(f"SET allowed_paths = [{', '.join(map(literal, paths))}]")
     connection.execute("SET enable_external_access = false")

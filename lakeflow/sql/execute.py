@@ -30,7 +30,7 @@ from lakeflow.sql.functions import Behind
 from lakeflow.sql.parquet_files import parquet_bodies
 from lakeflow.sql.pure.registry import pure_function
 from lakeflow.sql.query import REFUSED_FUNCTIONS, TABLE_FUNCTIONS, Query, check_query
-from lakeflow.sql.relations import ArrowRelation, ParquetRelation, Relation, StreamSource, name_text
+from lakeflow.sql.relations import ArrowRelation, ParquetRelation, Plain, Relation, StreamSource, name_text, plain_parts, whole
 from lakeflow.sql.tokens import pointed
 
 if TYPE_CHECKING:
@@ -181,10 +181,17 @@ class _Run:
 
     def _prepare(self) -> None:
         """Make tables and functions known, and shut off everything else."""
-        in_files = {name: one for name, one in self._relations.items() if isinstance(one, ParquetRelation)}
-        bodies = parquet_bodies(self._connection, in_files)
-        for position, (table, relation) in enumerate(self._relations.items()):
-            self._show(table, relation, bodies.get(table) or self._streamed(relation, f"stream {position}"))
+        parts = {
+            table: {f"{table}, part {place}" if place else table: part for place, part in enumerate(plain_parts(relation))}
+            for table, relation in self._relations.items()
+        }
+        named = {name: part for of_table in parts.values() for name, part in of_table.items()}
+        bodies = parquet_bodies(
+            self._connection, {name: one for name, one in named.items() if isinstance(one, ParquetRelation)}
+        )
+        for table, relation in self._relations.items():
+            selects = [bodies.get(name) or self._streamed(part, f"stream of {name}") for name, part in parts[table].items()]
+            self._show(table, relation, whole(relation, selects))
         for function in self._behind:
             function.define(self._connection)
         lock(self._connection, self._relations.values())
@@ -225,7 +232,7 @@ class _Run:
         self._connection.execute(f"CREATE SCHEMA IF NOT EXISTS {name_text(namespace)}")
         self._connection.execute(f"CREATE VIEW {name_text(namespace)}.{name_text(name)} AS {body}")
 
-    def _streamed(self, relation: Relation, stream: str) -> str:
+    def _streamed(self, relation: Plain, stream: str) -> str:
         """The SELECT that reads a relation which comes as Arrow."""
         assert isinstance(relation, ArrowRelation), "files have their SELECT already"
         source = StreamSource(relation)

@@ -17,7 +17,7 @@ from sqlglot import exp
 from lakeflow.sql.compiled import Call, Compiled, EvaluateCall, PredictCall, PureCall, SearchCall
 from lakeflow.sql.execute import Limits, plan_compiled
 from lakeflow.sql.flink import read_query
-from lakeflow.sql.relations import ParquetRelation, Relation
+from lakeflow.sql.relations import ParquetRelation, Relation, plain_parts
 
 CALLED: Final = re.compile(r"(?<!\w)(?:(?P<call>ai_\d+)\(|__(?P<column>ai_\d+)_\d+)")
 """A call in what DuckDB shows of a step: itself, or the column that it is shown as."""
@@ -211,6 +211,8 @@ def _bare(text: str) -> str:
 
 
 def _table(name: str, relation: Relation) -> str:
-    if isinstance(relation, ParquetRelation):
-        return f"{name}, {len(relation.files):,} file{'' if len(relation.files) == 1 else 's'}"
+    parts = plain_parts(relation)
+    if all(isinstance(part, ParquetRelation) for part in parts):
+        files = sum(len(part.files) for part in parts if isinstance(part, ParquetRelation))
+        return f"{name}, {files:,} file{'' if files == 1 else 's'}"
     return name

@@ -13,7 +13,7 @@ import duckdb
 from sqlglot import exp
 
 from lakeflow.errors import UsageError
-from lakeflow.sql.compiled import AtRef, AtSnapshot, AtStart, AtTime, Moment, TableRead
+from lakeflow.sql.compiled import AtRef, AtRow, AtSnapshot, AtStart, AtTime, Moment, TableRead
 from lakeflow.sql.flink import SEARCH, AiCall, Flink
 from lakeflow.sql.query import CATALOG, is_function, names_cte, span, table_name
 from lakeflow.sql.tokens import pointed
@@ -94,6 +94,8 @@ def _moment(text: str, table: exp.Table) -> Moment | None:
         raise _refused(text, table, "FOR VERSION AS OF needs a snapshot's id, or the name of a branch or tag in quotes")
     if _is_processing_time(said):
         return AtStart()
+    if said.find(exp.Column) is not None:
+        return AtRow()
     return AtTime(_microseconds(text, table, said))
 
 
@@ -104,13 +106,6 @@ def _is_processing_time(said: exp.Expr) -> bool:
 
 
 def _microseconds(text: str, table: exp.Table, said: exp.Expr) -> int:
-    column = said.find(exp.Column)
-    if column is not None:
-        message = (
-            f"FOR SYSTEM_TIME AS OF {column.name}: each row would see the table at a time of its own; valid: a constant, or "
-            "PROCTIME() or a column proc_time, which read the table as of the start of the run"
-        )
-        raise _refused(text, table, message)
     strange = [node for node in said.walk() if not isinstance(node, (*CONSTANT, exp.CurrentTimestamp))]
     if strange:
         raise _refused(text, table, "FOR SYSTEM_TIME AS OF needs a constant, such as TIMESTAMP '2026-01-31 12:00:00' (in UTC)")

@@ -8,13 +8,16 @@ a stream of batches: for tables with deletes, files without field ids, and stora
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from datetime import UTC, datetime, timedelta
+from typing import Final, NamedTuple, assert_never
 
 import pyarrow as pa
 
 from lakeflow.errors import LakeflowError, SchemaMismatch
+
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 FIELD_ID: Final = b"PARQUET:field_id"
 """The key under which Arrow carries a Parquet field id."""
@@ -55,7 +58,102 @@ class ArrowRelation:
         return tuple(self.schema.names)
 
 
-Relation = ParquetRelation | ArrowRelation
+Plain = ParquetRelation | ArrowRelation
+
+VALID_FROM: Final = "lakeflow valid from"
+VALID_UNTIL: Final = "lakeflow valid until"
+"""The columns by which versions of rows are told apart: instants, of which the second is past the row's own time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """Rows that a table held from `since` until before `until`, in microseconds since the epoch. None: still."""
+
+    rows: Plain
+    since: int
+    until: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class VersionedRelation:
+    """A table as it was at any time: its rows with VALID_FROM and VALID_UNTIL. There is one version at the least."""
+
+    versions: tuple[Version, ...]
+
+    @property
+    def column_names(self) -> tuple[str, ...]:
+        """The names of the table's own columns, in order."""
+        return self.versions[0].rows.column_names
+
+
+@dataclass(frozen=True, slots=True)
+class ValidityRelation:
+    """A table whose own columns say from when and until when a row is valid, with VALID_FROM and VALID_UNTIL beside them.
+
+    Without `valid_until` a row is valid until the next one of the same `key` is.
+    """
+
+    rows: Plain
+    valid_from: str
+    valid_until: str | None = None
+    key: tuple[str, ...] = ()
+
+    @property
+    def column_names(self) -> tuple[str, ...]:
+        """The names of the table's own columns, in order."""
+        return self.rows.column_names
+
+
+Relation = Plain | VersionedRelation | ValidityRelation
+
+
+def plain_parts(relation: Relation) -> tuple[Plain, ...]:
+    """What is read of a relation, each by a SELECT of its own."""
+    match relation:
+        case ParquetRelation() | ArrowRelation():
+            return (relation,)
+        case VersionedRelation(versions):
+            return tuple(version.rows for version in versions)
+        case ValidityRelation(rows):
+            return (rows,)
+        case _:
+            assert_never(relation)
+
+
+def whole(relation: Relation, selects: Sequence[str]) -> str:
+    """The SELECT of a relation, from those of its parts."""
+    match relation:
+        case ParquetRelation() | ArrowRelation():
+            return selects[0]
+        case VersionedRelation(versions):
+            since, until = name_text(VALID_FROM), name_text(VALID_UNTIL)
+            return " UNION ALL ".join(
+                f"SELECT *, {_instant(one.since)} AS {since}, {_instant(one.until)} AS {until} FROM ({select})"
+                for one, select in zip(versions, selects, strict=True)
+            )
+        case ValidityRelation():
+            return f"SELECT *, {_validity(relation)} FROM ({selects[0]})"
+        case _:
+            assert_never(relation)
+
+
+def _instant(microseconds: int | None) -> str:
+    if microseconds is None:
+        return "TIMESTAMPTZ 'infinity'"
+    return f"TIMESTAMPTZ '{(EPOCH + timedelta(microseconds=microseconds)).isoformat()}'"
+
+
+def _validity(relation: ValidityRelation) -> str:
+    since = f"CAST({name_text(relation.valid_from)} AS TIMESTAMPTZ)"
+    if relation.valid_until is not None:
+        until = f"CAST({name_text(relation.valid_until)} AS TIMESTAMPTZ)"
+    else:
+        key = ", ".join(map(name_text, relation.key))
+        until = f"lead({since}) OVER (PARTITION BY {key} ORDER BY {since})"
+    return (
+        f"COALESCE({since}, TIMESTAMPTZ '-infinity') AS {name_text(VALID_FROM)}, "
+        f"COALESCE({until}, TIMESTAMPTZ 'infinity') AS {name_text(VALID_UNTIL)}"
+    )
 
 
 def parquet_columns(schema: pa.Schema) -> tuple[ParquetColumn, ...]:

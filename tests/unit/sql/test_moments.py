@@ -87,7 +87,6 @@ def test_a_model_over_a_table_at_a_moment() -> None:
 @pytest.mark.parametrize(
     ("said", "message"),
     [
-        ("FOR SYSTEM_TIME AS OF f.time", "each row would see the table at a time of its own"),
         ("FOR SYSTEM_TIME AS OF TIMESTAMP 'soon'", "a time that cannot be read"),
         ("FOR SYSTEM_TIME AS OF upper('2026')", "needs a constant"),
         ("FOR SYSTEM_TIME AS OF NULL", "needs a constant"),
