@@ -11,6 +11,7 @@ from lakeflow.cli.output import aside, note
 from lakeflow.cli.query import TEXT_ROWS
 from lakeflow.cli.rows import Head, RowFormat
 from lakeflow.cli.sql_output import show_facts_of, show_lines, show_records, write_batches
+from lakeflow.sql.row_changes import DeleteRows, TruncateTable, UpdateRows
 from lakeflow.sql.statements import (
     CreateMaterializedTable,
     CreateTableAs,
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from lakeflow.sql.execute import Limits
 
 WROTE: Final = ("statement", "table", "status", "read", "written", "dead_lettered", "skipped", "seconds")
+CHANGED: Final = ("statement", "table", "status", "rows")
 
 
 @dataclass(slots=True)
@@ -62,11 +64,19 @@ class Session:
             case ReadRows():
                 self._read(statement.text, held)
             case Insert() | StatementSet() | CreateTableAs() | CreateMaterializedTable():
-                from lakeflow.runner.sql_once import parts_of
+                from lakeflow.runner.sql_once import declared_as_job, parts_of, stands
 
-                self._records([self._write(part, signals, held) for part in parts_of(statement)], WROTE)
+                if isinstance(statement, CreateMaterializedTable) or stands(statement, self.set):
+                    self._records([asdict(one) for one in declared_as_job(statement, self.set, self.project)], WROTE)
+                else:
+                    self._records([self._write(part, signals, held) for part in parts_of(statement)], WROTE)
             case RefreshTable(name):
                 self._records([self._refresh(name, signals)], WROTE)
+            case DeleteRows() | UpdateRows() | TruncateTable():
+                from lakeflow.runner.row_changes import change_rows
+
+                done = change_rows(self.project, statement, self.limits(held))
+                self._records([{**asdict(done), "status": "done" if done.rows else "no such row"}], CHANGED)
             case Explain():
                 self._explain(statement)
             case SetOption(key, value):
@@ -143,7 +153,7 @@ class Session:
         from lakeflow.runner.sql_once import check_set
 
         if key is not None and value is not None:
-            check_set(key, value)
+            check_set(key, value, self.set)
             self.set[key] = value
         self._records([{"key": name, "value": said} for name, said in self.set.items()], ("key", "value"))
 

@@ -20,6 +20,8 @@ from lakeflow.sql.parse_query import (
     read_reset,
     read_set,
 )
+from lakeflow.sql.parse_rows import STATEMENTS as ROW_CHANGES
+from lakeflow.sql.parse_rows import read_delete, read_truncate, read_update
 from lakeflow.sql.parse_show import read_describe, read_show
 from lakeflow.sql.parse_table import read_create_table
 from lakeflow.sql.statements import ReadRows, ScriptStatement
@@ -39,14 +41,14 @@ VALID_STATEMENTS: Final = (
     "DESCRIBE",
     "DESC",
     "SHOW",
+    *ROW_CHANGES,
     *(f"{verb} {kind}" for kind in KINDS for verb in ("CREATE", "ALTER", "DROP")),
 )
 NEXT_STEPS: Final = {
     "USE": "write names whole: namespace.table",
-    "DELETE": "CREATE TABLE other AS SELECT the rows that stay, then INSERT OVERWRITE the table from that",
-    "UPDATE": "CREATE TABLE other AS SELECT the rows as they become, then INSERT OVERWRITE the table from that",
+    "DELETE": "DELETE FROM table WHERE condition",
     "MERGE": "a job with output update merges by key: docs/jobs.md",
-    "TRUNCATE": "DROP TABLE, then CREATE TABLE: SHOW CREATE TABLE says how",
+    "TRUNCATE": "TRUNCATE TABLE table",
     "CREATE TEMPORARY": "leave TEMPORARY out: what is made stays, until it is dropped",
     "CREATE VIEW": "WITH name AS (SELECT ..) within the query, or a materialized table",
     "CREATE DATABASE": "a namespace is there with its first table: CREATE TABLE namespace.table ..",
@@ -73,6 +75,12 @@ def _read_statement(cursor: Cursor) -> ScriptStatement:
     match start.upper:
         case "CREATE" | "ALTER" | "DROP":
             return _read_defining(cursor, start)
+        case "DELETE" if cursor.take_words("DELETE", "FROM"):
+            return read_delete(cursor, start)
+        case "UPDATE" if cursor.take_words("UPDATE"):
+            return read_update(cursor, start)
+        case "TRUNCATE" if cursor.take_words("TRUNCATE", "TABLE"):
+            return read_truncate(cursor)
         case "SHOW":
             cursor.advance()
             return read_show(cursor)

@@ -20,6 +20,7 @@ from lakeflow.sql.alterations import (
     ShowCreateTable,
     ShowCreateVectorIndex,
 )
+from lakeflow.sql.row_changes import RowChange
 from lakeflow.sql.tokens import place_in
 
 
@@ -291,5 +292,6 @@ ScriptStatement = (
     | ModelStatement
     | DataStatement
     | MaterializedStatement
+    | RowChange
 )
 """What a text for `lakeflow sql` holds."""

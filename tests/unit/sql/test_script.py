@@ -123,7 +123,8 @@ def test_a_wrong_statement_says_what_is_wrong_and_where(text: str, message: str)
         ("CREATE TEMPORARY TABLE a.b (c INT)", "leave TEMPORARY out"),
         ("CREATE VIEW v AS SELECT 1", "WITH name AS"),
         ("USE a", "write names whole: namespace.table"),
-        ("DELETE FROM a.b", "CREATE TABLE other AS SELECT the rows that stay"),
+        ("DELETE a.b", "DELETE FROM table WHERE condition"),
+        ("MERGE INTO a.b", "a job with output update merges by key"),
         ("COPY a.b TO 'x'", "lakeflow query writes rows"),
     ],
 )
