@@ -23,8 +23,10 @@ from lakeflow.lake.commit import Change
 from lakeflow.lake.history import writers_in
 from lakeflow.lake.schema import fit
 from lakeflow.lake.write import DataWriter
+from lakeflow.runner.declaring import declare_jobs, stem_of
 from lakeflow.runner.sql_body import assigned, placed
-from lakeflow.runner.sql_jobs import KEYS, RUNTIME_MODE, jobs_of
+from lakeflow.runner.sql_jobs import KEYS, RUNTIME_MODE, RUNTIME_MODES, jobs_of
+from lakeflow.runner.sql_jobs import NAME as NAME_KEY
 from lakeflow.runner.sql_names import ProjectNames
 from lakeflow.runner.sql_query import query_project
 from lakeflow.sql.compile import compile_query
@@ -45,6 +47,7 @@ from lakeflow.sql.statements import (
 if TYPE_CHECKING:
     from lakeflow.runner.project import Project
 
+STREAMING: Final = "streaming"
 NAME: Final = "lakeflow sql"
 """What a statement is called among the jobs that write a table, and in lakeflow.runs."""
 
@@ -59,20 +62,54 @@ class Explained:
     compiled: Compiled
 
 
-def parts_of(statement: JobStatement) -> tuple[Once, ...]:
-    """What a statement runs, one commit each. Raises DeclarationError for what only a file of jobs/ can mean."""
+def parts_of(statement: Once | StatementSet) -> tuple[Once, ...]:
+    """What a statement runs, one commit each."""
+    return statement.inserts if isinstance(statement, StatementSet) else (statement,)
+
+
+def stands(statement: JobStatement, said: Mapping[str, str]) -> bool:
+    """Whether a statement is to run again and again, as a job: a materialized table, and all where SET says streaming."""
+    return isinstance(statement, CreateMaterializedTable) or said.get(RUNTIME_MODE, "").lower() == STREAMING
+
+
+def declared_as_job(statement: JobStatement, said: Mapping[str, str], project: Project) -> list[Standing]:
+    """Write the statement to a file of jobs/, from where `lakeflow run` runs it; an outcome a table. Raises as `declare_jobs`
+    does."""
+    head, target, is_there = _standing(statement, project)
+    if is_there:
+        return [Standing(head, target, "there already")]
+    targets = [one.target for one in statement.inserts] if isinstance(statement, StatementSet) else [target]
+    kept = {key: value for key, value in said.items() if key not in (RUNTIME_MODE, NAME_KEY)}
+    path, jobs = declare_jobs(project, statement, stem_of(targets, said.get(NAME_KEY)), kept)
+    return [Standing(head, job.target, f"declared in {path}; next: lakeflow run {job.name}") for job in jobs]
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What became of a statement that stands."""
+
+    statement: str
+    table: str
+    status: str
+
+
+def _standing(statement: JobStatement, project: Project) -> tuple[str, str, bool]:
+    """The statement's head, its first target, and whether IF NOT EXISTS finds it."""
     match statement:
-        case Insert() | CreateTableAs():
-            return (statement,)
+        case Insert(target):
+            return f"INSERT {'OVERWRITE' if statement.overwrite else 'INTO'}", target, False
         case StatementSet(inserts):
-            return inserts
+            return "INSERT", inserts[0].target, False
+        case CreateTableAs(table):
+            return "CREATE TABLE AS", table.name, statement.if_not_exists and _is_job(table.name, project)
         case CreateMaterializedTable(table):
-            raise DeclarationError(
-                f"materialized table {table.name} is refreshed again and again, which its statement is kept for",
-                next_step=f"write it to jobs/{table.name}.sql, then: lakeflow run",
-            )
+            return "CREATE MATERIALIZED TABLE", table.name, statement.if_not_exists and _is_job(table.name, project)
         case _:
             assert_never(statement)
+
+
+def _is_job(table: str, project: Project) -> bool:
+    return any(job.target == table for job in project.declarations.jobs.values())
 
 
 def job_once(statement: Once, tables: Mapping[str, TableSpec]) -> Job | None:
@@ -206,6 +243,11 @@ def _target(statement: Once, project: Project, columns: pa.Schema) -> Table:
             f"table {name} has a PRIMARY KEY, by which rows of a table are merged, and values are not",
             next_step=f"INSERT INTO {name} SELECT .. FROM a table",
         )
+    if declared is not None and declared.expectations:
+        raise UsageError(
+            f"table {name} has a CONSTRAINT, against which rows of a table are held, and values are not",
+            next_step=f"INSERT INTO {name} SELECT .. FROM a table",
+        )
     if project.lake.exists(name):
         return project.lake.table(name)
     return project.lake.ensure(declared or TableSpec(name, columns))
@@ -221,13 +263,17 @@ def _refuse_losses(compiled: Compiled) -> None:
             )
 
 
-def check_set(key: str, value: str) -> None:
-    """What SET may say to statements that are run once. Raises UnknownName, UsageError."""
+def check_set(key: str, value: str, said: Mapping[str, str]) -> None:
+    """What SET may say where `said` was SET before: how statements run, and of those that stand what a file of jobs/ may say.
+    Raises UnknownName, UsageError."""
     check_key(key)
-    if key != RUNTIME_MODE or value.lower() != "batch":
+    if key == RUNTIME_MODE:
+        if value.lower() not in RUNTIME_MODES:
+            raise UnknownName(f"value of SET {RUNTIME_MODE!r}", value, RUNTIME_MODES)
+    elif said.get(RUNTIME_MODE, "").lower() != STREAMING:
         raise UsageError(
             f"SET '{key}' = '{value}' is for what is run again and again; a statement is run once, as 'batch'",
-            next_step="write both to a file of jobs/, then: lakeflow run",
+            next_step=f"first: SET '{RUNTIME_MODE}' = '{STREAMING}', which makes jobs of the statements behind it, in jobs/",
         )
 
 

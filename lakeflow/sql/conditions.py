@@ -34,10 +34,12 @@ _PLACE = "lakeflow place"
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """A condition as it was written. `of_table`: it is made of aggregates, and said of all rows together."""
+    """A condition as it was written. `of_table`: it is made of aggregates, and said of all rows together. `columns` are those
+    that it names, as far as its text alone tells."""
 
     text: str
     of_table: bool
+    columns: tuple[str, ...] = ()
 
 
 def read_condition(text: str, padded: str | None = None, path: Path | None = None) -> Condition:
@@ -66,7 +68,8 @@ def read_condition(text: str, padded: str | None = None, path: Path | None = Non
         if isinstance(node, exp.Query | exp.Window):
             message = 'a condition of an expectation holds no query and no window; valid: lf.no_rows("SELECT ..", name="..")'
             raise UsageError(pointed(message, shown, start, stop, path))
-    return Condition(text, tree.find(exp.AggFunc) is not None)
+    named = () if tree.find(exp.Lambda) else (column.parts[0].name for column in tree.find_all(exp.Column))
+    return Condition(text, tree.find(exp.AggFunc) is not None, tuple(dict.fromkeys(named)))
 
 
 def condition_of(kind: RowKind) -> str:

@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from lakeflow.declare import IndexSpec, MetadataColumn, ModelDeclaration, PartitionField, TableSpec, Watermark
 from lakeflow.sql.clauses import COMMENT_KEY
+from lakeflow.sql.parse_constraints import expectation_text
 from lakeflow.sql.parse_like import like_text
 from lakeflow.sql.parse_table import UNITS
 from lakeflow.sql.statements import (
@@ -74,6 +75,7 @@ def _table(table: TableSpec, head: str) -> list[str]:
         items.append(f"PRIMARY KEY ({', '.join(map(quoted, table.primary_key))}) NOT ENFORCED")
     if table.watermark:
         items.append(watermark_text(table.watermark))
+    items += map(expectation_text, table.expectations)
     lines = [f"{head} {_table_name(table.name)}{' ' + _block(items) if items else ''}"]
     if table.comment is not None:
         lines.append(f"COMMENT {_text(table.comment)}")

@@ -19,6 +19,7 @@ import pyarrow as pa
 from lakeflow.declare import TableSpec
 from lakeflow.errors import DeclarationError, UnknownName, did_you_mean
 from lakeflow.sql.clauses import read_table_name
+from lakeflow.sql.parse_constraints import check_liked
 from lakeflow.sql.statements import CreateTable, Kept, Like
 from lakeflow.sql.tokens import Cursor
 
@@ -108,6 +109,7 @@ def liken(statement: CreateTable, other: TableSpec) -> CreateTable:
         partitioning=own.partitioning or (other.partitioning if Kept.PARTITIONS in kept else ()),
         watermark=own.watermark or (other.watermark if Kept.WATERMARKS in kept else None),
         primary_key=key,
+        expectations=own.expectations + (other.expectations if Kept.CONSTRAINTS in kept else ()),
         metadata=tuple(metadata.values()),
     )
     _check(table, where)
@@ -163,6 +165,7 @@ def _columns(own: TableSpec, other: TableSpec, key: tuple[str, ...], where: str)
 
 
 def _check(table: TableSpec, where: str) -> None:
+    check_liked(table, where)
     if not table.schema.names:
         if table.options.get("connector") != "kafka":
             raise DeclarationError(f"{where} has no column")

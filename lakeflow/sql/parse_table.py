@@ -4,6 +4,7 @@ CREATE TABLE [IF NOT EXISTS] namespace.table (
   column TYPE [NOT NULL] [COMMENT '..'], ..
   [column TYPE METADATA [FROM 'timestamp'] [VIRTUAL], ..]
   [[CONSTRAINT name] PRIMARY KEY (column, ..) NOT ENFORCED]
+  [CONSTRAINT name CHECK (condition), and the others of parse_constraints.py]
   [WATERMARK FOR column AS column [- INTERVAL '5' MINUTE]]
 )
 [COMMENT '..'] [PARTITIONED BY (column | day(column) | bucket(16, column) | .., ..)] [WITH ('key' = 'value', ..)]
@@ -35,6 +36,7 @@ from lakeflow.sql.clauses import (
     read_query,
     read_table_name,
 )
+from lakeflow.sql.parse_constraints import Constraint, at_expectation, check_expectations, read_expectation
 from lakeflow.sql.parse_like import read_like
 from lakeflow.sql.statements import CreateTable, CreateTableAs, Like, Query
 from lakeflow.sql.tokens import Cursor, Token
@@ -124,6 +126,7 @@ class TableParts:
             comment=self._comment[0] if self._comment else None,
             origin=self._cursor.source.origin(start),
             metadata=self._body.metadata,
+            expectations=tuple(one.expectation for one in self._body.constraints),
         )
 
 
@@ -134,6 +137,7 @@ class _Body:
         self._cursor = cursor
         self._fields: dict[str, pa.Field] = {}
         self._metadata: dict[str, tuple[Token, MetadataColumn]] = {}
+        self.constraints: list[Constraint] = []
         self._first: Token | None = None
         self._taken: set[str] = set()
         self._key: list[Token] = []
@@ -179,6 +183,7 @@ class _Body:
             if column.column.name in self.primary_key:
                 self._cursor.fail(f"column {token} is METADATA of a record, which is no PRIMARY KEY of rows", token)
         self._check_key()
+        check_expectations(self._cursor, self.constraints, self.schema(), is_topic=is_topic)
         if self._fields:
             self._check_watermark()
 
@@ -207,7 +212,9 @@ class _Body:
 
     def _read_item(self) -> None:
         cursor = self._cursor
-        if cursor.at_words("PRIMARY") or cursor.at_words("CONSTRAINT"):
+        if at_expectation(cursor):
+            self.constraints.append(read_expectation(cursor))
+        elif cursor.at_words("PRIMARY") or cursor.at_words("CONSTRAINT"):
             self._read_key()
         elif cursor.at_words("WATERMARK"):
             self._read_watermark()
