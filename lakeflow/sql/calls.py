@@ -95,7 +95,7 @@ def _values(arguments: Arguments, names: Names) -> PredictValues:
         arguments.fail(f"{arguments.function} needs a model: {arguments.usage}")
     signature = _model(arguments, model, names)
     _require_count(arguments, signature, given, arguments.call)
-    return PredictValues(signature, [one.this for one in given], arguments.config(config))
+    return PredictValues(signature, [arguments.value(one) for one in given], arguments.config(config))
 
 
 def _model(arguments: Arguments, argument: Argument, names: Names) -> Signature:

@@ -76,6 +76,13 @@ class Arguments:
             return TableArgument(this=value)
         raise self.wrong(f"{self.function}: expected TABLE name or TABLE (SELECT ..): {self.usage}", argument)
 
+    def value(self, argument: Argument) -> exp.Expr:
+        """An expression."""
+        if isinstance(argument.this, TableArgument | ModelArgument | Descriptor):
+            self.fail(f"{self.function}: expected a value; a query that gives one stands in parentheses: (SELECT ..)", argument)
+        value: exp.Expr = argument.this
+        return value
+
     def model(self, argument: Argument) -> str:
         """MODEL m or 'm'."""
         value = argument.this

@@ -86,7 +86,7 @@ def read_search(text: str, call: AiCall, names: Names) -> Search:
     by_words = config.get("mode", "vector").lower() != "vector"
     k = arguments.whole(slots["TOP_K"]) if "TOP_K" in slots else NEAREST
     takes_text = by_words or (index is not None and index.model is not None)
-    return Search(name, column.name, k, chosen, slots["COLUMN_TO_QUERY"].this, config, takes_text, measured)
+    return Search(name, column.name, k, chosen, arguments.value(slots["COLUMN_TO_QUERY"]), config, takes_text, measured)
 
 
 def decide_search(text: str, call: AiCall, search: Search) -> Decide:

@@ -238,7 +238,7 @@ class Rewriter:
         if not arguments.all:
             arguments.fail(f"{call.this} needs arguments: {function.usage}")
         name = self.add_site(function.name, len(arguments.all), decide)
-        values = _texts([one.this for one in arguments.all])
+        values = _texts([arguments.value(one) for one in arguments.all])
         if gives_rows:
             return Rows(f"SELECT {name}({', '.join(values)}) AS {name_text(function.name.lower())}")
         replace_node(call, f"{name}({', '.join(values)})", function.name.lower())
