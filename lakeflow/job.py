@@ -104,6 +104,9 @@ class Materialized:
 class Job:
     """One transformation of tables into one table.
 
+    `on_change` says what becomes of rows that were changed or removed in the table that is read; to follow them, the columns
+    of `key` are columns of that table: those of `key_from`, in the order of `key`, or of the same names where it is empty.
+
     `inputs` maps the function's parameters to what they read; those of a query are the tables' names. `key` is set for
     output update. `caps` of None leaves the caps to the settings. `creates` is how the target is made where `tables/`
     declares none, but for its columns, which are those of the rows. `statement_set` is where the set of statements
@@ -126,6 +129,8 @@ class Job:
     windowed: Windowed | None = None
     statement_set: Origin | None = None
     schedule: Cron | timedelta | None = None
+    on_change: OnChange = OnChange.FAIL
+    key_from: tuple[str, ...] = ()
     expect: tuple[Expectation, ...] = ()
 
     @property
@@ -175,6 +180,7 @@ def job(
     timezone: str = "UTC",
     freshness: str | None = None,
     expect: Sequence[Expectation] = (),
+    on_change: str = "fail",
 ) -> Callable[[JobFunction], Job]:
     """Declare a job. Raises DeclarationError where the declaration contradicts itself.
 
@@ -186,6 +192,8 @@ def job(
     `schedule` is a cron expression of five fields in `timezone`, `freshness` how old the target may get, such as "10m":
     when the job is due for `lakeflow run --due` and `lakeflow start`.
     `expect` is what must hold of its rows, and of the table that they make: lf.not_null("carrier"), and others of expect.py.
+    `on_change` is what becomes of rows that were changed or removed in the table that is read: fail, ignore_deletes or
+    recompute (docs/jobs.md).
     """
 
     def declare(function: JobFunction) -> Job:
@@ -193,7 +201,7 @@ def job(
         label = name or function.__name__
         said = {"late": late, "emit": emit, "delay": delay, "idle": idle}
         by_windows = windows_of(window, said, bool(key) or output is not None, f"{origin}: job {label!r}")
-        return Job(
+        made = Job(
             name=label,
             target=_checked_name(target, f"target of job {label!r}", origin),
             inputs=_inputs_of(function, label, origin),
@@ -207,7 +215,10 @@ def job(
             origin=origin,
             schedule=schedule_of(schedule, timezone, freshness, label, origin),
             expect=distinct(expect, f"{origin}: job {label!r}"),
+            on_change=_choice(OnChange, on_change, f"on_change of job {label!r}", origin),
         )
+        check_on_change(made)
+        return made
 
     return declare
 
@@ -223,6 +234,30 @@ def schedule_of(cron: str | None, timezone: str, freshness: str | None, label: s
     if cron is None and timezone != "UTC":
         raise DeclarationError(f"{origin}: job {label!r} has the timezone {timezone!r} and no schedule that it could be of")
     return cron_of(cron, timezone, f"schedule of job {label!r}", origin) if cron is not None else None
+
+
+def is_keyed(job: Job) -> bool:
+    """Whether the job goes on by what it keeps of groups or ranks."""
+    return isinstance(job.body, SqlQuery) and job.body.is_keyed
+
+
+def check_on_change(job: Job) -> None:
+    """Raises DeclarationError where a job cannot do what its `on_change` says."""
+    if job.on_change is OnChange.FAIL:
+        return
+    label = f"{job.origin}: job {job.name!r}: on_change = '{job.on_change}'"
+    if job.mode is Mode.SNAPSHOT:
+        raise DeclarationError(f"{label} is for incremental runs; a snapshot run reads the table as it is")
+    if job.on_change is OnChange.RECOMPUTE and (job.windowed is not None or is_keyed(job)):
+        raise DeclarationError(
+            f"{label} is for jobs whose rows each come of one row; this one keeps windows or groups between its runs",
+            next_step="say on_change = 'fail', and run the job with --mode snapshot after such changes, or 'ignore_deletes'",
+        )
+    if job.on_change is OnChange.RECOMPUTE and not job.key:
+        raise DeclarationError(
+            f"{label} needs a key: by none could the rows be found that came of rows which were changed or removed",
+            next_step="give the job a key (Python: key=; SQL: PRIMARY KEY of the target), or say on_change = 'ignore_deletes'",
+        )
 
 
 def _output_of_windows(mode: str, by_windows: Windowed) -> Output:

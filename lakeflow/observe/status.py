@@ -7,17 +7,16 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from lakeflow.errors import LakeflowError, SourceChanged
-from lakeflow.job import Job, Mode, Read
+from lakeflow.job import Caps, Job, Mode, Read
 from lakeflow.lake.catalog import Lake, Table
 from lakeflow.lake.commit import CommitProtocol
 from lakeflow.lake.history import PROGRESS, ancestors
-from lakeflow.lake.read import appended
 from lakeflow.landing.ledger import WRITER
 from lakeflow.landing.plan import LandingPlan, plan_landings
 from lakeflow.landing.spec import is_landed
-from lakeflow.progress import JobProgress
 from lakeflow.runner.due import is_stale
 from lakeflow.runner.index_plan import IndexPlan, plan_index
+from lakeflow.runner.on_change import batches_of
 from lakeflow.runner.project import Project
 from lakeflow.runner.suspension import is_suspended
 
@@ -132,11 +131,11 @@ def job_standing(job: Job, lake: Lake, commits: CommitProtocol) -> Standing:
     updated = committed_at(lake, job.target, job.writer)
     try:
         table = lake.table(source.table)
-        position = JobProgress.loads(start, source.table).of(source.table, str(table.metadata.table_uuid))
-        splits = appended(table, position)
+        batches = tuple(batches_of(job, source.table, table, start, Caps()))
     except SourceChanged as change:
         state = "behind" if job.mode is Mode.SNAPSHOT else f"needs a snapshot run: {change.message}"
         return Standing("job", job.name, job.target, state, updated=updated)
+    splits = [split for batch in batches for split in (*batch.splits, *batch.removed)]
     state = "never ran" if start is None else "behind" if splits else "up to date"
     if splits and is_stale(job, updated, datetime.now(UTC)):
         state = f"stale: {state}, and its freshness is {job.schedule}"
