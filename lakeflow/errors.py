@@ -34,6 +34,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import Any
 
 
 class LakeflowError(Exception):
@@ -156,7 +157,16 @@ class StorageFull(Terminal):
 
 
 class ExpectationFailed(Terminal):
-    """Rows, or the table that they make, are not as it is expected of them; main does not show them."""
+    """Rows, or the table that they make, are not as it is expected of them; main does not show them.
+
+    `findings` tell how each expectation of the run has fared.
+    """
+
+    def __init__(
+        self, message: str, findings: Iterable[Any] = (), *, left_behind: str | None = None, next_step: str | None = None
+    ) -> None:
+        super().__init__(message, left_behind=left_behind, next_step=next_step)
+        self.findings = tuple(findings)
 
 
 class JobFailed(Terminal):

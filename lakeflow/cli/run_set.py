@@ -83,7 +83,7 @@ def _take_in(one: SetRun, member: Member) -> None:
     if done is not None:
         run.read, run.written, run.filtered = done.counts.read, done.counts.written, done.counts.filtered
         run.dead_lettered, run.skipped = done.counts.dead_lettered, done.counts.skipped
-        run.end_position, run.snapshot_ids = done.end, done.snapshots
+        run.end_position, run.snapshot_ids, run.findings = done.end, done.snapshots, done.findings
     if isinstance(member.error, Interrupted):
         note(str(member.error))
     elif member.error is not None:

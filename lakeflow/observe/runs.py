@@ -14,11 +14,14 @@ import pyarrow as pa
 
 from lakeflow.config import Settings, redact
 from lakeflow.declare import TableSpec
-from lakeflow.errors import LakeflowError, Suspended
+from lakeflow.errors import ExpectationFailed, LakeflowError, Suspended
+from lakeflow.expect import Finding
 from lakeflow.lake.catalog import SYSTEM_NAMESPACE, Lake
 from lakeflow.lake.commit import Change, CommitProtocol
 from lakeflow.lake.write import DataWriter
 from lakeflow.models.usage import Asked
+from lakeflow.observe import expectations
+from lakeflow.observe.expectations import expectation_rows
 
 logger = logging.getLogger("lakeflow.observe")
 
@@ -43,7 +46,8 @@ class Run:
     """One execution, as it is recorded. Counts are rows: read = written + dead_lettered + skipped + filtered.
 
     `written` is more than `read` where a job makes several rows of one. `start_position` and `end_position` are the
-    progress before and after. `usage` is what each model was asked, `models` the versions that were used, as `m$2`.
+    progress before and after. `usage` is what each model was asked, `models` the versions that were used, as `m$2`,
+    `findings` how its expectations fared.
     """
 
     kind: str
@@ -65,6 +69,7 @@ class Run:
     error: str | None = None
     usage: Mapping[str, Asked] = field(default_factory=dict)
     models: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
 
     @property
     def asked(self) -> Asked:
@@ -122,7 +127,7 @@ USAGE_SCHEMA = pa.schema(
 
 
 class RunLog:
-    """Records runs in lakeflow.runs, and what their models were asked in lakeflow.usage.
+    """Records runs in lakeflow.runs, what models were asked in lakeflow.usage, how expectations fared in lakeflow.expectations.
 
     That a run could not be recorded is logged, and changes nothing about the run.
     """
@@ -142,6 +147,8 @@ class RunLog:
             yield run
         except BaseException as error:
             run.status = Status.SUSPENDED if isinstance(error, Suspended) else Status.FAILED
+            if isinstance(error, ExpectationFailed):
+                run.findings = error.findings
             run.error = redact(str(error) or type(error).__name__, self._settings)
             raise
         finally:
@@ -161,6 +168,9 @@ class RunLog:
             self._append(spec, [{**asdict(run), "status": str(run.status), **totals}])
             if run.usage:
                 self._append(TableSpec(USAGE, USAGE_SCHEMA, comment="one row a run and model"), usage_rows(run))
+            if run.findings:
+                told = expectation_rows(run.run_id, run.name, run.table, run.started_at, run.findings, self._settings)
+                self._append(expectations.SPEC, told)
         except LakeflowError as error:
             said = redact(error.message, self._settings)
             logger.warning("run %s of %s could not be recorded in %s: %s", run.run_id, run.name, RUNS, said)

@@ -31,6 +31,7 @@ from lakeflow.runner.letters import PartLetters, StepLetters
 from lakeflow.runner.plan import JobPlan, Source, Step, pack
 from lakeflow.runner.recompute import recompute_of
 from lakeflow.runner.sql_body import Queries, sql_body
+from lakeflow.runner.vector_search import Searches
 from lakeflow.runner.window_read import arrived
 
 logger = logging.getLogger("lakeflow.runner")
@@ -42,7 +43,8 @@ TASK_BYTES = 64 << 20
 class Runtime:
     """What jobs run with: the lake and its commits, the models, an engine, declared target tables, sizes in bytes.
 
-    `spool` is the folder for rows that wait on disk; None: the system's. `queries` is what jobs in SQL run with.
+    `spool` is the folder for rows that wait on disk; None: the system's. `queries` is what jobs in SQL run with, `searches` what those
+    in Python may search.
     """
 
     lake: Lake
@@ -55,6 +57,7 @@ class Runtime:
     target_file_bytes: int = 128 << 20
     spool: Path | None = None
     queries: Queries = field(default_factory=Queries)
+    searches: Searches | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,12 +96,13 @@ class RunCounts:
 
 @dataclass(frozen=True, slots=True)
 class JobRun:
-    """What a run of a job has committed so far: a snapshot a step."""
+    """What a run of a job has committed so far: a snapshot a step; how its expectations have fared."""
 
     plan: JobPlan
     counts: RunCounts
     snapshots: tuple[int, ...]
     end: str | None
+    findings: tuple[Finding, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,12 +118,10 @@ def run_job(
     *,
     stop: Callable[[], bool] = lambda: False,
     on_rows: Callable[[int], None] = lambda rows: None,
-    on_findings: Callable[[Sequence[Finding]], None] = lambda findings: None,
 ) -> Iterator[JobRun]:
     """Carry out a plan, step by step, and tell after each what the run has done so far. `stop` is asked between steps.
 
-    Where there is nothing to read yet, the target is made nonetheless, for those who read it. `on_findings` is told how
-    expectations fared, at the end and after a failure.
+    Where there is nothing to read yet, the target is made nonetheless, for those who read it.
 
     Raises JobFailed for what the job's function raises, SchemaMismatch where its rows do not fit the target, Fenced
     where another process runs the same job, ExpectationFailed where a batch is not as it must be. The steps before stay
@@ -135,7 +137,6 @@ def run_job(
         yield from _run_steps(plan, runtime, expecting, stop, on_rows)
     finally:
         expecting.tell()
-        on_findings(expecting.findings())
 
 
 def _run_steps(
@@ -162,7 +163,7 @@ def _run_steps(
         snapshots.append(snapshot)
         total += counts
         progress = step.end
-        yield JobRun(plan, total, tuple(snapshots), progress)
+        yield JobRun(plan, total, tuple(snapshots), progress, expecting.findings())
 
 
 def _no_rows(job: Job, lake: Lake) -> tuple[Source, ...]:
@@ -203,7 +204,7 @@ def body_of(plan: JobPlan, runtime: Runtime) -> Body:
     """What carries out the job's function or query, for one run."""
     if isinstance(plan.job.body, SqlQuery):
         return sql_body(plan, runtime.lake, runtime.declared, runtime.queries)
-    return PythonBody(plan.job, Lookups(plan.lookups), runtime.models)
+    return PythonBody(plan.job, Lookups(plan.lookups), runtime.models, runtime.searches)
 
 
 @dataclass(frozen=True, slots=True)

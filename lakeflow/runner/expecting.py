@@ -221,6 +221,7 @@ class Expecting:
         said = "\n".join(f"  {_said(finding)}" for finding in broken)
         raise ExpectationFailed(
             f"job {job.name!r} ({job.origin}): a batch for {self._target} is not as expected, and does not go to main:\n{said}",
+            self.findings(),
             left_behind=f"the batch, on branch {branch!r} of {self._target} until the job runs again; main, as it was before",
             next_step=f"lakeflow query \"SELECT * FROM {self._target} FOR VERSION AS OF '{branch}'\" shows it; "
             f"mend the job, what it reads or what is expected, then: lakeflow run {job.name}",

@@ -10,10 +10,12 @@ import pytest
 
 from lakeflow.config import Settings, settings_of
 from lakeflow.declare import TableSpec
-from lakeflow.errors import CatalogUnavailable, Fenced, Suspended
+from lakeflow.errors import CatalogUnavailable, ExpectationFailed, Fenced, Suspended
+from lakeflow.expect import Finding, in_range, satisfies, unique
 from lakeflow.lake.catalog import Lake
 from lakeflow.lake.commit import Change, CommitProtocol, Committed, Committer
 from lakeflow.models.usage import Asked
+from lakeflow.observe.expectations import EXPECTATIONS
 from lakeflow.observe.runs import RUNS, SCHEMA, USAGE, USAGE_SCHEMA, Run, RunLog, Status
 from tests.lakes import open_lake
 
@@ -177,7 +179,7 @@ def test_the_seconds_of_a_run_are_those_until_its_end() -> None:
 
 def test_the_schema_holds_every_fact_of_a_run() -> None:
     totals = {"model_calls", "model_tokens", "model_cost"}
-    assert set(SCHEMA.names) - totals == set(Run.__slots__) - {"usage"}
+    assert set(SCHEMA.names) - totals == set(Run.__slots__) - {"usage", "findings"}
 
 
 def test_what_models_were_asked_is_recorded_a_row_a_model(lake: Lake, settings: Settings) -> None:
@@ -202,3 +204,23 @@ def test_a_table_of_usage_from_before_a_column_gets_it(lake: Lake, settings: Set
     with log_of(lake, settings).recorded(Run("job", "score", "gold.t", "incremental")) as run:
         run.usage = {"a": Asked(rows=7, calls=2, answered=6)}
     assert lake.table(USAGE).scan().to_arrow().column("answered").to_pylist() == [6]
+
+
+def test_how_expectations_fared_is_recorded_of_runs_that_end_well_and_of_those_that_do_not(
+    lake: Lake, settings: Settings
+) -> None:
+    kept = Finding(in_range("delay", 0, on_violation="drop"), 2, (f'{{"password": "{SECRET}"}}',))
+    broken = Finding(satisfies("count(*) > 0", on_violation="fail", name="some"), 1)
+    with log_of(lake, settings).recorded(Run("job", "late", "gold.late", "incremental")) as run:
+        run.findings = (kept, Finding(unique("id")))
+    with pytest.raises(ExpectationFailed), log_of(lake, settings).recorded(Run("job", "late", "gold.late", "incremental")):
+        raise ExpectationFailed("not as expected", [broken])
+    rows = lake.table(EXPECTATIONS).scan().to_arrow().to_pylist()
+    assert {(row["expectation"], row["kind"], row["on_violation"], row["violations"]) for row in rows} == {
+        ("in_range(delay, 0, None)", "in_range", "drop", 2),
+        ("unique(id)", "unique", "warn", 0),
+        ("some", "satisfies", "fail", 1),
+    }
+    assert {row["run_id"] for row in rows} == {row["run_id"] for row in recorded(lake)}
+    [sample] = [row["sample"] for row in rows if row["violations"] == 2]
+    assert SECRET not in sample[0]

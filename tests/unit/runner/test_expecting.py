@@ -20,7 +20,7 @@ from lakeflow.lake.commit import Committer
 from lakeflow.lake.letters import DEAD_LETTERS
 from lakeflow.lake.moments import at_ref
 from lakeflow.lake.read import read, splits_at
-from lakeflow.runner.execute import JobRun, run_job
+from lakeflow.runner.execute import JobRun
 from lakeflow.runner.expecting import branch_of, miscounted
 from lakeflow.testing.source import Crash
 from tests import lakes
@@ -42,9 +42,8 @@ def job_with(*expect: Expectation, **options: Any) -> Job:
 
 def ran(world: World, job: Job, mode: str | None = None) -> tuple[JobRun | None, dict[str, Finding]]:
     """A run of a job, and what was found, by the expectations' names."""
-    findings: list[Finding] = []
-    done = world.carry_out(world.plan(job, mode), on_findings=findings.extend)
-    return done, {finding.expectation.name: finding for finding in findings}
+    done = world.run(job, mode)
+    return done, {finding.expectation.name: finding for finding in done.findings} if done else {}
 
 
 def failed(world: World, job: Job, mode: str | None = None) -> str:
@@ -364,10 +363,9 @@ def test_an_expectation_that_the_target_cannot_have_is_told_before_anything_is_m
 
 def test_what_fails_is_told_to_whoever_records_the_run(world: World) -> None:
     world.append(flights(BAD))
-    findings: list[Finding] = []
-    with pytest.raises(ExpectationFailed):
-        list(run_job(world.plan(job_with(MUST)), world.runtime(), on_findings=findings.extend))
-    assert [finding.violations for finding in findings] == [1]
+    with pytest.raises(ExpectationFailed) as caught:
+        world.run(job_with(lf.not_null("id"), MUST))
+    assert [finding.violations for finding in caught.value.findings] == [0, 1]
 
 
 def test_a_crash_in_the_audit_leaves_main_alone(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
