@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from enum import StrEnum
 from typing import Any, Final, TypeVar
@@ -167,7 +167,8 @@ class Windowed:
     """How a job works by windows. `delay` and `idle` are in microseconds.
 
     The watermark is the greatest event time seen less `delay` (None: as the source's WATERMARK has it). A partition of
-    the topic that brings nothing while the others move on by `idle` does not hold it back.
+    the topic that brings nothing while the others move on by `idle` does not hold it back. `outputs` are, of a query, the names
+    in small letters of those of its columns that go to `columns` of the target.
     """
 
     window: Window
@@ -176,11 +177,20 @@ class Windowed:
     emit: Emit = Emit.UPDATE
     delay: int | None = None
     idle: int = 5 * UNITS["m"]
+    outputs: tuple[str, ...] = ()
 
     @property
     def by(self) -> tuple[str, ...]:
         """The columns of the source that are the key of a session."""
         return self.window.by if isinstance(self.window, Session) else ()
+
+    def named(self, given: Sequence[str], target: Sequence[str]) -> Windowed:
+        """The same with the columns of the target, where those of a query, `given`, go to `target` by place."""
+        if not self.outputs:
+            return self
+        known = [name.lower() for name in given]
+        *by, start, end = (target[known.index(name)] for name in self.outputs)
+        return replace(self, columns=Columns(start, end, tuple(by)))
 
     @property
     def waits(self) -> bool:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from lakeflow.errors import DeclarationError, UnknownName, UsageError
 from lakeflow.job import Caps, Job, Lookup, Mode, Output, Read, SqlQuery
-from lakeflow.lake.catalog import SYSTEM_NAMESPACE, Lake, Table
+from lakeflow.lake.catalog import SYSTEM_NAMESPACE, Lake, Table, arrow_schema
 from lakeflow.lake.commit import CommitProtocol
 from lakeflow.lake.history import writers_in
 from lakeflow.lake.read import Split, position_at, snapshot_at, splits_at
@@ -138,6 +138,7 @@ def plan_job(
             f"job {job.name!r} reads {target}, so it cannot write to it", next_step="name another table after --into"
         )
     compiled = _compiled(job, mode, names) if isinstance(job.body, SqlQuery) else None
+    job = _windows_in_case(job, lake)
     start = commits.progress(target, job.writer)
     letters = kept_of(job, target, lake, commits)
     lookups = tuple(
@@ -154,6 +155,17 @@ def plan_job(
     if start is None:
         _check_free(target, job, output, lake)
     return JobPlan(job, mode, output, target, start, lookups, steps, letters, compiled, keyed)
+
+
+def _windows_in_case(job: Job, lake: Lake) -> Job:
+    """A query over windows may write the table's columns large or small."""
+    if job.windowed is None or not isinstance(job.body, SqlQuery):
+        return job
+    from lakeflow.runner.sql_windows import in_case
+
+    [source] = _reads(job).values()
+    names = arrow_schema(_table(lake, job, source.table)).names
+    return replace(job, windowed=in_case(job.windowed, names))
 
 
 def _keyed(

@@ -21,6 +21,8 @@ from lakeflow.lake.moments import at_ref, at_snapshot, at_time
 from lakeflow.lake.read import Snapshot, snapshot_at, splits_at
 from lakeflow.models.lost import Lost
 from lakeflow.runner.plan import JobPlan, Source
+from lakeflow.runner.sql_windows import check_key
+from lakeflow.runner.window_rows import rows_among
 from lakeflow.sql.compiled import AtRef, AtRow, AtSnapshot, AtStart, AtTime, Compiled, Function, Moment, TableRead
 from lakeflow.sql.relations import Relation
 
@@ -74,6 +76,10 @@ def sql_body(
         into = declared[plan.job.target].schema
     names = placed(compiled.columns.names, query.columns, into.names if into is not None else None, plan.job)
     columns = assigned(compiled.columns.empty_table().rename_columns(names), into).schema
+    if plan.job.windowed is not None and plan.job.target in declared:
+        check_key(
+            plan.job, declared[plan.job.target].primary_key, plan.job.windowed.named(compiled.columns.names, names).columns
+        )
     return SqlBody(plan, compiled, lake, queries, columns, sample, declared)
 
 
@@ -148,8 +154,15 @@ class SqlBody:
             with run_compiled(self.compiled, relations, behind, limits) as reader:
                 for batch in reader:
                     rows = pa.Table.from_batches([batch]).rename_columns(self.columns.names)
-                    yield assigned(rows, self.columns)
+                    yield self._of_windows(assigned(rows, self.columns), reads)
         on_rows(sum(source.rows for source in reads))
+
+    def _of_windows(self, rows: pa.Table, reads: Sequence[Source]) -> pa.Table:
+        """The rows of the windows that the step is about; the query has seen parts of others too."""
+        windowed, view = self.plan.job.windowed, reads[0].view if reads else None
+        if windowed is None or view is None or view.windows is None:
+            return rows
+        return rows_among(rows, view.windows, windowed.named(self.compiled.columns.names, self.columns.names))
 
     def relations(self, reads: Sequence[Source]) -> dict[str, Relation]:
         """What the query reads, by view."""

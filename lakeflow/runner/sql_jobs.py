@@ -29,6 +29,7 @@ from lakeflow.sql.statements import (
     SetOption,
     StatementSet,
 )
+from lakeflow.window import Windowed
 
 NAME: Final = "pipeline.name"
 RUNTIME_MODE: Final = "execution.runtime-mode"
@@ -118,9 +119,11 @@ def _job(name: str, one: _Written, tables: Mapping[str, TableSpec]) -> Job:
             next_step=f"INSERT INTO {target} in its place, or take the declaration away",
         )
     columns = statement.columns if isinstance(statement, Insert) else ()
-    query, inputs, ordered = _query(name, statement.query, columns, one.origin)
+    query, inputs, ordered, windowed = _query(name, statement.query, columns, one.origin)
     declared = creates or tables.get(target)
-    key = declared.primary_key if declared else ()
+    if windowed is not None and _mode(one, query) is Mode.SNAPSHOT:
+        windowed = None
+    key = declared.primary_key if declared and windowed is None else ()
     if key and not ordered and query.obstacle is None and not query.is_keyed:
         message = (
             f"{target} has a PRIMARY KEY, of which the last row stands, and the query changes the order of rows: "
@@ -128,7 +131,7 @@ def _job(name: str, one: _Written, tables: Mapping[str, TableSpec]) -> Job:
         )
         query = replace(query, obstacle=message)
     mode = _mode(one, query)
-    output = Output.COMPLETE if mode is Mode.SNAPSHOT else Output.UPDATE if key or query.is_keyed else Output.APPEND
+    output = Output.COMPLETE if mode is Mode.SNAPSHOT else Output.UPDATE if key or query.is_keyed or windowed else Output.APPEND
     job = Job(
         name,
         target,
@@ -143,17 +146,19 @@ def _job(name: str, one: _Written, tables: Mapping[str, TableSpec]) -> Job:
         creates,
         Materialized(statement.freshness) if isinstance(statement, CreateMaterializedTable) else None,
         schedule=_schedule(name, one),
+        windowed=windowed,
     )
     return following(job, one.options.get(ON_CHANGE), declared)
 
 
 def _query(
     name: str, query: Query, columns: tuple[str, ...], origin: Origin
-) -> tuple[SqlQuery, dict[str, Read | Lookup], bool]:
-    """The body, the tables that it reads, and whether it keeps their order.
+) -> tuple[SqlQuery, dict[str, Read | Lookup], bool, Windowed | None]:
+    """The body, the tables that it reads, whether it keeps their order, and its windows where it goes on by them.
 
     In a query over moments alone the first table stands for what is read.
     """
+    from lakeflow.runner.sql_windows import windowed_of
     from lakeflow.sql.incremental import shape_of
 
     try:
@@ -173,7 +178,7 @@ def _query(
     for table in shape.still:
         if table not in moving or shape.moving:
             inputs[table if table not in inputs else f"{table}, looked up"] = Lookup(table)
-    return body, inputs, shape.is_ordered
+    return body, inputs, shape.is_ordered, None if shape.windows is None else windowed_of(shape.windows)
 
 
 def _mode(one: _Written, query: SqlQuery) -> Mode:

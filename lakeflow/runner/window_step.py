@@ -52,6 +52,8 @@ def window_step(work: Work) -> tuple[int, RunCounts]:
     came, windowed = work.step.arrived, work.plan.job.windowed
     assert came is not None, "the caller looked"
     assert windowed is not None, "the caller looked"
+    if work.plan.compiled is not None:
+        windowed = windowed.named(work.plan.compiled.columns.names, work.body.schema(work.step.reads).names)
     require_columns(windowed.columns.all, arrow_schema(work.target), f"{work.plan.target}, which {work.plan.job.name!r} writes")
     work.body.prepare()
     lost = work.letters.part()

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import duckdb
 from sqlglot import exp
@@ -24,6 +24,9 @@ from lakeflow.sql.flink import SEARCH, AiCall, Argument, Flink, ModelArgument, T
 from lakeflow.sql.moments import read_tables
 from lakeflow.sql.query import is_function, names_cte, span, table_name
 from lakeflow.sql.tokens import pointed
+
+if TYPE_CHECKING:
+    from lakeflow.sql.incremental_windows import WindowQuery
 
 STATEFUL_CALLS: Final = frozenset({"SESSION", "ML_EVALUATE"})
 """Functions over tables whose rows depend on each other."""
@@ -50,7 +53,8 @@ class Shape:
     expressions or joined by LEFT, where no row can be left out. `obstacle` says why it cannot run
     incrementally, pointing into the query; None where it can. `is_ordered` tells that rows come out in the order of the
     table's rows, as merging by key needs it: those of UNION ALL come a branch after the other, and those of a join in the order
-    of what stands first in FROM. `is_keyed` tells that it goes on from what it keeps of earlier rows by key (keyed.py).
+    of what stands first in FROM. `is_keyed` tells that it goes on from what it keeps of earlier rows by key (keyed.py),
+    `windows` that it goes on whole windows at a time.
     """
 
     moving: tuple[str, ...]
@@ -60,6 +64,7 @@ class Shape:
     obstacle: str | None = None
     is_ordered: bool = True
     is_keyed: bool = False
+    windows: WindowQuery | None = None
 
 
 def shape_of(text: str) -> Shape:
@@ -70,7 +75,7 @@ def shape_of(text: str) -> Shape:
     moving = _once(read.name for read in reads if read.at is None)
     judge = Judge(text)
     at_moments = [read.name for read in reads if read.at is not None]
-    obstacle, is_keyed = _obstacle(judge, tree, reads)
+    obstacle, is_keyed, windows = _obstacle(judge, tree, reads)
     return Shape(
         moving,
         _once([*at_moments, *searched]),
@@ -79,6 +84,7 @@ def shape_of(text: str) -> Shape:
         obstacle,
         is_ordered=not judge.unordered,
         is_keyed=is_keyed,
+        windows=windows,
     )
 
 
@@ -109,23 +115,32 @@ def _texts(calls: Iterable[AiCall]) -> Iterator[str]:
                 yield str(said.this)
 
 
-def _obstacle(judge: Judge, tree: exp.Expr, reads: Sequence[TableRead]) -> tuple[str | None, bool]:
-    """What keeps a query from running over new rows alone, and whether it can by what it keeps of earlier ones."""
+def _obstacle(judge: Judge, tree: exp.Expr, reads: Sequence[TableRead]) -> tuple[str | None, bool, WindowQuery | None]:
+    """What keeps a query from running over new rows alone; whether it can by what it keeps of earlier ones, or by windows."""
+    from lakeflow.sql.incremental_windows import window_query
     from lakeflow.sql.keyed import keyed_query
 
     try:
         _second_table(judge.text, reads)
     except UsageError as error:
-        return error.message, False
+        return error.message, False, None
     try:
         judge.moves(tree, {})
     except UsageError as error:
-        try:
-            found = keyed_query(judge.text)
-        except UsageError as more:
-            return more.message, False
-        return (None, True) if found is not None else (error.message, False)
-    return None, False
+        first = error.message
+    else:
+        return None, False, None
+    of_windows = None
+    try:
+        if (windows := window_query(judge.text, tree)) is not None:
+            return None, False, windows
+    except UsageError as error:
+        of_windows = error.message
+    try:
+        found = keyed_query(judge.text)
+    except UsageError as error:
+        return of_windows or error.message, False, None
+    return (None, True, None) if found is not None else (of_windows or first, False, None)
 
 
 def _second_table(text: str, reads: Sequence[TableRead]) -> None:
@@ -259,10 +274,10 @@ class Judge:
 
     def _expressions(self, select: exp.Select, ctes: Mapping[str, bool]) -> None:
         """Queries within the expressions of a SELECT."""
-        for query in _queries_within(select):
+        for query in queries_within(select):
             self._of_values([query], ctes)
             inner = query.unnest() if isinstance(query, exp.Subquery) else query
-            for node in _own_nodes(inner):
+            for node in own_nodes(inner):
                 if is_aggregate(node) and _is_of_outer(node, inner):
                     self._refuse(f"the aggregate {called(node).upper()} over columns of the query around it,", node)
 
@@ -279,7 +294,7 @@ class Judge:
             if found := query.args.get(part):
                 self._refuse(clause, found[0] if isinstance(found, list) else found)
         if isinstance(query, exp.Select):
-            for node in _own_nodes(query):
+            for node in own_nodes(query):
                 if isinstance(node, exp.Window):
                     self._refuse("a window function", node)
                 if is_aggregate(node):
@@ -304,7 +319,7 @@ def place_of(text: str, clause: str) -> tuple[int, int]:
     return first, first + 1
 
 
-def _own_nodes(select: exp.Expr) -> Iterator[exp.Expr]:
+def own_nodes(select: exp.Expr) -> Iterator[exp.Expr]:
     """What stands in the expressions of a SELECT itself, queries within left out."""
     aside = [select.args.get("from_"), select.args.get("with_")]
     pending = [node for node in select.iter_expressions() if not any(node is one for one in aside)]
@@ -316,7 +331,7 @@ def _own_nodes(select: exp.Expr) -> Iterator[exp.Expr]:
         pending.extend(node.iter_expressions())
 
 
-def _queries_within(select: exp.Select) -> Iterator[exp.Expr]:
+def queries_within(select: exp.Select) -> Iterator[exp.Expr]:
     """The outermost queries in the expressions of a SELECT, those of FROM and JOIN left out."""
     aside = [select.args.get("from_"), select.args.get("with_")]
     return _queries_in(node for node in select.iter_expressions() if not any(node is one for one in aside))
