@@ -144,8 +144,10 @@ class Shell:
 
     def _statement(self, statement: ScriptStatement) -> bool:
         """Whether it ran to its end. Raises what it fails of."""
-        if isinstance(statement, DropTable | DropMaterializedTable) and self._asks:
-            self._dropping = _confirmed(f"Drop table {statement.name} from the catalog?")
+        if isinstance(statement, DropTable | DropMaterializedTable | DropVectorIndex) and self._asks:
+            from lakeflow.runner.statements import drop_question
+
+            self._dropping = _confirmed(drop_question(self._session.project, statement))
         begun = time.monotonic()
         text = io.StringIO()
         is_text = self._style.form is RowFormat.TEXT

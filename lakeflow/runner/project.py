@@ -65,6 +65,11 @@ class Project:
         """What tables/ declares, without loading any job."""
         return load_tables(self.settings)
 
+    def declared_anew(self) -> None:
+        """Forget what was declared: a file of tables/ or jobs/ has been written, and is read when it is next asked for."""
+        for name in ("declarations", "declared_tables", "nodes", "runtime"):
+            vars(self).pop(name, None)
+
     @cached_property
     def nodes(self) -> tuple[Node, ...]:
         """Every job and index, in the order of the graph. Raises DeclarationError for a cycle."""

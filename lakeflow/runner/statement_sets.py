@@ -42,8 +42,8 @@ class Member:
 
 
 def together(node: Node, nodes: Sequence[Node], request: Request, left_out: Collection[str]) -> tuple[Node, ...]:
-    """The nodes that run with `node`, itself among them, in their order: incremental jobs of its statement set behind it, without
-    a schedule, whose tables no node from it on writes. Alone where it is of none. Pure.
+    """The nodes that run with `node`, itself among them, in their order: incremental jobs of its statement set behind it,
+    without a schedule, whose tables no node from it on writes. Alone where it is of none. Pure.
     """
     if not _shares(node, request):
         return (node,)

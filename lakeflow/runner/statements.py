@@ -1,6 +1,7 @@
 """Carries out statements that define and show tables, indexes and models. Those that read or write rows run as jobs do.
 
-What a file of tables/ declares is changed there: a statement that would change it is refused, with the file and the line.
+What is a declaration becomes a file of tables/ (declaring.py), and what such a file declares is changed there: in the file
+where it holds that statement alone; else the statement is refused with the file and the line.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final, assert_never
 
-from lakeflow.declare import TableSpec
+from lakeflow.declare import Origin, TableSpec
 from lakeflow.errors import DeclarationError, UnknownName, did_you_mean
 from lakeflow.job import Job
 from lakeflow.lake.alter import (
@@ -22,6 +23,7 @@ from lakeflow.lake.alter import (
     set_properties,
 )
 from lakeflow.lake.declared import OWN_PROPERTIES, as_declared
+from lakeflow.runner.declaring import AlterDeclared, alter, altered, declare, is_alone, undeclare
 from lakeflow.runner.load import check_table_name
 from lakeflow.runner.model_statements import Outcome
 from lakeflow.runner.model_statements import carry_out as carry_out_model
@@ -91,9 +93,9 @@ def carry_out(project: Project, statement: Carried, confirm: Confirm) -> Outcome
         case ShowCreateVectorIndex(name):
             return Outcome((), (), index_text(project, name))
         case CreateVectorIndex() | AlterVectorIndex() | DropVectorIndex():
-            return _index(project, statement)
+            return _index(project, statement, confirm)
         case SuspendTable() | ResumeTable() | DropMaterializedTable():
-            return _materialized(project, statement)
+            return _materialized(project, statement, confirm)
         case (
             AddColumns()
             | ModifyColumns()
@@ -110,6 +112,9 @@ def carry_out(project: Project, statement: Carried, confirm: Confirm) -> Outcome
 
 def _create(project: Project, statement: CreateTable) -> Outcome:
     name = statement.table.name
+    declared = project.declared_tables.tables.get(name)
+    if declared is not None and statement.if_not_exists:
+        return _done("CREATE TABLE", name, f"there already, declared at {declared.origin}")
     _require_free(project, name, "to create it, land it or run the job that writes it")
     if project.lake.exists(name):
         if statement.if_not_exists:
@@ -120,7 +125,10 @@ def _create(project: Project, statement: CreateTable) -> Outcome:
     if statement.like is not None:
         statement = liken(statement, _likeness(project, statement.like.table))
     table = statement.table
-    _require_plain(table)
+    if _is_declaration(table):
+        landed = table.options.get("connector", ICEBERG) != ICEBERG
+        made_by = f"lakeflow land {name}" if landed else "the first run of the job that writes it makes it"
+        return _done("CREATE TABLE", name, f"declared in {declare(project, statement)}; next: {made_by}")
     properties = {key: value for key, value in table.options.items() if key != "connector"}
     for key in properties:
         if key.startswith(OWN_PROPERTIES):
@@ -135,26 +143,21 @@ def _likeness(project: Project, name: str) -> TableSpec:
     return declared if declared is not None else as_declared(name, project.lake.table(name))
 
 
-def _require_plain(table: TableSpec) -> None:
-    """Raises DeclarationError for what only a declaration keeps: a connector, a primary key, a watermark."""
+def _is_declaration(table: TableSpec) -> bool:
+    """Whether it says what a catalog does not keep: a connector, a primary key, a watermark, an expectation. Raises
+    DeclarationError for a connector that there is not."""
     connector = table.options.get("connector", ICEBERG)
     if connector not in (ICEBERG, "kafka"):
         raise DeclarationError(f"'connector' is {connector!r}{did_you_mean(connector, (ICEBERG, 'kafka'))}")
-    kept = [
-        f"'connector' = {connector!r}" if connector != ICEBERG else "",
-        "PRIMARY KEY" if table.primary_key else "",
-        "WATERMARK" if table.watermark else "",
-    ]
-    if said := [what for what in kept if what]:
-        made_by = f"lakeflow land {table.name}" if connector != ICEBERG else "the first run of the job that writes it"
-        raise DeclarationError(
-            f"table {table.name}: {' and '.join(said)} of a table stands in its declaration, and a catalog keeps none",
-            next_step=f"write the statement to tables/{table.name}.sql, then: {made_by}",
-        )
+    return connector != ICEBERG or bool(table.primary_key or table.watermark or table.expectations)
 
 
 def _alter(project: Project, statement: AlterTable) -> Outcome:
     name, lake = statement.name, project.lake
+    if name in project.declared_tables.tables and isinstance(statement, AlterDeclared):
+        origin = project.declared_tables.tables[name].origin
+        path = alter(project, origin, lambda declared: altered(declared, statement))
+        return _done("ALTER TABLE", name, f"changed in {path}; next: lakeflow plan")
     _require_free(project, name, "change it there, then: lakeflow plan")
     if statement.if_exists and not lake.exists(name):
         return _done("ALTER TABLE", name, "not there")
@@ -192,20 +195,45 @@ def _placed(columns: Sequence[PlacedColumn]) -> list[Placed]:
 def _drop(project: Project, name: str, if_exists: bool, confirm: Confirm) -> Outcome:
     """Take a table out of the catalog; its files stay, and a declaration makes it anew."""
     check_table_name(name, "the name of a table", "DROP TABLE")
-    if if_exists and not project.lake.exists(name):
-        return _done("DROP TABLE", name, "not there")
-    location = project.lake.table(name).location()
-    if not confirm(f"Drop table {name} from the catalog?"):
-        return _done("DROP TABLE", name, "kept")
-    project.lake.drop(name)
-    status = f"dropped; its files are left at {location}"
     declared = project.declared_tables.tables.get(name)
-    if declared is not None:
-        status += f"; {declared.origin} declares it: the next landing or run makes it anew"
-    return _done("DROP TABLE", name, status)
+    alone = declared is not None and is_alone(project, declared.origin)
+    there = project.lake.exists(name)
+    if if_exists and not (there or alone):
+        return _done("DROP TABLE", name, "not there")
+    location = project.lake.table(name).location() if there or not alone else None
+    if not confirm(drop_question(project, DropTable(name))):
+        return _done("DROP TABLE", name, "kept")
+    done = []
+    if location is not None:
+        project.lake.drop(name)
+        done.append(f"dropped; its files are left at {location}")
+    if declared is not None and alone:
+        done.append(f"{undeclare(project, declared.origin)} is deleted")
+    elif declared is not None:
+        done.append(f"{declared.origin} declares it: the next landing or run makes it anew")
+    return _done("DROP TABLE", name, "; ".join(done))
 
 
-def _materialized(project: Project, statement: MaterializedStatement) -> Outcome:
+def drop_question(project: Project, statement: DropTable | DropMaterializedTable | DropVectorIndex) -> str:
+    """What is asked before something is dropped: with it goes the file that declares it alone."""
+    name = statement.name
+    match statement:
+        case DropVectorIndex():
+            index = project.declared_tables.indexes.get(name)
+            origin, what = index.origin if index else None, f"Drop vector index {name}"
+        case DropTable():
+            table = project.declared_tables.tables.get(name)
+            origin, what = table.origin if table else None, f"Drop table {name} from the catalog"
+        case DropMaterializedTable():
+            job = _materialized_jobs(project).get(name)
+            origin, what = job.origin if job else None, f"Drop table {name} from the catalog"
+        case _:
+            assert_never(statement)
+    alone = origin is not None and is_alone(project, origin)
+    return f"{what}, and delete {origin.path}?" if alone and origin is not None else f"{what}?"
+
+
+def _materialized(project: Project, statement: MaterializedStatement, confirm: Confirm) -> Outcome:
     match statement:
         case SuspendTable(name):
             materialized_job(project, name)
@@ -218,11 +246,18 @@ def _materialized(project: Project, statement: MaterializedStatement) -> Outcome
         case DropMaterializedTable(name, if_exists):
             if if_exists and name not in _materialized_jobs(project):
                 return _done("DROP MATERIALIZED TABLE", name, "not there")
-            raise DeclarationError(
-                f"{materialized_job(project, name).origin}: materialized table {name} is made anew by each run as long as it "
-                "stands there",
-                next_step=f"delete the statement, then: DROP TABLE {name}",
-            )
+            origin = materialized_job(project, name).origin
+            if not is_alone(project, origin):
+                raise DeclarationError(
+                    f"{origin}: materialized table {name} is made anew by each run as long as it stands there",
+                    next_step=f"delete the statement, then: DROP TABLE {name}",
+                )
+            if not confirm(drop_question(project, statement)):
+                return _done("DROP MATERIALIZED TABLE", name, "kept")
+            gone = undeclare(project, origin)
+            if project.lake.exists(name):
+                project.lake.drop(name)
+            return _done("DROP MATERIALIZED TABLE", name, f"dropped; {gone} is deleted")
         case _:
             assert_never(statement)
 
@@ -241,8 +276,10 @@ def _materialized_jobs(project: Project) -> dict[str, Job]:
     return {job.target: job for job in project.declarations.jobs.values() if job.materialized is not None}
 
 
-def _index(project: Project, statement: CreateVectorIndex | AlterVectorIndex | DropVectorIndex) -> Outcome:
-    """Indexes are derived from their declarations, so that each of these says where to write."""
+def _index(
+    project: Project, statement: CreateVectorIndex | AlterVectorIndex | DropVectorIndex, confirm: Confirm
+) -> Outcome:
+    """Indexes are derived from their declarations, so each of these writes one, changes it or takes it away."""
     declared = project.declared_tables.indexes
     match statement:
         case CreateVectorIndex(index, if_not_exists):
@@ -250,30 +287,34 @@ def _index(project: Project, statement: CreateVectorIndex | AlterVectorIndex | D
                 if if_not_exists:
                     return _done("CREATE VECTOR INDEX", index.name, "there already")
                 raise DeclarationError(f"vector index {index.name!r} is declared at {declared[index.name].origin} already")
-            raise DeclarationError(
-                f"vector index {index.name!r}: indexes stand in tables/, from where they are built anew at will",
-                next_step=f"write the statement to tables/{index.name}.sql, then: lakeflow index build {index.name}",
-            )
+            path = declare(project, statement)
+            return _done("CREATE VECTOR INDEX", index.name, f"declared in {path}; next: lakeflow index build {index.name}")
         case AlterVectorIndex(name=name, if_exists=if_exists):
             if name not in declared and if_exists:
                 return _done("ALTER VECTOR INDEX", name, "not there")
-            raise _has_one_place(project, name, f"change its WITH there, then: lakeflow index update {name}")
+            path = alter(project, _index_origin(project, name), lambda found: altered(found, statement))
+            return _done("ALTER VECTOR INDEX", name, f"changed in {path}; next: lakeflow index update {name}")
         case DropVectorIndex(name, if_exists):
             if name not in declared and if_exists:
                 return _done("DROP VECTOR INDEX", name, "not there")
-            raise _has_one_place(project, name, "delete the declaration")
+            origin = _index_origin(project, name)
+            if not is_alone(project, origin):
+                raise DeclarationError(
+                    f"vector index {name!r} is declared at {origin}, in a file that holds more",
+                    next_step=f"{origin}: delete the statement there",
+                )
+            if not confirm(drop_question(project, statement)):
+                return _done("DROP VECTOR INDEX", name, "kept")
+            return _done("DROP VECTOR INDEX", name, f"{undeclare(project, origin)} is deleted")
         case _:
             assert_never(statement)
 
 
-def _has_one_place(project: Project, name: str, how: str) -> DeclarationError | UnknownName:
+def _index_origin(project: Project, name: str) -> Origin:
     declared = project.declared_tables.indexes
     if name not in declared:
-        return UnknownName("vector index", name, declared, next_step="lakeflow index status")
-    origin = declared[name].origin
-    return DeclarationError(
-        f"vector index {name!r} is declared at {origin}, and an index has one place", next_step=f"{origin}: {how}"
-    )
+        raise UnknownName("vector index", name, declared, next_step="lakeflow index status")
+    return declared[name].origin
 
 
 def _require_free(project: Project, name: str, how: str) -> None:

@@ -72,13 +72,46 @@ def test_a_table_is_shown_and_made_again_by_what_is_shown(stocked: Shop) -> None
     assert again["sql"] == shown["sql"].replace("gold.notes", "gold.copied")
 
 
-def test_what_a_declaration_keeps_is_sent_to_tables(stocked: Shop) -> None:
-    ran = stocked("sql", "-e", "CREATE TABLE a.b (x INT) WITH ('connector' = 'kafka', 'topic' = 'x')")
-    assert ran.code == 2
-    assert "next: write the statement to tables/a.b.sql, then: lakeflow land a.b" in ran.err
+def test_what_is_a_declaration_becomes_a_file_that_is_used_at_once(stocked: Shop) -> None:
+    made = sql(
+        stocked,
+        "CREATE TABLE gold.by_customer (customer STRING, amount DOUBLE, PRIMARY KEY (customer) NOT ENFORCED);"
+        "SET 'execution.runtime-mode' = 'streaming'; SET 'pipeline.name' = 'latest'; SET 'lakeflow.max-files' = '1';"
+        "INSERT INTO gold.by_customer SELECT customer, amount FROM bronze.orders; SHOW JOBS LIKE 'latest'",
+    )
+    assert (
+        made[0]["status"] == "declared in tables/gold.by_customer.sql; next: the first run of the job that writes it makes it"
+    )
+    assert made[-2]["status"] == "declared in jobs/latest.sql; next: lakeflow run latest"
+    assert made[-1]["target"] == "gold.by_customer"
+    assert (stocked.folder / "jobs" / "latest.sql").read_text(encoding="utf-8") == (
+        "SET 'lakeflow.max-files' = '1';\nINSERT INTO gold.by_customer\nSELECT customer, amount FROM bronze.orders;\n"
+    )
+    [ran] = stocked.json("run", "latest")
+    assert (ran["written"], ran["commits"]) == (4, 2)
+    assert len(sql(stocked, "SELECT * FROM gold.by_customer")) == 2
+    [dropped] = sql(stocked, "DROP TABLE gold.by_customer", "--yes")
+    assert dropped["status"].endswith("tables/gold.by_customer.sql is deleted")
+
+
+def test_what_a_file_with_more_declares_is_changed_there(stocked: Shop) -> None:
     ran = stocked("sql", "-e", "ALTER TABLE bronze.orders ADD x INT")
     assert ran.code == 2
-    assert "tables/" in ran.err
+    assert "tables/shop.sql holds more than the statement at tables/shop.sql:2" in ran.err
+
+
+def test_a_materialized_table_is_declared_run_and_dropped(stocked: Shop) -> None:
+    statement = (
+        "CREATE MATERIALIZED TABLE IF NOT EXISTS gold.sums FRESHNESS = INTERVAL '3' MINUTE "
+        "AS SELECT customer, sum(amount) AS total FROM bronze.orders GROUP BY customer"
+    )
+    assert sql(stocked, statement)[0]["status"] == "declared in jobs/gold.sums.sql; next: lakeflow run gold.sums"
+    assert sql(stocked, statement)[0]["status"] == "there already"
+    assert sql(stocked, "ALTER MATERIALIZED TABLE gold.sums REFRESH")[0]["status"] == "done"
+    ran = stocked("sql", "-e", "DROP MATERIALIZED TABLE gold.sums")
+    assert "Drop table gold.sums from the catalog, and delete jobs/gold.sums.sql?" in ran.err
+    assert sql(stocked, "DROP MATERIALIZED TABLE gold.sums", "--yes")[0]["status"] == "dropped; jobs/gold.sums.sql is deleted"
+    assert stocked("run", "gold.sums").code == 2
 
 
 def test_a_mistake_names_the_line_and_column_of_the_file_and_nothing_runs(stocked: Shop, tmp_path: Path) -> None:
