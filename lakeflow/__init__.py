@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from lakeflow.models.predict import ml_embed as ml_embed
     from lakeflow.models.predict import ml_predict as ml_predict
     from lakeflow.runner.project import Project as Project
+    from lakeflow.runner.vector_search import vector_search as vector_search
 
 __all__ = [
     "Cumulate",
@@ -44,6 +45,7 @@ __all__ = [
     "row_count",
     "satisfies",
     "unique",
+    "vector_search",
 ]
 
 _LOADED_WHEN_ASKED_FOR = {
@@ -51,6 +53,7 @@ _LOADED_WHEN_ASKED_FOR = {
     "ml_embed": "lakeflow.models.predict",
     "ml_evaluate": "lakeflow.models.evaluation.evaluate",
     "ml_predict": "lakeflow.models.predict",
+    "vector_search": "lakeflow.runner.vector_search",
 }
 
 

@@ -230,7 +230,7 @@ def _asking(asking: _Asking) -> Callable[[pl.Series], pl.Series]:
         try:
             pieces = [asking.ask(features.slice(start, ROWS_A_CALL)) for start in _starts(len(features))]
         except LakeflowError as error:
-            raise _carried(error) from error
+            raise carried(error) from error
         return pl.concat(pieces) if len(pieces) > 1 else pieces[0]
 
     return ask
@@ -298,7 +298,7 @@ class _Asking:
             self.lost.keep([LostRow(name, row_key(name, one), row_text(one), why) for one, why in failed])
 
 
-def _carried(error: LakeflowError) -> LakeflowError:
+def carried(error: LakeflowError) -> LakeflowError:
     """An error equal to this one that survives Polars, which makes a new one of the same type from the text alone.
 
     So the type itself holds the error: whatever text it is made from, it says what was said, and `unwrap` finds it.

@@ -17,6 +17,7 @@ from lakeflow.models.registry import ModelSet
 from lakeflow.runner.frames import arrow_schema_of, read_up_to, scan
 from lakeflow.runner.plan import Source
 from lakeflow.runner.user_code import user_code
+from lakeflow.runner.vector_search import Searches, searching
 from lakeflow.runner.window_frames import source_scan
 from lakeflow.runner.windows import View
 
@@ -48,6 +49,7 @@ class PythonBody:
     job: Job
     lookups: Lookups
     models: ModelSet
+    searches: Searches | None = None
 
     def prepare(self) -> None:
         self.lookups.frames()
@@ -66,7 +68,7 @@ class PythonBody:
     def _frame(self, reads: Sequence[Source], on_rows: Callable[[int], None], lost: Lost) -> pl.LazyFrame:
         job = self.job
         frames = {one.parameter: source_scan(one.table, one.splits, one.view or _any_window(job), on_rows) for one in reads}
-        with bound(self.models, lost), user_code(job):
+        with bound(self.models, lost), searching(self.searches), user_code(job):
             frame = job.function(**frames, **self.lookups.frames())
         if not isinstance(frame, pl.LazyFrame):
             raise JobFailed(

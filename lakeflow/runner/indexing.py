@@ -1,4 +1,4 @@
-"""Brings vector indexes up to date with their tables, builds them anew, and searches them by text."""
+"""Brings vector indexes up to date with their tables, and builds them anew."""
 
 from __future__ import annotations
 
@@ -89,27 +89,12 @@ def index_state(spec: IndexSpec, room: IndexRoom) -> IndexState | None:
         return None
 
 
-def search_text(
-    spec: IndexSpec,
-    room: IndexRoom,
-    texts: Sequence[str],
-    k: int,
-    *,
-    where: str | None = None,
-    columns: Sequence[str] | None = None,
-) -> pa.Table:
-    """The `k` nearest rows to each text, as `VectorIndex.search` gives them. The index's model makes the vectors.
+def query_model(spec: IndexSpec, room: IndexRoom, state: IndexState) -> Model:
+    """The model that makes vectors of texts to search by.
 
     Raises DeclarationError where the index names no model, IndexMismatch where the model is not the one whose vectors
     the index holds.
     """
-    index = room.open(spec)
-    vectors = embedded(query_model(spec, room, index.state()), texts)
-    return index.search(vectors.to_pylist(), k, where=where, columns=columns)
-
-
-def query_model(spec: IndexSpec, room: IndexRoom, state: IndexState) -> Model:
-    """The model that makes vectors of texts to search by. Raises as `search_text` does."""
     if spec.model is None:
         raise DeclarationError(f"{spec.origin}: index {spec.name!r} names no model to search by text with; add 'model' = '..'")
     model = room.models.get(spec.model)

@@ -130,6 +130,7 @@ class Project:
         from lakeflow.runner.engines import Threads
         from lakeflow.runner.execute import Runtime
         from lakeflow.runner.sql_body import Queries
+        from lakeflow.runner.vector_search import Searches
 
         run = self.settings.run
         workers = run.threads or os.cpu_count() or 1
@@ -144,6 +145,7 @@ class Project:
             target_file_bytes=run.target_file_bytes,
             spool=self.settings.spool(),
             queries=Queries(self._behind, run.memory_bytes, workers, self.settings.spool()),
+            searches=Searches(lambda: self.index_room, lambda: self.declared_tables.indexes),
         )
 
     def _behind(self, compiled: Compiled, lost: Lost) -> Sequence[Function]:

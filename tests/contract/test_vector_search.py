@@ -72,7 +72,7 @@ class Searched:
         listed: list[Any] = found.to_pylist()
         return listed
 
-    def ids(self, queries: Sequence[Any], k: int = 2, **config: str) -> list[list[int]]:
+    def ids(self, queries: Sequence[Any], k: int = 2, **config: Any) -> list[list[int]]:
         return [[hit["id"] for hit in hits] for hits in self.find(queries, k, **config)]
 
 
@@ -202,7 +202,7 @@ def test_queries_that_are_refused(table: Searched, queries: list[Any], message: 
         ({"filter": "title = read_text('/etc/passwd')"}, "is not understood"),
     ],
 )
-def test_settings_that_are_refused(table: Searched, config: dict[str, str], message: str) -> None:
+def test_settings_that_are_refused(table: Searched, config: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         table.find([[1.0, 0.0]], 2, **config)
 
@@ -270,7 +270,7 @@ class TestWords:
             (["x" * 20_000], {"mode": "fts"}, "20,000 characters"),
         ],
     )
-    def test_what_cannot_be_meant(self, table: Searched, queries: list[Any], config: dict[str, str], message: str) -> None:
+    def test_what_cannot_be_meant(self, table: Searched, queries: list[Any], config: dict[str, Any], message: str) -> None:
         with pytest.raises(UsageError, match=message):
             table.find(queries, **config)
 

@@ -11,6 +11,7 @@ import pytest
 from lakeflow.declare import IndexSpec, Origin, TableSpec
 from lakeflow.errors import DeclarationError, IndexMismatch, SchemaMismatch, UnknownName
 from lakeflow.index.lance import LanceIndex
+from lakeflow.index.query import Query
 from lakeflow.index.vectors import UpsertCounts, VectorIndex
 from lakeflow.job import Caps
 from lakeflow.lake.commit import Change, Committer
@@ -19,7 +20,8 @@ from lakeflow.models.registry import ModelSet
 from lakeflow.models.spec import ModelSpec, Task
 from lakeflow.progress import SnapshotPosition
 from lakeflow.runner import indexing
-from lakeflow.runner.indexing import IndexRoom, build_index, index_state, search_text, update_index
+from lakeflow.runner.indexing import IndexRoom, build_index, index_state, update_index
+from lakeflow.runner.searching import open_search
 from lakeflow.testing.index import MemoryIndex
 from lakeflow.testing.provider import VECTOR_WIDTH, EchoProvider
 from tests.jobs import World
@@ -188,7 +190,7 @@ def test_another_model_of_the_same_name_is_refused(world: World, room: MemoryRoo
     with pytest.raises(IndexMismatch, match="model_fingerprint is"):
         update_index(WITH_MODEL, changed)
     with pytest.raises(IndexMismatch, match="holds vectors of model 'embed'") as caught:
-        search_text(WITH_MODEL, changed, ["a"], 1)
+        open_search(WITH_MODEL, changed, Query(1), by_text=True)
     assert "lakeflow index build docs" in (caught.value.next_step or "")
 
 
@@ -293,13 +295,18 @@ def any_room(request: pytest.FixtureRequest, room: MemoryRoom) -> IndexRoom:
     return real
 
 
+def by_text(room: IndexRoom, texts: list[str], query: Query) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = open_search(WITH_MODEL, room, query, by_text=True).search(texts).to_pylist()
+    return found
+
+
 def test_a_text_finds_the_row_whose_vector_its_model_makes(world: World, any_room: IndexRoom) -> None:
     world.append(embedded(any_room, "delay", "weather", "carrier"), TABLE)
     update_index(WITH_MODEL, any_room)
-    found = search_text(WITH_MODEL, any_room, ["weather", "delay"], 1, columns=["id", "text"]).to_pylist()
+    found = by_text(any_room, ["weather", "delay"], Query(1, columns=("id", "text")))
     assert [(row["query_index"], row["text"]) for row in found] == [(0, "weather"), (1, "delay")]
     assert found[0]["score"] == pytest.approx(1.0, abs=1e-5)
-    [only] = search_text(WITH_MODEL, any_room, ["weather"], 3, where="id = 2").to_pylist()
+    [only] = by_text(any_room, ["weather"], Query(3, where="id = 2"))
     assert only["text"] == "carrier"
     world.append(rows((0, "again", None), (7, "late", [1.0] * VECTOR_WIDTH)), TABLE)
     assert update_index(WITH_MODEL, any_room).counts == UpsertCounts(read=2, inserted=1, without_vector=1, removed=1)
@@ -309,12 +316,12 @@ def test_an_index_without_a_model_has_no_search_by_text(world: World, room: Memo
     world.append(rows((1, "a", X)), TABLE)
     update_index(SPEC, room)
     with pytest.raises(DeclarationError, match=r"tables/docs.sql:5: index 'docs' names no model"):
-        search_text(SPEC, room, ["a"], 1)
+        open_search(SPEC, room, Query(1), by_text=True)
 
 
 def test_searching_an_index_that_was_never_built_is_refused(room: MemoryRoom) -> None:
     with pytest.raises(UnknownName, match="docs"):
-        search_text(WITH_MODEL, room, ["a"], 1)
+        open_search(WITH_MODEL, room, Query(1), by_text=True)
 
 
 def test_a_position_is_of_the_table_that_it_was_read_from(world: World, room: MemoryRoom) -> None:
