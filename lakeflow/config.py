@@ -25,6 +25,7 @@ __all__ = [
     "ProjectSettings",
     "RunSettings",
     "Settings",
+    "StartSettings",
     "fill",
     "find_project",
     "load_settings",
@@ -91,6 +92,17 @@ class RunSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class StartSettings:
+    """[start]. `listen` is host:port or off, `most_ahead` rows (0: no bound), `stop_seconds` those after a signal."""
+
+    jobs: int
+    listen: str
+    attempts: int
+    most_ahead: int
+    stop_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class MaintainSettings:
     """[maintain]. Ages in hours, the interval in seconds, sizes in bytes; `interval_seconds` of 0 is never beside a landing."""
 
@@ -120,6 +132,7 @@ class Settings:
     index: IndexSettings
     models: ModelSettings
     run: RunSettings
+    start: StartSettings
     maintain: MaintainSettings
     environment: Environment
     origins: Mapping[str, str] = field(repr=False)
@@ -288,6 +301,7 @@ def _resolved(written: _Sections, root: Path, target: str | None, environment: E
         index=IndexSettings(**closed["index"], storage=opened["index.storage"]),
         models=ModelSettings(**closed["models"], prices=opened["models.prices"]),
         run=RunSettings(**closed["run"]),
+        start=StartSettings(**closed["start"]),
         maintain=MaintainSettings(**closed["maintain"]),
         environment=environment,
         origins=origins,

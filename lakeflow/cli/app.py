@@ -1,7 +1,7 @@
 """`lakeflow VERB`: the verbs put together, and how a run ends.
 
-Exit codes: 0 done; 1 a job or a check failed, or `run --follow` gave one up; 2 usage or configuration; 130 and 143 after
-SIGINT and SIGTERM; `--exit-on-empty N` of land and run for "nothing to do".
+Exit codes: 0 done; 1 a job or a check failed, or `run --follow` or `start` gave one up; 2 usage or configuration; 130 and 143
+after SIGINT and SIGTERM; `--exit-on-empty N` of land and run for "nothing to do".
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from lakeflow.cli import (
     runs,
     search,
     sql,
+    start,
     status,
     tables,
 )
@@ -56,6 +57,7 @@ for verb in (
     land,
     deadletters,
     run,
+    start,
     query,
     sql,
     search,

@@ -24,7 +24,7 @@ verbs: run `python -m lakeflow.cli.manual > docs/cli.md` after a change there.)
 | --- | --- |
 | `--project DIR` | the project's folder, in place of the nearest one with a `lakeflow.toml` |
 | `--target NAME` | run against the `[target.NAME]` of `lakeflow.toml` |
-| `--output text\\|json` | text, or JSON: one document; `query`: an object a line; `run --follow`: one document a round |
+| `--output text\\|json` | text, or JSON: one document; `query`, `start`: an object a line; `run --follow`: one a round |
 | `-v`, `-vv` | more log lines; stands before the verb: `lakeflow -v land` |
 
 Data goes to stdout; logs, progress and errors go to stderr. A progress bar is shown on a terminal alone, and a question
@@ -33,7 +33,7 @@ is asked nowhere else.
 | exit code | |
 | --- | --- |
 | 0 | done |
-| 1 | a job or a check failed; `run --follow`: one was given up, even where a signal came after that |
+| 1 | a job or a check failed; `run --follow` and `start`: one was given up, even where a signal came after that |
 | 2 | usage or configuration, where nothing failed for another reason |
 | 130, 143 | ended by SIGINT or SIGTERM; the commit under way was finished first |
 | as chosen | `--exit-on-empty N` of `land` and `run`: there was nothing to do |

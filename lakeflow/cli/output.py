@@ -26,7 +26,8 @@ def keep_secret(settings: Settings) -> None:
     _settings.append(settings)
 
 
-def _redacted(text: str) -> str:
+def without_secrets(text: str) -> str:
+    """The text with all secrets taken out that were kept."""
     for settings in _settings:
         from lakeflow.config import redact
 
@@ -48,7 +49,7 @@ class WithoutSecrets(logging.Formatter):
         return super().formatException(ei) if self._traces else f"{ei[0].__name__}: {ei[1]}"
 
     def format(self, record: logging.LogRecord) -> str:
-        return _redacted(super().format(record))
+        return without_secrets(super().format(record))
 
 
 @contextmanager
@@ -67,7 +68,7 @@ def aside() -> Iterator[None]:
 
 def note(text: str) -> None:
     """A line for people, on stderr."""
-    sys.stderr.write(_redacted(text) + "\n")
+    sys.stderr.write(without_secrets(text) + "\n")
 
 
 def show_error(error: LakeflowError) -> None:
@@ -77,12 +78,12 @@ def show_error(error: LakeflowError) -> None:
 
 def show_json(document: object) -> None:
     """One JSON document on stdout, in one line."""
-    sys.stdout.write(_redacted(json_text(document)) + "\n")
+    sys.stdout.write(without_secrets(json_text(document)) + "\n")
 
 
 def show_text(text: str) -> None:
     """Text on stdout."""
-    sys.stdout.write(_redacted(text) + "\n")
+    sys.stdout.write(without_secrets(text) + "\n")
 
 
 def show_table(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> None:

@@ -203,6 +203,8 @@ def _round(
             break
         if node.name in with_another:
             result = with_another.pop(node.name)
+            if timetable is not None and isinstance(node.work, Job):
+                timetable.take(node.work)
         elif node.name in left_out(nodes, failed):
             stale = {other.writes for other in nodes if other.name in failed}.intersection(node.reads)
             note(f"{node.name} is left out: {', '.join(sorted(filter(None, stale)))} was not brought up to date")
@@ -301,7 +303,7 @@ def _run_job(project: Project, job: Job, request: Request, run: Run, signals: St
             for ran in run_job(plan, project.runtime, stop=signals.requested, on_rows=bar.advance):
                 run.read, run.written, run.filtered = ran.counts.read, ran.counts.written, ran.counts.filtered
                 run.dead_lettered, run.skipped = ran.counts.dead_lettered, ran.counts.skipped
-                run.end_position, run.snapshot_ids = ran.end, ran.snapshots
+                run.end_position, run.snapshot_ids, run.findings = ran.end, ran.snapshots, ran.findings
     except Interrupted as stopped:
         note(str(stopped))
     finally:
@@ -329,6 +331,8 @@ def _show(rows: Sequence[dict[str, Any]], as_json: bool) -> None:
 
 
 def _result(run: Run) -> dict[str, Any]:
+    from lakeflow.observe.expectations import summary_of
+
     asked = run.asked
     return {
         "name": run.name,
@@ -350,6 +354,7 @@ def _result(run: Run) -> dict[str, Any]:
         "cost": asked.cost,
         "models": {model: asdict(one) for model, one in run.usage.items()},
         "model_versions": list(run.models),
+        "expectations": summary_of(run.findings),
     }
 
 

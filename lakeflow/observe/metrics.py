@@ -15,8 +15,8 @@ from lakeflow.landing.counts import Counts, Landed
 OUTCOMES = tuple(field.name for field in fields(Counts) if field.name != "read")
 
 
-class LandingMetrics:
-    """Serves http://host:port/metrics while it is open. May be told from several threads.
+class LandingMeters:
+    """What landings do, counted in a registry of its own. May be told from several threads.
 
     | name | labels | what |
     |---|---|---|
@@ -28,7 +28,7 @@ class LandingMetrics:
     | lakeflow_landing_suspended | table | 1 where it ended at a record that it must not pass |
     """
 
-    def __init__(self, host: str, port: int, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, *, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
         self._before: dict[str, Counts] = {}
         self.registry = CollectorRegistry()
@@ -39,25 +39,6 @@ class LandingMetrics:
         self._lag = Gauge("lag_records", "Records that wait in the topics, at the most.", ["table"], **place)  # type: ignore[arg-type]
         self._running = Gauge("running", "Whether the landing runs.", ["table"], **place)  # type: ignore[arg-type]
         self._suspended = Gauge("suspended", "Whether it ended at a record that it must not pass.", ["table"], **place)  # type: ignore[arg-type]
-        try:
-            self._server, self._thread = start_http_server(port, addr=host, registry=self.registry)
-        except (OSError, OverflowError) as error:
-            raise UsageError(
-                f"metrics cannot be served at {host}:{port}: {error}", next_step="choose another --metrics"
-            ) from error
-
-    def __enter__(self) -> LandingMetrics:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
-
-    @property
-    def port(self) -> int:
-        """The port that is served, where 0 was asked for."""
-        return int(self._server.server_port)
 
     def opened(self, table: str) -> None:
         """A landing of the table begins, for the first time or anew."""
@@ -83,6 +64,32 @@ class LandingMetrics:
     def ended(self, table: str, *, suspended: bool) -> None:
         self._running.labels(table).set(0)
         self._suspended.labels(table).set(int(suspended))
+
+
+class LandingMetrics(LandingMeters):
+    """The same, served at http://host:port/metrics while it is open."""
+
+    def __init__(self, host: str, port: int, *, clock: Callable[[], float] = time.time) -> None:
+        super().__init__(clock=clock)
+        try:
+            self._server, self._thread = start_http_server(port, addr=host, registry=self.registry)
+        except (OSError, OverflowError) as error:
+            raise UsageError(
+                f"metrics cannot be served at {host}:{port}: {error}", next_step="choose another --metrics"
+            ) from error
+
+    def __enter__(self) -> LandingMetrics:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+    @property
+    def port(self) -> int:
+        """The port that is served, where 0 was asked for."""
+        return int(self._server.server_port)
 
 
 def address(text: str) -> tuple[str, int]:

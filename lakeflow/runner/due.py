@@ -73,3 +73,11 @@ class Timetable:
     def due_at(self, job: Job) -> datetime:
         """When a job is due next, or has been since."""
         return due_at(job, self._begun.get(job.name), self._clock())
+
+    def is_due(self, job: Job) -> bool:
+        """Whether `take` would take it."""
+        return self.due_at(job) <= self._clock()
+
+    def know(self, begun: Mapping[str, datetime]) -> None:
+        """Take in when the last runs of further jobs began."""
+        self._begun = {**begun, **self._begun}

@@ -173,6 +173,13 @@ class Project:
         """The jobs and indexes named, or all, in the order of the graph. Raises UnknownName."""
         return chosen(self.nodes, names)
 
+    def beside(self) -> Project:
+        """The same project with models of its own, for runs in another thread: declarations and lake are shared."""
+        other = Project(self.settings)
+        shared = ("declarations", "declared_tables", "nodes", "lake", "commits")
+        vars(other).update({name: getattr(self, name) for name in shared})
+        return other
+
     def run(self, job: str, *, mode: str | None = None) -> JobRun:
         """Run one job to the end of what its tables hold now. Raises as `run_job` does."""
         from lakeflow.runner.execute import JobRun, RunCounts, run_job

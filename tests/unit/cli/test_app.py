@@ -36,7 +36,7 @@ BEFORE_A_PROJECT = {"init": {"--output"}, "demo": {"--project", "--output"}}
 
 def test_every_verb_is_there() -> None:
     assert set(NAMES) == {
-        *("init", "demo", "doctor", "plan", "land", "run", "query", "sql", "search", "runs", "status", "maintain"),
+        *("init", "demo", "doctor", "plan", "land", "run", "start", "query", "sql", "search", "runs", "status", "maintain"),
         *("index build", "index update", "index status"),
         *("deadletters list", "deadletters show", "deadletters replay"),
         *("tables list", "tables show", "tables drop", "tables infer"),

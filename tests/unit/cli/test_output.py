@@ -103,7 +103,7 @@ def test_secrets_are_taken_out(capsys: pytest.CaptureFixture[str], tmp_path: Pat
 
 
 def test_the_log_lines_of_libraries_hold_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(output, "_redacted", lambda text: text.replace("hunter2", "***"))
+    monkeypatch.setattr(output, "without_secrets", lambda text: text.replace("hunter2", "***"))
     record = logging.LogRecord("pyiceberg.io", logging.WARNING, __file__, 1, "no region for %s", ("hunter2",), None)
     assert output.WithoutSecrets("%(name)s: %(message)s").format(record) == "pyiceberg.io: no region for ***"
 

@@ -1,0 +1,1 @@
+"""`lakeflow start`: landings, jobs, indexes and maintenance in one process that stays."""

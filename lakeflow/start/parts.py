@@ -1,0 +1,66 @@
+"""What `lakeflow start` keeps going, as plain values: a part for each landing, job and index."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+
+from lakeflow.declare import TableSpec
+from lakeflow.job import Job
+from lakeflow.runner.graph import Node
+
+
+class Kind(StrEnum):
+    """What a part is."""
+
+    LANDING = "landing"
+    JOB = "job"
+    INDEX = "index"
+
+
+class State(StrEnum):
+    """How a part stands. `waiting`: for its time, its turn or room; `held up`: what writes a table that it reads has failed."""
+
+    RUNNING = "running"
+    WAITING = "waiting"
+    BACKING_OFF = "backing off"
+    HELD_UP = "held up"
+    GIVEN_UP = "given up"
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One landing, job or index: what it reads, and the table that it writes (an index writes none)."""
+
+    kind: Kind
+    name: str
+    reads: tuple[str, ...] = ()
+    writes: str | None = None
+    job: Job | None = None
+
+    @property
+    def label(self) -> str:
+        """What no other part is called."""
+        return f"{self.kind} {self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A part as it stands; `error` is what it failed of last, since it last worked."""
+
+    part: Part
+    state: State
+    error: str | None = None
+
+
+def parts_of(landed: Iterable[TableSpec], nodes: Iterable[Node]) -> tuple[Part, ...]:
+    """The parts of a project: its landings, then jobs and indexes in the order of `nodes`."""
+    landings = (Part(Kind.LANDING, spec.name, (), spec.name) for spec in landed)
+    return (*landings, *map(part_of, nodes))
+
+
+def part_of(node: Node) -> Part:
+    """A job or an index as a part."""
+    job = node.work if isinstance(node.work, Job) else None
+    return Part(Kind.INDEX if job is None else Kind.JOB, node.name, node.reads, node.writes, job)
