@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 HELP = """Run statements, with semicolons between them; without any, on a terminal, a shell.
 
 CREATE, ALTER, DROP, DESCRIBE, SHOW and SHOW CREATE define and show tables, models and vector indexes; SELECT and its like
-are run as lakeflow query runs them; INSERT and CREATE TABLE AS are run once, over the tables as of now; EXPLAIN shows the
-steps of a query and what they ask of models. All statements are read before the first is run; the first that fails ends it,
+are run as lakeflow query runs them; INSERT and CREATE TABLE AS are run once, over the tables as of now; what is a declaration,
+or is to run again and again, becomes a file of tables/ or jobs/; EXPLAIN shows the steps of a query and what they ask of models. All statements are read before the first is run; the first that fails ends it,
 and what ran before it stays. With --output json each row is an object of its own line. In the shell, \\? lists its commands.
 
 Examples:
@@ -45,7 +45,7 @@ def register(app: typer.Typer) -> None:
 def sql(
     file: Annotated[str | None, typer.Argument(help="The file of statements; - reads them from standard input.")] = None,
     execute: Annotated[str | None, typer.Option("-e", "--execute", help="The statements.")] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask before a table is dropped.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask before something is dropped.")] = False,
     project: ProjectOption = None,
     target: TargetOption = None,
     output: Annotated[

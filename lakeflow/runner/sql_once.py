@@ -146,11 +146,11 @@ def _target_name(statement: Once) -> str:
 
 def is_made(statement: Once, project: Project) -> bool:
     """Whether CREATE TABLE IF NOT EXISTS finds its table. Raises DeclarationError where it is there and must not be."""
-    if not isinstance(statement, CreateTableAs) or not project.lake.exists(statement.table.name):
+    if not isinstance(statement, CreateTableAs) or statement.or_replace or not project.lake.exists(statement.table.name):
         return False
     if not statement.if_not_exists:
         name = statement.table.name
-        raise DeclarationError(f"table {name} is there already", next_step=f"INSERT OVERWRITE {name} SELECT ..")
+        raise DeclarationError(f"table {name} is there already", next_step=f"CREATE OR REPLACE TABLE {name} AS ..")
     return True
 
 

@@ -42,8 +42,9 @@ def describe(statement: Statement | JobStatement) -> str:
             return _ended(_model(model, _head("MODEL", if_not_exists)))
         case CreateVectorIndex(index, if_not_exists):
             return _ended(_index(index, _head("VECTOR INDEX", if_not_exists)))
-        case CreateTableAs(table, query, if_not_exists):
-            return _ended([*_table(table, _head("TABLE", if_not_exists)), "AS", query.text])
+        case CreateTableAs(table, query, if_not_exists, or_replace):
+            head = "CREATE OR REPLACE TABLE" if or_replace else _head("TABLE", if_not_exists)
+            return _ended([*_table(table, head), "AS", query.text])
         case CreateMaterializedTable():
             return _ended(_materialized(statement))
         case Insert():

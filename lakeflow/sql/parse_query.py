@@ -46,6 +46,16 @@ ALTERATIONS: Final = ("SUSPEND", "RESUME", "REFRESH")
 EXPLAINED: Final = (*QUERY_WORDS, "INSERT", "STATEMENT SET", "CREATE TABLE", "CREATE MATERIALIZED TABLE")
 
 
+def read_replacing(cursor: Cursor, start: Token) -> CreateTableAs:
+    """Read what follows CREATE OR REPLACE TABLE; `start` is the CREATE. Raises DeclarationError, pointing at what is wrong."""
+    created = read_create_table(cursor, start)
+    if not isinstance(created, CreateTableAs):
+        cursor.fail("OR REPLACE goes with a query, whose rows replace the table's: CREATE OR REPLACE TABLE t AS ..", start)
+    if created.if_not_exists:
+        cursor.fail("OR REPLACE and IF NOT EXISTS exclude each other", start)
+    return replace(created, or_replace=True)
+
+
 def at_job_statement(cursor: Cursor) -> bool:
     """Whether an insert, a statement set, or a materialized table comes next; CREATE TABLE is not looked at."""
     begins = (("INSERT",), ("BEGIN",), ("EXECUTE",), ("CREATE", "MATERIALIZED"))

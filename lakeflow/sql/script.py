@@ -17,6 +17,7 @@ from lakeflow.sql.parse_query import (
     read_drop_materialized,
     read_explain,
     read_job_statement,
+    read_replacing,
     read_reset,
     read_set,
 )
@@ -102,6 +103,8 @@ def _read_statement(cursor: Cursor) -> ScriptStatement:
 
 def _read_defining(cursor: Cursor, start: Token) -> ScriptStatement:
     """CREATE, ALTER or DROP, and what is behind it; CREATE MATERIALIZED TABLE has been read elsewhere."""
+    if cursor.take_words("CREATE", "OR", "REPLACE", "TABLE"):
+        return read_replacing(cursor, start)
     for kind in KINDS:
         if not cursor.take_words(start.upper, *kind.split()):
             continue

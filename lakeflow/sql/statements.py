@@ -185,7 +185,7 @@ class StatementSet:
 
 @dataclass(frozen=True, slots=True)
 class CreateTableAs:
-    """CREATE TABLE [IF NOT EXISTS] t [(primary key)] [COMMENT] [PARTITIONED BY] [WITH] AS query.
+    """CREATE [OR REPLACE] TABLE [IF NOT EXISTS] t [(primary key)] [COMMENT] [PARTITIONED BY] [WITH] AS query.
 
     `table` has no columns: they are those of the query.
     """
@@ -193,6 +193,7 @@ class CreateTableAs:
     table: TableSpec
     query: Query
     if_not_exists: bool = False
+    or_replace: bool = False
 
 
 class RefreshMode(StrEnum):

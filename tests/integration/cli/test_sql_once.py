@@ -49,7 +49,10 @@ def test_a_table_is_made_of_a_query_once(stocked: Shop) -> None:
     assert again["status"] == "there already"
     refused = stocked("sql", "-e", f"CREATE TABLE gold.twice {query}")
     assert refused.code == 2
-    assert "table gold.twice is there already\nnext: INSERT OVERWRITE gold.twice SELECT .." in refused.err
+    assert "table gold.twice is there already\nnext: CREATE OR REPLACE TABLE gold.twice AS .." in refused.err
+    [replaced] = site_json(stocked, f"CREATE OR REPLACE TABLE gold.twice {query} AND customer = 'ann'")
+    assert replaced["written"] == len(rows(stocked, "gold.twice")) < made["written"]
+    assert "amount" in stocked("sql", "-e", "CREATE OR REPLACE TABLE gold.twice AS SELECT * FROM bronze.orders").err
     [values] = site_json(stocked, "CREATE TABLE gold.three AS VALUES (1), (2), (3)")
     assert values["written"] == 3
 
