@@ -21,10 +21,11 @@ if TYPE_CHECKING:
 
 HELP = """Run statements, with semicolons between them; without any, on a terminal, a shell.
 
-CREATE, ALTER, DROP, DESCRIBE, SHOW and SHOW CREATE define and show tables, models and vector indexes; SELECT and its like
-are run as lakeflow query runs them; INSERT and CREATE TABLE AS are run once, over the tables as of now; what is a declaration,
-or is to run again and again, becomes a file of tables/ or jobs/; EXPLAIN shows the steps of a query and what they ask of models. All statements are read before the first is run; the first that fails ends it,
-and what ran before it stays. With --output json each row is an object of its own line. In the shell, \\? lists its commands.
+CREATE, ALTER, DROP, DESCRIBE, SHOW and SHOW CREATE define and show tables, models and vector indexes; SELECT and its
+like are run as lakeflow query runs them; INSERT and CREATE TABLE AS are run once, over the tables as of now; what is a
+declaration, or is to run again and again, becomes a file of tables/ or jobs/; EXPLAIN shows the steps of a query and
+what they ask of models. All statements are read before the first is run; the first that fails ends it, and what ran
+before it stays. With --output json each row is an object of its own line. In the shell, \\? lists its commands.
 
 Examples:
 

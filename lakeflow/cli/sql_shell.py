@@ -36,7 +36,7 @@ from lakeflow.cli.sql_names import ProjectWords
 from lakeflow.cli.sql_pager import show
 from lakeflow.cli.sql_session import Session, Style
 from lakeflow.errors import LakeflowError
-from lakeflow.sql.alterations import DropTable
+from lakeflow.sql.alterations import DropTable, DropVectorIndex
 from lakeflow.sql.execute import interrupt_queries
 from lakeflow.sql.script import parse_script
 from lakeflow.sql.statements import DropMaterializedTable, ScriptStatement

@@ -276,9 +276,7 @@ def _materialized_jobs(project: Project) -> dict[str, Job]:
     return {job.target: job for job in project.declarations.jobs.values() if job.materialized is not None}
 
 
-def _index(
-    project: Project, statement: CreateVectorIndex | AlterVectorIndex | DropVectorIndex, confirm: Confirm
-) -> Outcome:
+def _index(project: Project, statement: CreateVectorIndex | AlterVectorIndex | DropVectorIndex, confirm: Confirm) -> Outcome:
     """Indexes are derived from their declarations, so each of these writes one, changes it or takes it away."""
     declared = project.declared_tables.indexes
     match statement:
