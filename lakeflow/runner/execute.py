@@ -130,7 +130,13 @@ def run_job(
     queries = runtime.queries
     memory = max(64 << 20, queries.memory_bytes // queries.workers)
     expecting = Expecting(
-        plan.job, plan.target, runtime.declared, runtime.lake, memory_bytes=memory, spool=runtime.spool or queries.spool
+        plan.job,
+        plan.target,
+        runtime.declared,
+        runtime.lake,
+        memory_bytes=memory,
+        by_key=plan.keyed is not None,
+        spool=runtime.spool or queries.spool,
     )
     runtime = replace(runtime, commits=expecting.commits(runtime.commits))
     try:

@@ -10,7 +10,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime
 from functools import reduce
 from pathlib import Path
 from tempfile import gettempdir
@@ -20,38 +20,26 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lakeflow.declare import TableSpec
-from lakeflow.errors import ExpectationFailed, UsageError
-from lakeflow.expect import Expectation, Finding, Fresh, NoRows, OnViolation, RowCount, Unique
+from lakeflow.errors import DeclarationError, ExpectationFailed, UsageError
+from lakeflow.expect import Expectation, Finding, OnViolation
 from lakeflow.job import Job
 from lakeflow.lake.catalog import Lake, Table, arrow_schema
 from lakeflow.lake.commit import Change, CommitProtocol, Committed, Committer
-from lakeflow.lake.history import PROGRESS, ancestors
 from lakeflow.lake.publish import AuditedCommitter
-from lakeflow.lake.read import Snapshot, snapshot_at, splits_at
+from lakeflow.lake.read import Snapshot, snapshot_at
 from lakeflow.lake.schema import fit
 from lakeflow.models.lost import Lost, LostRow, row_key, row_text
 from lakeflow.runner.expected import Expected, expectations_of, expected, must_hold
-from lakeflow.runner.querying import relation_over, spilling
+from lakeflow.runner.expected_table import SAMPLE, Look, relations_of
+from lakeflow.runner.querying import spilling
 from lakeflow.sql.conditions import (
-    BATCH,
-    ROWS,
-    Condition,
-    answers,
-    facts_query,
-    newest_query,
-    unique_query,
     violating,
 )
 from lakeflow.sql.execute import Limits
-from lakeflow.sql.query import tables_of
-from lakeflow.sql.relations import Relation
 
 logger = logging.getLogger("lakeflow.runner")
 
-SAMPLE = 3
-"""So many violations of an expectation are shown."""
 SAMPLE_WIDTH = 300
-WRITTEN = "lakeflow.rows-written"
 EXPECTATION = "expectation"
 """The kind of a dead letter that is a row which violates one."""
 
@@ -80,7 +68,8 @@ class _Counted:
 
 
 class Expecting:
-    """The expectations of one run of a job. `memory_bytes` bounds what a check holds, `spool` is where it spills."""
+    """The expectations of one run of a job. `memory_bytes` bounds what a check holds, `spool` is where it spills; `by_key`: the
+    job goes on by what it keeps of each key."""
 
     def __init__(
         self,
@@ -90,6 +79,7 @@ class Expecting:
         lake: Lake,
         *,
         memory_bytes: int,
+        by_key: bool = False,
         spool: Path | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
@@ -97,6 +87,7 @@ class Expecting:
         self._job = job
         self._target = target
         self._lake = lake
+        self._by_key = by_key
         self._memory_bytes = memory_bytes
         self._spool = spool or Path(gettempdir())
         self._clock = clock
@@ -110,6 +101,12 @@ class Expecting:
         if self.expectations and self._expected is None:
             job = self._job
             where = f"{job.origin}: job {job.name!r}"
+            letters = [one for one in self.expectations if one.on_violation is OnViolation.DEAD_LETTER]
+            if self._by_key and letters:
+                raise DeclarationError(
+                    f"{where}, expectation {letters[0].name!r}: a row that is made of several has no dead letter; "
+                    "valid: warn, drop, fail"
+                )
             self._expected = expected(self.expectations, schema, where, self._target, self._lake)
 
     def commits(self, commits: CommitProtocol) -> CommitProtocol:
@@ -199,9 +196,9 @@ class Expecting:
         assert self._expected is not None, "expectations are bound before a commit"
         if not self._expected.facts:
             return
-        relations = _relations(table, snapshot, change)
+        relations = relations_of(table, snapshot, change)
         with spilling(self._spool, self._memory_bytes) as limits:
-            looking = _Look(table, snapshot, change, relations, limits, self._lake, self._job, self._clock())
+            looking = Look(table, snapshot, change, relations, limits, self._lake, self._job, self._clock())
             found = {one.name: looking.at(one, condition) for one, condition in self._expected.facts}
         with self._lock:
             for name, (violations, sample) in found.items():
@@ -254,98 +251,6 @@ class _Looking:
         assert snapshot is not None, "it has just been made"
         expecting.look(table, snapshot, change)
         return committed
-
-
-@dataclass(frozen=True, slots=True)
-class _Look:
-    """A look at a table as a change made it."""
-
-    table: Table
-    snapshot: Snapshot
-    change: Change
-    relations: Mapping[str, Relation]
-    limits: Limits
-    lake: Lake
-    job: Job
-    now: datetime
-
-    def at(self, one: Expectation, condition: Condition | None) -> tuple[int, list[dict[str, Any]]]:
-        """How often the expectation is violated, and a few of the violations."""
-        kind = one.kind
-        match kind:
-            case Unique():
-                appended = not (self.change.remove or self.change.replace_all)
-                return self._asked(unique_query(kind, appended=appended))
-            case Fresh(column, within):
-                return self._stale(column, within)
-            case RowCount():
-                wrong = miscounted(kind, int(self.change.summary.get(WRITTEN, "0")), self._counts_before())
-                return (1, [wrong]) if wrong else (0, [])
-            case NoRows(query):
-                return answers(query, self._named_in(query), self.limits, SAMPLE)
-            case _:
-                assert condition is not None, "all else is of rows"
-                return self._asked(facts_query(condition))
-
-    def _asked(self, query: str) -> tuple[int, list[dict[str, Any]]]:
-        named = {name: self.relations[name] for name in tables_of(query)}
-        return answers(query, named, self.limits, SAMPLE)
-
-    def _stale(self, column: str, within: timedelta) -> tuple[int, list[dict[str, Any]]]:
-        """The batch's own newest value is looked at first, since it most often is the table's."""
-        newest = None
-        for batch in (True, False):
-            [row] = self._asked(newest_query(column, batch=batch))[1]
-            newest = row["newest"]
-            if newest is not None and self.now - _moment(newest) <= within:
-                return 0, []
-        return 1, [{"newest": newest, "checked_at": self.now}]
-
-    def _named_in(self, query: str) -> dict[str, Relation]:
-        own = ".".join(self.table.name())
-        found = {}
-        for name in tables_of(query):
-            other = self.lake.table(name)
-            found[name] = self.relations[ROWS] if name == own else relation_over(other, splits_at(other, snapshot_at(other)))
-        return found
-
-    def _counts_before(self) -> list[int]:
-        """The rows that the job's earlier commits brought, the newest first."""
-        counts = []
-        for snapshot in ancestors(self.table.metadata):
-            facts = snapshot.summary.additional_properties if snapshot.summary is not None else {}
-            if snapshot.snapshot_id != self.snapshot.snapshot_id and PROGRESS + self.job.writer in facts and WRITTEN in facts:
-                counts.append(int(facts[WRITTEN]))
-        return counts
-
-
-def miscounted(kind: RowCount, rows: int, before: Sequence[int]) -> dict[str, Any]:
-    """What is wrong with a batch of so many rows; empty where nothing is. `before`: the newest first. Pure."""
-    if kind.at_least is not None and rows < kind.at_least:
-        return {"rows": rows, "at_least": kind.at_least}
-    if kind.at_most is not None and rows > kind.at_most:
-        return {"rows": rows, "at_most": kind.at_most}
-    counted = before[: kind.runs]
-    if kind.deviation is None or not counted:
-        return {}
-    mean = sum(counted) / len(counted)
-    if abs(rows - mean) <= kind.deviation * mean:
-        return {}
-    return {"rows": rows, "mean": mean, "of_commits": len(counted), "deviation": kind.deviation}
-
-
-def _relations(table: Table, snapshot: Snapshot, change: Change) -> dict[str, Relation]:
-    added = {data_file.file_path for data_file in change.add}
-    splits = splits_at(table, snapshot)
-    batch = [split for split in splits if split.path in added]
-    return {ROWS: relation_over(table, splits), BATCH: relation_over(table, batch)}
-
-
-def _moment(value: datetime | date) -> datetime:
-    """A time of a column; one without a zone is in UTC, a date its midnight."""
-    if not isinstance(value, datetime):
-        return datetime(value.year, value.month, value.day, tzinfo=UTC)
-    return value if value.tzinfo is not None else value.replace(tzinfo=UTC)
 
 
 def _first(rows: pa.Table) -> list[dict[str, Any]]:

@@ -21,7 +21,8 @@ from lakeflow.lake.letters import DEAD_LETTERS
 from lakeflow.lake.moments import at_ref
 from lakeflow.lake.read import read, splits_at
 from lakeflow.runner.execute import JobRun
-from lakeflow.runner.expecting import branch_of, miscounted
+from lakeflow.runner.expected_table import miscounted
+from lakeflow.runner.expecting import branch_of
 from lakeflow.testing.source import Crash
 from tests import lakes
 from tests.crashes import Crashes, Plan, Where
@@ -381,3 +382,38 @@ def test_a_crash_in_the_audit_leaves_main_alone(world: World, monkeypatch: pytes
     assert world.rows() == []
     world.run(job)
     assert world.rows() == [GOOD]
+
+
+SUMS = f"CREATE TABLE {TARGET} ({{0}}) AS SELECT carrier, sum(delay) AS total FROM {SOURCE} GROUP BY carrier;"
+
+
+def test_rows_of_a_job_that_goes_on_by_key_are_held_against_it_too(world: World) -> None:
+    job = world.sql_job(SUMS.format("CONSTRAINT some EXPECT (total > 0) ON VIOLATION DROP ROW"))
+    world.append(flights(GOOD, BAD))
+    world.run(job)
+    assert world.rows() == [("AA", 1.0)]
+    world.append(flights((3, "ZZ", 9.0), (4, "AA", -2.0)))
+    done, found = ran(world, job)
+    assert world.rows() == [("ZZ", 4.0)]
+    assert done is not None
+    assert found["some"].violations == 1
+
+
+def test_a_batch_of_a_job_that_goes_on_by_key_may_stay_on_a_branch(world: World) -> None:
+    job = world.sql_job(SUMS.format("CONSTRAINT some CHECK (total > 0)"))
+    world.append(flights(GOOD))
+    world.run(job)
+    world.append(flights(BAD))
+    assert "expectation 'some' is violated" in failed(world, job)
+    assert world.rows() == [("AA", 1.0)]
+    world.append(flights((3, "ZZ", 9.0)))
+    assert "expectation 'some' is violated" in failed(world, job), "what is kept goes to the target in its order"
+    mended = world.sql_job(SUMS.format("CONSTRAINT some CHECK (total > -100)"))
+    world.run(mended)
+    assert world.rows() == [("AA", 1.0), ("ZZ", 4.0)]
+
+
+def test_a_row_that_is_made_of_several_has_no_dead_letter(world: World) -> None:
+    world.append(flights(GOOD))
+    with pytest.raises(DeclarationError, match="made of several has no dead letter; valid: warn, drop, fail"):
+        world.run(world.sql_job(SUMS.format("CONSTRAINT some EXPECT (total > 0) ON VIOLATION DEAD LETTER")))
