@@ -197,9 +197,11 @@ def _planned(plan: JobPlan) -> Row:
         "mode": str(plan.mode),
         "output": str(plan.output),
         "files": plan.files,
+        "files_removed": plan.files_removed,
         "rows": plan.rows,
         "bytes": sum(source.bytes for step in plan.steps for source in step.reads),
         "commits": len(plan.steps),
+        "state": plan.keyed.table if plan.keyed else None,
         "start": plan.start,
         "reads": _snapshots(plan),
         "lookups": {source.name: source.snapshot_id for source in plan.lookups},
@@ -261,6 +263,9 @@ def _landing_lines(row: Row) -> list[Row]:
 
 def _job_line(row: Row) -> Row:
     notes = ["makes the table"] if row["makes_table"] else []
+    if row.get("files_removed"):
+        notes.append(f"{row['files']} files changed, {row['files_removed']} removed")
+    notes += [f"keeps earlier rows by key in {row['state']}"] if row.get("state") else []
     note = row["problem"] or "; ".join([*notes, *row["versions_due"]])
     return {**row, "size": size_text(row["bytes"]) if "bytes" in row else None, "note": note}
 

@@ -15,16 +15,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TypeAlias
 
+import pyarrow as pa
 from pyiceberg.manifest import ManifestContent, ManifestEntryStatus
 from pyiceberg.table import FileScanTask, Table
 from pyiceberg.table.snapshots import Operation, Snapshot
 
+from lakeflow.errors import Terminal
 from lakeflow.job import Caps, OnChange
 from lakeflow.lake.compact_spans import Span
 from lakeflow.lake.failures import lake_errors
 from lakeflow.lake.follow import ChangeKind, NetChange, SplitFiles, TableChange, net_changes
 from lakeflow.lake.history import ancestors, changed, is_cut, not_on_main, split_by
-from lakeflow.lake.read import Batch, Split, appended, cut, position_at, splits_at
+from lakeflow.lake.read import Batch, Split, appended, cut, position_at, read, splits_at
 from lakeflow.progress import SnapshotPosition
 
 Change: TypeAlias = TableChange[Split]
@@ -179,6 +181,22 @@ def changed_rows(
     except SplitFiles as split:
         raise split_by(f"snapshot {split.snapshot_id}", ".".join(table.name()), start, split.span) from split
     return (found[0].added, found[0].removed) if found else ((), ())
+
+
+def read_removed(table: Table, splits: Sequence[Split], columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    """The rows of files that the table no longer has, where they lie. Raises SourceChanged where one has been deleted."""
+    name = ".".join(table.name())
+    try:
+        yield from read(table, splits, columns)
+    except Terminal as error:
+        if not isinstance(error.__cause__, FileNotFoundError):
+            raise
+        raise changed(
+            name,
+            f"a file that table {name} had when it was last read is gone, and with it which rows went: {error.message}",
+            "run the job once with --mode snapshot, which reads the table whole and goes on from there; lakeflow maintain "
+            "keeps files for the readers of its own project, so let no other tool delete them",
+        ) from error
 
 
 def _require_unsplit(changes: Sequence[Change], start: SnapshotPosition, table: Table) -> None:

@@ -17,6 +17,7 @@ import pyarrow as pa
 from lakeflow.errors import JobFailed
 from lakeflow.job import Job
 from lakeflow.lake.catalog import Table, arrow_schema
+from lakeflow.lake.changes import read_removed
 from lakeflow.lake.merge import KeyedMerge
 from lakeflow.lake.read import Split, read, splits_at
 from lakeflow.lake.schema import fit
@@ -62,9 +63,14 @@ class Recompute:
 
     def retire(self, merge: KeyedMerge, rows_over: RowsOver) -> None:
         """Give the merge what becomes of keys that lost rows. Raises JobFailed where the job's keys are not its source's."""
+        table, source = self._source.table, self._source
         given = pl.concat(self._given).unique() if self._given else self._no_keys()
-        self._check_passed(given, self._keys_in(self._source.splits))
-        lost = self._keys_in(self._source.removed).join(given, on=list(self._job.key), how="anti").drop_nulls()
+        self._check_passed(given, self._keys_in(read(table, source.splits, self._from)))
+        lost = (
+            self._keys_in(read_removed(table, source.removed, self._from))
+            .join(given, on=list(self._job.key), how="anti")
+            .drop_nulls()
+        )
         if lost.is_empty():
             return
         merge.delete(lost.to_arrow().cast(self._schema))
@@ -80,10 +86,10 @@ class Recompute:
     def _no_keys(self) -> pl.DataFrame:
         return frame(self._schema.empty_table())
 
-    def _keys_in(self, splits: tuple[Split, ...]) -> pl.DataFrame:
-        """The distinct keys of files, from their own columns, as the target has them."""
+    def _keys_in(self, batches: Iterator[pa.RecordBatch]) -> pl.DataFrame:
+        """The distinct keys of rows of files, from their own columns, as the target has them."""
         found = [self._no_keys()]
-        for batch in read(self._source.table, splits, self._from):
+        for batch in batches:
             keys = pa.Table.from_batches([batch]).select(self._from).rename_columns(list(self._job.key))
             found.append(frame(fit(keys, self._schema, self._name)).unique())
         return pl.concat(found).unique()

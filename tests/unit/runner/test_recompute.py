@@ -21,7 +21,7 @@ from lakeflow.progress import JobProgress
 from lakeflow.runner.sql_jobs import jobs_of
 from lakeflow.sql.parse import parse_jobs
 from tests.jobs import FLIGHTS, SOURCE, TARGET, World, flights, open_world
-from tests.lakes import written
+from tests.lakes import path_of, written
 
 Flight = tuple[int, str | None, float | None]
 
@@ -261,3 +261,31 @@ def test_lookups_are_as_of_the_run(world: World) -> None:
     world.run(running)
     assert world.rows() == [(1, "United"), (3, "American")]
     check(world, running)
+
+
+def test_a_file_that_went_and_was_deleted_is_told(world: World) -> None:
+    world.run(FOLLOWING)
+    table = world.table(SOURCE)
+    before = splits_at(table, table.current_snapshot())
+    upsert(world, [(1, "AA", 9.0)])
+    path_of(before[0].path).unlink()
+    with pytest.raises(SourceChanged, match=rf"a file that table {SOURCE} had when it was last read is gone") as refused:
+        world.run(FOLLOWING)
+    assert "--mode snapshot" in str(refused.value.next_step)
+    world.run(FOLLOWING, "snapshot")
+    assert world.run(FOLLOWING) is None
+    assert (1, "AA", 9.0) in world.rows()
+
+
+def test_a_renamed_table_is_read_on(world: World) -> None:
+    world.run(FOLLOWING)
+    upsert(world, [(1, "AA", 9.0)])
+    world.lake.catalog.rename_table(SOURCE, "bronze.renamed")
+
+    def late(rows: Any = Read("bronze.renamed")) -> pl.LazyFrame:
+        return latest(rows)
+
+    again = job(target=TARGET, key="id", on_change="recompute", name="latest")(late)
+    assert world.plan(again).rows == 2
+    world.run(again)
+    assert world.rows() == [(1, "AA", 9.0), (2, "UA", 2.0), (3, "AA", 3.0)]
