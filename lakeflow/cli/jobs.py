@@ -100,10 +100,13 @@ def _in_sql(job: Job) -> dict[str, Any]:
     """What there is to say of a query."""
     if not isinstance(job.body, SqlQuery):
         return {}
+    from lakeflow.runner.keyed import state_table
+
     freshness = job.materialized.freshness if job.materialized else None
     return {
         "freshness": str(freshness) if freshness else None,
-        "incremental": job.body.obstacle or "yes",
+        "incremental": job.body.obstacle
+        or (f"yes, by key, from {state_table(job, job.target)}" if job.body.is_keyed else "yes"),
         "query": job.body.text.strip(),
     }
 

@@ -34,7 +34,8 @@ class Kept:
     """The progress of a state table: its last step took the job from `start` to `end` and has the number `step`.
 
     `target` is the identity of the table that the job writes, `query` the fingerprint of the query that rows are kept for.
-    With `whole`, the step read everything, and the target is to be replaced.
+    With `whole`, the step read everything, and the target is to be replaced. It read `read` rows, of which models left so many
+    without an answer: `dead_lettered`, and `skipped`.
     """
 
     start: str | None
@@ -43,6 +44,9 @@ class Kept:
     target: str
     query: str
     whole: bool = False
+    read: int = 0
+    dead_lettered: int = 0
+    skipped: int = 0
 
     def dumps(self) -> str:
         """A JSON object with the fields."""
@@ -55,8 +59,9 @@ class Kept:
             return None
         try:
             fields = json.loads(text)
-            start, end, step = fields["start"], str(fields["end"]), int(fields["step"])
-            return Kept(start, end, step, str(fields["target"]), str(fields["query"]), bool(fields["whole"]))
+            counts = (int(fields[name]) for name in ("read", "dead_lettered", "skipped"))
+            target, query, whole = str(fields["target"]), str(fields["query"]), bool(fields["whole"])
+            return Kept(fields["start"], str(fields["end"]), int(fields["step"]), target, query, whole, *counts)
         except (ValueError, KeyError, TypeError) as error:
             raise Terminal(f"progress of what a job keeps is not readable: {text[:200]!r}") from error
 

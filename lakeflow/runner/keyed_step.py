@@ -24,7 +24,9 @@ from lakeflow.lake.schema import fit, storable
 from lakeflow.lake.spool import RowSpool
 from lakeflow.lake.touch import frame
 from lakeflow.lake.write import DataWriter
+from lakeflow.models.lost import Counted
 from lakeflow.runner.keyed import STEP, Kept, KeyedPlan, Standing
+from lakeflow.runner.letters import PartLetters
 from lakeflow.runner.putting import Putting
 from lakeflow.runner.querying import relation_over, spilling
 from lakeflow.runner.sql_body import SqlBody, assigned, failing
@@ -70,17 +72,13 @@ class _Step:
         standing = Standing.NOTHING if self._whole else keyed.standing(self._plan.job, kept, self._target_id, start)
         if (standing is Standing.AHEAD) != (not work.step.reads):  # another run of the job has been here since this was planned
             raise fenced(keyed.table, keyed.writer, start, found)
-        read, lost = 0, (0, 0)
         if standing is not Standing.AHEAD:
-            kept, read, lost = self._keep(kept, anew=standing is Standing.NOTHING)
+            kept = self._keep(kept, anew=standing is Standing.NOTHING)
         assert kept is not None, "it has just been written"
-        return self._publish(kept, read, lost)
+        return self._publish(kept)
 
-    def _keep(self, before: Kept | None, *, anew: bool) -> tuple[Kept, int, tuple[int, int]]:
-        """Compute and commit what is kept of the groups of new rows; `anew` where nothing from before counts.
-
-        Gives the new progress, the rows read, and those that models left without an answer: dead-lettered, and skipped.
-        """
+    def _keep(self, before: Kept | None, *, anew: bool) -> Kept:
+        """Compute and commit what is kept of the groups of new rows; `anew` where nothing from before counts."""
         work, keyed, runtime = self._work, self._keyed, self._runtime
         step = (before.step if before else 0) + 1
         kept = Kept(work.progress.start, work.step.end, step, self._target_id, keyed.fingerprint, self._whole)
@@ -91,6 +89,7 @@ class _Step:
         schema = arrow_schema(table)
         with closing(RowSpool(schema, runtime.spool)) as new:
             groups, lost = self._spool_new(new, schema, step)
+            kept = replace(kept, read=work.rows, dead_lettered=lost.dead_lettered, skipped=lost.skipped)
             relations: dict[str, Relation] = {
                 NEW: _streamed(schema, lambda: _batches(new.batches())),
                 STATE: relation_over(table, () if anew else _touched(table, groups)),
@@ -99,7 +98,7 @@ class _Step:
             putting = Putting(table, () if anew else keyed.query.keys, groups, self._writer(table), runtime.spool)
             progress = Progress(keyed.writer, found, kept.dumps())
             putting.put(rows, lambda change: runtime.commits.commit(replace(change, progress=progress)).snapshot_id)
-        return kept, work.rows, lost
+        return kept
 
     def _state(self, *, anew: bool) -> Table:
         """The state table. One that was made for other columns is made anew where nothing from before counts."""
@@ -114,8 +113,8 @@ class _Step:
         lake.drop(name)
         return lake.ensure(spec)
 
-    def _spool_new(self, spool: RowSpool, schema: pa.Schema, step: int) -> tuple[pa.Table, tuple[int, int]]:
-        """Fill the spool with what is kept of the new rows: their groups, and how many rows models gave no answer to."""
+    def _spool_new(self, spool: RowSpool, schema: pa.Schema, step: int) -> tuple[pa.Table, PartLetters]:
+        """Fill the spool with what is kept of the new rows: their groups, and the rows that models gave no answer to."""
         work, keys = self._work, list(self._keyed.query.keys)
         unordered = replace(self._plan, job=replace(self._plan.job, key=()))
         first = replace(self._body, plan=unordered, compiled=self._keyed.compiled, columns=self._keyed.compiled.columns)
@@ -132,9 +131,9 @@ class _Step:
             raise
         for _ in spool.batches():  # it takes no more rows from here on, whoever reads it
             break
-        return pa.concat_tables(groups), (lost.dead_lettered, lost.skipped)
+        return pa.concat_tables(groups), lost
 
-    def _publish(self, kept: Kept, read: int, lost: tuple[int, int]) -> tuple[int, RunCounts]:
+    def _publish(self, kept: Kept) -> tuple[int, RunCounts]:
         """Make the target's rows of what the step kept, and commit them with the job's progress."""
         from lakeflow.runner.execute import RunCounts
 
@@ -152,9 +151,10 @@ class _Step:
             for one in self._query(query.finish, {KEPT: relation})
         )
         putting = Putting(work.target, () if kept.whole else names, groups, work.writer, self._runtime.spool)
-        counts = RunCounts(read, 0, *lost)
+        counts = RunCounts(kept.read, 0, kept.dead_lettered, kept.skipped)
         snapshot = putting.put(
-            rows, lambda change: work.commit(replace(change, summary={**change.summary, **_counted(counts, putting).summary()}))
+            work.expecting.kept(rows, work.target, Counted()),
+            lambda change: work.commit(replace(change, summary={**change.summary, **_counted(counts, putting).summary()})),
         )
         return snapshot, _counted(counts, putting)
 

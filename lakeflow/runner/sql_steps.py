@@ -21,7 +21,7 @@ def steps_of(plan: JobPlan, project: Project) -> tuple[Step, list[str]] | None:
     """The steps of a planned job, all of its commits together, and as lines of a tree; None for a job in Python, and where
     there is nothing to read. Raises what the query would raise before its first row."""
     compiled = plan.compiled
-    if compiled is None or not plan.steps:
+    if compiled is None or not any(step.reads for step in plan.steps):
         return None
     lookups = {source.name: relation_over(source.table, source.splits) for source in plan.lookups}
     tables = {source.name: source.table for step in plan.steps for source in step.reads}

@@ -208,7 +208,7 @@ class _Grouping:
         held = exp.Paren(this=node.copy())
         for call in aggregates_in(held):
             call.replace(exp.Var(this=f"({self._aggregate(call)})"))
-        for found in [one for one in held.walk(bfs=True, prune=self._is_key) if self._is_key(one)]:
+        for found in [one for one in held.walk(bfs=True, prune=self._is_closed) if self._is_key(one)]:
             found.replace(exp.column(self._key_of(found).name, quoted=True))
         aliases = {one.alias.lower() for one in self._select.expressions if isinstance(one, exp.Alias)}
         names = {key.name.lower() for key in self._keys}
@@ -222,8 +222,12 @@ class _Grouping:
     def _key_of(self, node: exp.Expr) -> _Key:
         return next(key for key in self._keys if plain(key.expression) == plain(node))
 
+    def _is_closed(self, node: exp.Expr) -> bool:
+        """Whether nothing within it is replaced."""
+        return isinstance(node, exp.Query | AiCall | exp.Window) or self._is_key(node)
+
     def _is_key(self, node: exp.Expr) -> bool:
-        if isinstance(node, exp.Paren | exp.Identifier | exp.Var):
+        if isinstance(node, exp.Paren | exp.Identifier | exp.Var | exp.Query | exp.Window):
             return False
         return any(plain(key.expression) == plain(node) for key in self._keys)
 

@@ -111,7 +111,8 @@ def test_create_table_as_makes_its_table() -> None:
     ("said", "query", "mode"),
     [
         ("", "SELECT id FROM bronze.o", Mode.INCREMENTAL),
-        ("", TOTALS, Mode.SNAPSHOT),
+        ("", TOTALS, Mode.INCREMENTAL),
+        ("", "SELECT median(x) AS m FROM bronze.o", Mode.SNAPSHOT),
         ("REFRESH_MODE = FULL", "SELECT id FROM bronze.o", Mode.SNAPSHOT),
         ("REFRESH_MODE = CONTINUOUS", TOTALS, Mode.INCREMENTAL),
     ],
@@ -124,10 +125,17 @@ def test_a_materialized_table_is_continuous_where_it_can_be(said: str, query: st
 
 
 def test_why_a_query_cannot_run_incrementally_is_known_from_its_file_alone() -> None:
-    found = body(f"INSERT INTO gold.a\n{TOTALS};")
+    found = body(f"INSERT INTO gold.a\n{TOTALS} LIMIT 3;")
     assert found.obstacle is not None
-    assert found.obstacle.startswith("line 2:48: GROUP BY needs rows that came before")
-    assert not job(f"INSERT INTO gold.a {TOTALS};").is_row_wise
+    assert found.obstacle.startswith("line 2:50: LIMIT needs rows that came before")
+    assert not job(f"INSERT INTO gold.a {TOTALS} LIMIT 3;").is_row_wise
+
+
+def test_groups_go_on_from_what_is_kept_of_them() -> None:
+    one = job(f"INSERT INTO gold.a {TOTALS};")
+    assert isinstance(one.body, SqlQuery)
+    assert (one.mode, one.output, one.key, one.is_row_wise) == (Mode.INCREMENTAL, Output.UPDATE, (), False)
+    assert (one.body.is_keyed, one.body.obstacle) == (True, None)
 
 
 def test_merging_by_key_needs_the_order_of_rows() -> None:

@@ -442,7 +442,7 @@ def test_nothing_but_reading_is_let_through(text: str) -> None:
 def test_a_query_that_duckdb_reads_as_it_stands_may_be_bound_as_it_runs(query: str, is_bound: bool) -> None:
     bound, unbound = compile_query(query, FakeNames()), compile_query(query, FakeNames(), binds=False)
     assert bound.columns.names == ["id"]
-    assert unbound == (bound if is_bound else replace(bound, columns=pa.schema([])))
+    assert unbound == (bound if is_bound else replace(bound, columns=pa.schema([]), types=()))
 
 
 def test_a_query_that_is_bound_as_it_runs_is_still_held_to_reading() -> None:
