@@ -95,9 +95,13 @@ class SqlQuery:
 
 @dataclass(frozen=True, slots=True)
 class Materialized:
-    """The target is a materialized table, which may be behind what it reads by `freshness`; None: as `--every` has it."""
+    """The target is a materialized table, which may be behind what it reads by `freshness`; None: as `--every` has it.
+
+    `is_free` tells that its statement leaves open whether it is refreshed incrementally.
+    """
 
     freshness: timedelta | None = None
+    is_free: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from lakeflow.declare import SYSTEM_NAMESPACE, IndexSpec, ModelDeclaration, Orig
 from lakeflow.errors import DeclarationError, LakeflowError
 from lakeflow.fill import looks_secret
 from lakeflow.job import Job
+from lakeflow.runner.settled import settled
 from lakeflow.runner.sql_jobs import jobs_of
 from lakeflow.sql.parse import parse_declarations, parse_jobs
 from lakeflow.sql.parse_like import likened
@@ -79,7 +80,7 @@ def load_project(settings: Settings) -> Declarations:
         for job in jobs_of(parse_jobs(_text_of(path), shown), shown, declared.tables):
             check_table_name(job.target, f"the target of job {job.name!r}", job.origin)
             _declare(jobs, "job", job.name, job)
-    return replace(declared, jobs=jobs)
+    return replace(declared, jobs=settled(jobs))
 
 
 def filled(options: Mapping[str, str], origin: Origin, settings: Settings) -> Mapping[str, str]:

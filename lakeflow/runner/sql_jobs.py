@@ -144,7 +144,7 @@ def _job(name: str, one: _Written, tables: Mapping[str, TableSpec]) -> Job:
         (declared.comment if declared else None) or "",
         one.origin,
         creates,
-        Materialized(statement.freshness) if isinstance(statement, CreateMaterializedTable) else None,
+        _materialized(statement),
         schedule=_schedule(name, one),
         windowed=windowed,
     )
@@ -179,6 +179,12 @@ def _query(
         if table not in moving or shape.moving:
             inputs[table if table not in inputs else f"{table}, looked up"] = Lookup(table)
     return body, inputs, shape.is_ordered, None if shape.windows is None else windowed_of(shape.windows)
+
+
+def _materialized(statement: Writing) -> Materialized | None:
+    if not isinstance(statement, CreateMaterializedTable):
+        return None
+    return Materialized(statement.freshness, statement.refresh_mode is None)
 
 
 def _mode(one: _Written, query: SqlQuery) -> Mode:

@@ -133,6 +133,8 @@ def play(scene: Scene, running: Job, events: list[Any]) -> None:
             case Whole(crash):
                 with scene.crashes.survived(crash, scene.world.lake):
                     scene.world.run(running, "snapshot")
+            case _:
+                raise AssertionError(one)
 
 
 def check(scene: Scene, running: Job, reference: str) -> None:
