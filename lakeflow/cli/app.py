@@ -32,6 +32,7 @@ from lakeflow.cli import (
     start,
     status,
     tables,
+    test,
 )
 from lakeflow.cli.common import exit_code_of
 from lakeflow.cli.output import WithoutSecrets, show_error
@@ -64,6 +65,7 @@ for verb in (
     index,
     tables,
     jobs,
+    test,
     models,
     runs,
     status,
