@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -14,12 +15,21 @@ from lakeflow.errors import LakeflowError, UnknownName
 
 if TYPE_CHECKING:
     from lakeflow.declare import IndexSpec
+    from lakeflow.index.vectors import IndexState
     from lakeflow.observe.runs import Run
     from lakeflow.runner.index_plan import IndexPlan
     from lakeflow.runner.project import Project
 
 DONE = ("name", "status", "read", "written", "filtered", "rebuilt", "seconds", "rows_per_second")
-STATUS = ("name", "table", "rows", "unindexed", "kind", "size", "model", "files_behind", "rows_behind", "state", "updated")
+STATUS = (
+    *("name", "table", "rows", "unindexed", "kind", "columns", "size", "model", "files_behind", "rows_behind"),
+    *("state", "updated"),
+)
+VERIFIED = ("name", "table", "rows", "missing", "differing", "extra", "ahead", "mended")
+EVALUATED = (
+    *("name", "kind", "rows", "k", "sample", "probes", "refine", "recall", "queries_per_second"),
+    "exact_queries_per_second",
+)
 UPDATE_HELP = """Bring what was appended to the tables into their indexes.
 
 An index that was never built, or whose table changed by more than appends, is built anew.
@@ -38,21 +48,48 @@ Example:
 
   lakeflow index build docs_index
 """
-STATUS_HELP = """Show how large the indexes are, and how far behind their tables.
+STATUS_HELP = """Show how large the indexes are, what they are made of, and how far behind their tables.
+
+Unindexed are rows that a search compares one by one; columns are those that are indexed beside the vectors.
 
 Example:
 
   lakeflow index status
+"""
+VERIFY_HELP = """Compare indexes with their tables, key by key and row by row, as far as each has read its table.
+
+Missing rows are in the table alone, extra ones in the index alone, differing ones not the same in both. Rows that an
+update brought in before it recorded how far it was are ahead: the next update brings them again. With --repair the index
+is mended; without it the exit code is 1 where something drifted.
+
+Examples:
+
+  lakeflow index verify
+
+  lakeflow index verify docs_index --repair
+"""
+EVALUATE_HELP = """Measure how many of the exact nearest rows an index finds, and how fast.
+
+A sample of the vectors that it holds is searched for twice: by the index as it stands, and by comparing every row. Recall
+is the share of the nearest rows that the index found.
+
+Examples:
+
+  lakeflow index evaluate docs_index
+
+  lakeflow index evaluate docs_index --k 100 --probes 40 --refine 4 --sample 1000
 """
 
 NamesArgument = Annotated[list[str] | None, typer.Argument(help="Indexes; without any, all that are declared.")]
 
 
 def register(app: typer.Typer) -> None:
-    group = verbs("index", "Build, update and look at vector indexes.")
+    group = verbs("index", "Build, update, check and look at vector indexes.")
     group.command("build", help=BUILD_HELP)(build_verb)
     group.command("update", help=UPDATE_HELP)(update_verb)
     group.command("status", help=STATUS_HELP)(status_verb)
+    group.command("verify", help=VERIFY_HELP)(verify_verb)
+    group.command("evaluate", help=EVALUATE_HELP)(evaluate_verb)
     app.add_typer(group)
 
 
@@ -87,6 +124,54 @@ def status_verb(
     as_json = output is Format.JSON
     rows = [described(plan_index(spec, opened.index_room), as_json=as_json) for spec in chosen]
     show_rows(rows, STATUS, as_json=as_json)
+
+
+def verify_verb(
+    names: NamesArgument = None,
+    repair: Annotated[bool, typer.Option("--repair", help="Bring in what is missing, take out what is extra.")] = False,
+    project: ProjectOption = None,
+    target: TargetOption = None,
+    output: OutputOption = Format.TEXT,
+) -> None:
+    from lakeflow.runner.index_verify import verify_index
+
+    opened = open_project(project, target)
+    as_json = output is Format.JSON
+    rows: list[dict[str, Any]] = []
+    drifted = False
+    for spec in chosen_indexes(opened, names or []):
+        with Bar(f"verifying {spec.name}") as bar:
+            drift = verify_index(spec, opened.index_room, repair=repair, on_rows=bar.advance)
+        drifted |= drift.drifted > 0
+        for key, what in () if as_json else drift.keys:
+            note(f"index {spec.name}: {key!r} is {what}")
+        row = {"name": spec.name, "table": spec.table, **{field: getattr(drift, field) for field in VERIFIED[2:]}}
+        rows.append({**row, "keys": [{"key": key, "is": what} for key, what in drift.keys]} if as_json else row)
+    show_rows(rows, VERIFIED, as_json=as_json)
+    raise typer.Exit(1 if drifted and not repair else 0)
+
+
+def evaluate_verb(
+    names: NamesArgument = None,
+    k: Annotated[int, typer.Option("--k", help="Rows to find for each.")] = 10,
+    sample: Annotated[int, typer.Option("--sample", help="Vectors to search for.")] = 200,
+    where: Annotated[str | None, typer.Option("--where", help="A condition that the searches have.")] = None,
+    probes: Annotated[int | None, typer.Option("--probes", help="In place of the declared one.")] = None,
+    refine: Annotated[int | None, typer.Option("--refine", help="In place of the declared one.")] = None,
+    project: ProjectOption = None,
+    target: TargetOption = None,
+    output: OutputOption = Format.TEXT,
+) -> None:
+    from lakeflow.runner.index_evaluate import evaluate_index
+
+    opened = open_project(project, target)
+    rows = []
+    for spec in chosen_indexes(opened, names or []):
+        found = evaluate_index(spec, opened.index_room, k=k, sample=sample, where=where, probes=probes, refine=refine)
+        measured = {field: getattr(found, field) for field in EVALUATED[1:-3]}
+        speeds = {field: round(getattr(found, field), 1) for field in EVALUATED[-2:]}
+        rows.append({"name": spec.name, **measured, "recall": round(found.recall, 4), **speeds})
+    show_rows(rows, EVALUATED, as_json=output is Format.JSON)
 
 
 def chosen_indexes(project: Project, names: Sequence[str]) -> list[IndexSpec]:
@@ -169,6 +254,7 @@ def described(plan: IndexPlan, *, as_json: bool) -> dict[str, Any]:
         "rows": state.rows,
         "unindexed": state.unindexed_rows,
         "kind": state.kind,
+        "columns": [asdict(one) for one in state.columns] if as_json else _columns_text(state),
         "size": state.size_bytes if as_json else size_text(state.size_bytes),
         "model": state.identity.model,
         "metric": state.identity.metric,
@@ -176,3 +262,11 @@ def described(plan: IndexPlan, *, as_json: bool) -> dict[str, Any]:
         "position": state.position.dumps() if state.position else None,
         "updated": state.updated_at,
     }
+
+
+def _columns_text(state: IndexState) -> str:
+    """`body (text), pages (btree, 12 unindexed)`."""
+    each = (
+        f"{one.column} ({one.kind}{f', {one.unindexed_rows} unindexed' * (one.unindexed_rows > 0)})" for one in state.columns
+    )
+    return ", ".join(each)

@@ -158,7 +158,7 @@ class LanceIndex:
 
     def schema(self) -> pa.Schema:
         """As `VectorIndex.schema`."""
-        return self._reading(lambda entry, table: table.schema.remove_metadata())
+        return self._reading(lambda entry, table: pa.schema([field.remove_metadata() for field in table.schema]))
 
     def writer(self, identity: Identity, schema: pa.Schema) -> IndexWriter:
         """As `VectorIndex.writer`."""

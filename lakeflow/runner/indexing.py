@@ -50,7 +50,7 @@ def update_index(spec: IndexSpec, room: IndexRoom, *, on_rows: Callable[[int], N
     Where the table changed by more than appends, the index is built anew, for it is derived. Raises IndexMismatch
     where it was built from another model, width, metric, key or table.
     """
-    table = _checked_table(spec, room.lake)
+    table = checked_table(spec, room.lake)
     state = index_state(spec, room)
     if state is None:
         return build_index(spec, room, reason="it was not there yet", on_rows=on_rows)
@@ -59,7 +59,7 @@ def update_index(spec: IndexSpec, room: IndexRoom, *, on_rows: Callable[[int], N
         splits = appended(table, state.position)
     except SourceChanged as change:
         return build_index(spec, room, reason=change.message, on_rows=on_rows)
-    writer = room.open(spec).writer(state.identity, _schema(spec, table))
+    writer = room.open(spec).writer(state.identity, index_schema(spec, table))
     if not splits:
         writer.keep_up()
         return Indexed(UpsertCounts(), state.position, state.position)
@@ -70,13 +70,13 @@ def build_index(
     spec: IndexSpec, room: IndexRoom, *, reason: str = "it was asked for", on_rows: Callable[[int], None] = lambda rows: None
 ) -> Indexed:
     """Build the index from the whole table, beside the old one, and swap them when done."""
-    table = _checked_table(spec, room.lake)
+    table = checked_table(spec, room.lake)
     splits = appended(table, None)
     width = _width(spec, table, splits)
     if width is None:
         return Indexed(UpsertCounts(), None, None, f"{reason}, but {spec.table} holds no vector yet")
     identity = identity_of(spec, table, room.models, width)
-    with room.open(spec).rebuild(identity, _schema(spec, table)) as writer:
+    with room.open(spec).rebuild(identity, index_schema(spec, table)) as writer:
         done = _fill(spec, writer, table, splits, room.caps, on_rows)
     return replace(done, rebuilt=reason)
 
@@ -119,7 +119,7 @@ def _fill(
     """Rows first, position after, a batch at a time."""
     start = writer.position
     counts = UpsertCounts()
-    columns = _schema(spec, table).names
+    columns = index_schema(spec, table).names
     for batch in cut(splits, caps, table):
         counts += writer.upsert(_told(read(table, batch.splits, columns), on_rows), batch.end.sequence)
         writer.record(batch.end)
@@ -132,13 +132,14 @@ def _told(batches: Iterator[pa.RecordBatch], on_rows: Callable[[int], None]) -> 
         on_rows(batch.num_rows)
 
 
-def _checked_table(spec: IndexSpec, lake: Lake) -> Table:
+def checked_table(spec: IndexSpec, lake: Lake) -> Table:
+    """The table of an index. Raises UnknownName where it, or a column that the index names, is not there."""
     table = lake.table(spec.table)
     require_columns([spec.key, spec.column, *spec.columns], arrow_schema(table), spec.table)
     return table
 
 
-def _schema(spec: IndexSpec, table: Table) -> pa.Schema:
+def index_schema(spec: IndexSpec, table: Table) -> pa.Schema:
     """The columns that the index keeps, as the table has them."""
     schema = arrow_schema(table).remove_metadata()
     names = dict.fromkeys([spec.key, spec.column, *spec.columns]) if spec.columns else dict.fromkeys(schema.names)

@@ -63,6 +63,75 @@ def test_an_index_is_built_searched_and_kept_up_to_date(embedded: Shop) -> None:
         assert ran.out == ""
 
 
+@pytest.fixture
+def worded(embedded: Shop) -> Shop:
+    """The same with an index of words and of values."""
+    declared = (embedded.folder / "tables" / "shop.sql").read_text(encoding="utf-8")
+    more = "'columns' = 'text', 'text_columns' = 'text', 'filter_columns' = 'doc_id'"
+    embedded.declare("tables/shop.sql", declared.replace("'columns' = 'text'", more))
+    assert embedded("index", "build").code == 0
+    return embedded
+
+
+def test_words_both_and_the_checks_of_an_index(worded: Shop) -> None:
+    found = worded.json("search", "docs_index", "LISTS; DROP", "--mode", "fts")
+    assert [list(row) for row in found] == [["score", "doc_id", "text", "text_score"]]
+    assert found[0]["doc_id"] == "sort"
+    both = worded.json("search", "docs_index", "sorted lists", "--mode", "hybrid", "--k", "3", "--output-columns", "doc_id")
+    assert [list(row) for row in both] == [["score", "doc_id", "distance", "text_score"]] * 3
+    assert (both[0]["doc_id"], both[0]["score"]) == ("sort", pytest.approx(2 / 61))
+    assert worded("search", "docs_index", "sort", "--mode", "hybrid", "--mmr", "0.5", "--exact").code == 0
+    near = worded.json("search", "docs_index", "sort a list", "--max-distance", "0.0001")
+    assert near == []
+
+    [status] = worded.json("index", "status")
+    assert [(one["column"], one["kind"]) for one in status["columns"]] == [("doc_id", "btree"), ("text", "text")]
+    assert "doc_id (btree), text (text)" in worded("index", "status").out
+    [verified] = worded.json("index", "verify")
+    assert (verified["rows"], verified["missing"], verified["keys"]) == (3, 0, [])
+    [measured] = worded.json("index", "evaluate", "--k", "2", "--sample", "3")
+    assert (measured["recall"], measured["kind"], measured["sample"]) == (1.0, "flat", 3)
+
+    for words, told in (
+        (("search", "docs_index", "x", "--mode", "word"), "'word'"),
+        (("search", "docs_index", "x", "--k", "1000000"), "k is 1000000"),
+        (("search", "docs_index", "x" * 20_000, "--mode", "fts"), "20,000 characters"),
+        (("search", "docs_index", "x", "--mode", "fts", "--where", "text = 'a' OR"), "not understood"),
+        (("search", "docs_index", "x", "--rerank", "docs_embedding"), "cannot rank texts"),
+        (("index", "evaluate", "--sample", "0"), "the sample is 0"),
+    ):
+        ran = worded(*words)
+        assert ran.code in (1, 2), words
+        assert told in ran.err
+        assert ran.out == ""
+
+
+def test_drift_of_an_index_is_a_failed_check_until_it_is_mended(worded: Shop) -> None:
+    from lakeflow.declare import IndexSpec
+    from lakeflow.index.lance import LanceIndex
+
+    index = LanceIndex(
+        IndexSpec("docs_index", "gold.doc_vectors", "embedding", "doc_id", columns=("text",)),
+        str(worded.folder / ".lakeflow/index"),
+    )
+    state = index.state()
+    assert state.position is not None
+    index.writer(state.identity, index.schema()).delete(["sleep"], state.position.sequence)
+    ran = worded("index", "verify")
+    assert ran.code == 1
+    assert "index docs_index: 'sleep' is missing" in ran.err
+    [mended] = worded.json("index", "verify", "--repair")
+    assert (mended["missing"], mended["mended"]) == (1, True)
+    assert worded("index", "verify").code == 0
+
+
+def test_an_index_without_words_says_what_to_add(embedded: Shop) -> None:
+    embedded("index", "build")
+    ran = embedded("search", "docs_index", "sort", "--mode", "hybrid")
+    assert ran.code == 2
+    assert "'text_columns'" in ran.err
+
+
 def test_an_index_that_was_never_built_says_what_to_run(embedded: Shop) -> None:
     ran = embedded("search", "docs_index", "anything")
     assert ran.code == 2
