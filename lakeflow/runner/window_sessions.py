@@ -38,7 +38,7 @@ class Sessions:
         """Take of the old files what belongs to the sessions of the new rows: files are read as long as sessions reach them."""
         left = list(splits)
         while left and not self._new.is_empty():
-            ranges = ranges_of(self._touched(), around=self._session.gap)
+            ranges = ranges_of(self._touched(), around=self._session.gap + 1)  # a row at the gap's end belongs to them
             near = [split for split in left if self._bounds.may_hold(split.task.file, ranges)]
             if not near:
                 return

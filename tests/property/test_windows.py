@@ -17,7 +17,7 @@ from typing import Any
 import polars as pl
 import pyarrow as pa
 import pytest
-from hypothesis import HealthCheck, event, given, settings
+from hypothesis import HealthCheck, Phase, event, example, given, settings
 from hypothesis import strategies as st
 
 from lakeflow import Cumulate, Hop, Session, Tumble
@@ -38,6 +38,7 @@ SHARE = settings(
     max_examples=EXAMPLES,
     deadline=None,
     database=None,
+    phases=[Phase.explicit, Phase.generate],
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 ROWS = pa.schema([("at", pa.timestamp("us", "UTC")), ("user", pa.string()), ("x", pa.int64()), ("part", pa.int32())])
@@ -223,12 +224,8 @@ class Scene:
     def play(self, events: Sequence[Any], running: Job) -> None:
         for one in events:
             match one:
-                case Wave(files):
-                    self.waves.append(one)
-                    data: list[DataFile] = []
-                    for rows in files:
-                        data += written(self.world.table(self.source), table_of(rows))
-                    Committer(self.world.lake).commit(Change(self.source, tuple(data)))
+                case Wave():
+                    self.commit(one)
                 case Run(files, crash):
                     self.world.caps = Caps(files=files)
                     with self.crashes.survived(crash, self.world.lake):
@@ -238,6 +235,13 @@ class Scene:
         self.world.caps = Caps()
         self.world.run(running)
         event(f"crashes: {min(self.crashes.happened, 3)}")
+
+    def commit(self, wave: Wave) -> None:
+        self.waves.append(wave)
+        data: list[DataFile] = []
+        for rows in wave.files:
+            data += written(self.world.table(self.source), table_of(rows))
+        Committer(self.world.lake).commit(Change(self.source, tuple(data)))
 
     def compact(self, running: Job) -> None:
         committer = Committer(self.world.lake)
@@ -321,6 +325,7 @@ def late_rows(scene: Scene) -> tuple[int, int]:
 
 
 @SHARE
+@example(events=[Run(None, None), Wave([[(-7, "a", 1, 0)]])], gap=7)
 @given(events=EVENTS, gap=st.sampled_from([3, 7]))
 def test_sessions_that_grow_and_meet_are_those_of_all_rows(world: World, events: list[Any], gap: int) -> None:
     scene = Scene(world)

@@ -1,0 +1,78 @@
+"""What a run of a job by windows would touch, told by the bounds of files alone: no row is read for it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import polars as pl
+
+from lakeflow.job import Mode
+from lakeflow.lake.read import Split, snapshot_at, splits_at
+from lakeflow.lake.time_bounds import Range, TimeBounds
+from lakeflow.runner.plan import JobPlan
+from lakeflow.runner.windows import END, START, TIME, in_windows, ranges_of
+from lakeflow.window import Cumulate, Emit, Hop, Session, Tumble, Window
+
+
+@dataclass(frozen=True, slots=True)
+class WindowsTouched:
+    """The windows that a run touches and the files that it reads for them, as many at the most. None: nothing tells.
+
+    Files are read once a step that touches windows of theirs; here each counts once.
+    """
+
+    windows: int | None
+    files: int | None
+    bytes: int | None
+
+
+def windows_touched(plan: JobPlan) -> WindowsTouched | None:
+    """For an incremental run of a job by windows; None for any other. Raises as `require_time` does."""
+    windowed = plan.job.windowed
+    if windowed is None or plan.mode is not Mode.INCREMENTAL:
+        return None
+    sources = [step.reads[0] for step in plan.steps]
+    if not sources:
+        return WindowsTouched(0, 0, 0)
+    table, window = sources[0].table, windowed.window
+    bounds = TimeBounds(table, window.column)
+    spans = [bounds.span(split.task.file) for source in sources for split in source.splits]
+    known = [span for span in spans if span is not None]
+    if len(known) < len(spans) or windowed.emit is Emit.APPEND:
+        return WindowsTouched(None, None, None)
+    ranges = _ranges(known, window)
+    read = [split for split in splits_at(table, snapshot_at(table)) if bounds.may_hold(split.task.file, ranges)]
+    windows = None if isinstance(window, Session) else sum(_count(low, high, window) for low, high in _merged(known))
+    return WindowsTouched(windows, *_size(read))
+
+
+def _size(splits: Sequence[Split]) -> tuple[int, int]:
+    return len(splits), sum(split.bytes for split in splits)
+
+
+def _merged(spans: Sequence[Range]) -> tuple[Range, ...]:
+    """Spans, their last moment included, put together where they meet."""
+    frame = pl.DataFrame([(low, high + 1) for low, high in spans], schema={START: pl.Int64, END: pl.Int64}, orient="row")
+    return tuple((low, high - 1) for low, high in ranges_of(frame))
+
+
+def _ranges(spans: Sequence[Range], window: Window) -> tuple[Range, ...]:
+    """The time that the windows over spans take."""
+    reach = window.gap + 1 if isinstance(window, Session) else window.size
+    frame = pl.DataFrame([(low, high + 1) for low, high in spans], schema={START: pl.Int64, END: pl.Int64}, orient="row")
+    return ranges_of(frame, around=reach)
+
+
+def _count(low: int, high: int, window: Tumble | Hop | Cumulate) -> int:
+    """The windows that meet the span from `low` to `high`."""
+    ends = pl.DataFrame({TIME: [low, high]})
+    starts = in_windows(ends, window)[START].to_list()
+    apart = int(max(starts)) - int(min(starts))
+    match window:
+        case Tumble():
+            return apart // window.size + 1
+        case Hop():
+            return apart // window.slide + 1
+        case Cumulate():
+            return (apart // window.size + 1) * (window.size // window.step)
