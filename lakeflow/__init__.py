@@ -10,8 +10,10 @@ def score_flights(flights=lf.Read("bronze.flights")):
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from lakeflow.dimension import History
 from lakeflow.expect import fresh, in_range, no_rows, not_null, one_of, references, row_count, satisfies, unique
 from lakeflow.job import Job, Lookup, Mode, Output, Read, job
+from lakeflow.lookup import LookupFile, LookupPostgres
 from lakeflow.window import Cumulate, Hop, Session, Tumble
 
 if TYPE_CHECKING:
@@ -23,9 +25,12 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Cumulate",
+    "History",
     "Hop",
     "Job",
     "Lookup",
+    "LookupFile",
+    "LookupPostgres",
     "Mode",
     "Output",
     "Project",

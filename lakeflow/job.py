@@ -18,8 +18,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from lakeflow.declare import UNKNOWN, Origin, TableSpec
+from lakeflow.dimension import History, check_history, no_history
 from lakeflow.errors import DeclarationError, did_you_mean
 from lakeflow.expect import Expectation, distinct
+from lakeflow.lookup import Lookup as Lookup
+from lakeflow.lookup import LookupFile, LookupPostgres, Outside
 from lakeflow.schedule import Cron, cron_of, duration_of
 from lakeflow.window import Emit, Length, Window, Windowed, windows_of
 
@@ -54,13 +57,6 @@ class OnChange(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Read:
     """The table that a job reads: incrementally in incremental mode, whole in snapshot mode."""
-
-    table: str
-
-
-@dataclass(frozen=True, slots=True)
-class Lookup:
-    """A table joined as a dimension: always whole, as of the start of the run."""
 
     table: str
 
@@ -114,8 +110,8 @@ class Job:
     `inputs` maps the function's parameters to what they read; those of a query are the tables' names. `key` is set for
     output update. `caps` of None leaves the caps to the settings. `creates` is how the target is made where `tables/`
     declares none, but for its columns, which are those of the rows. `statement_set` is where the set of statements
-    that it is of begins. `schedule` says when it is due, or how old its target
-    may get; None: whenever it is asked for.
+    that it is of begins. `outside` are dimensions that are no tables of the lake, by parameter. `schedule` says when it is due,
+    or how old its target may get; None: whenever it is asked for.
     """
 
     name: str
@@ -136,6 +132,8 @@ class Job:
     on_change: OnChange = OnChange.FAIL
     key_from: tuple[str, ...] = ()
     expect: tuple[Expectation, ...] = ()
+    outside: dict[str, Outside] = field(default_factory=dict)
+    history: History | None = None
 
     @property
     def function(self) -> Callable[..., pl.LazyFrame]:
@@ -185,6 +183,7 @@ def job(
     freshness: str | None = None,
     expect: Sequence[Expectation] = (),
     on_change: str = "fail",
+    history: History | None = None,
 ) -> Callable[[JobFunction], Job]:
     """Declare a job. Raises DeclarationError where the declaration contradicts itself.
 
@@ -197,7 +196,7 @@ def job(
     when the job is due for `lakeflow run --due` and `lakeflow start`.
     `expect` is what must hold of its rows, and of the table that they make: lf.not_null("carrier"), and others of expect.py.
     `on_change` is what becomes of rows that were changed or removed in the table that is read: fail, ignore_deletes or
-    recompute (docs/jobs.md).
+    recompute (docs/jobs.md). With `history` the target keeps every version of a key's row, as lf.History says.
     """
 
     def declare(function: JobFunction) -> Job:
@@ -209,6 +208,7 @@ def job(
             name=label,
             target=_checked_name(target, f"target of job {label!r}", origin),
             inputs=_inputs_of(function, label, origin),
+            outside=_outside_of(function),
             body=function,
             mode=_choice(Mode, mode, f"mode of job {label!r}", origin),
             output=_output_of_windows(mode, by_windows) if by_windows else _output_of(mode, output, key, label, origin),
@@ -220,7 +220,9 @@ def job(
             schedule=schedule_of(schedule, timezone, freshness, label, origin),
             expect=distinct(expect, f"{origin}: job {label!r}"),
             on_change=_choice(OnChange, on_change, f"on_change of job {label!r}", origin),
+            history=history,
         )
+        check_history(history, made.key, output, f"{origin}: job {label!r}")
         check_on_change(made)
         return made
 
@@ -247,6 +249,8 @@ def is_keyed(job: Job) -> bool:
 
 def check_on_change(job: Job) -> None:
     """Raises DeclarationError where a job cannot do what its `on_change` says."""
+    if job.history is not None and (job.windowed is not None or is_keyed(job)):
+        raise no_history(job.origin, job.name)
     if job.on_change is OnChange.FAIL:
         return
     label = f"{job.origin}: job {job.name!r}: on_change = '{job.on_change}'"
@@ -256,6 +260,10 @@ def check_on_change(job: Job) -> None:
         raise DeclarationError(
             f"{label} is for jobs whose rows each come of one row; this one keeps windows or groups between its runs",
             next_step="say on_change = 'fail', and run the job with --mode snapshot after such changes, or 'ignore_deletes'",
+        )
+    if job.on_change is OnChange.RECOMPUTE and job.history is not None:
+        raise DeclarationError(
+            f"{label}: the history of a key does not forget what was once said of it; valid: 'fail', 'ignore_deletes'"
         )
     if job.on_change is OnChange.RECOMPUTE and not job.key:
         raise DeclarationError(
@@ -296,19 +304,24 @@ def _inputs_of(function: JobFunction, label: str, origin: Origin) -> dict[str, R
     inputs: dict[str, Read | Lookup] = {}
     for parameter in inspect.signature(function).parameters.values():
         source: Any = parameter.default
+        if isinstance(source, LookupFile | LookupPostgres):
+            continue
         if not isinstance(source, Read | Lookup):
+            has = f"has the default {source!r}" if source is not parameter.empty else "has no default"
             raise DeclarationError(
-                f"{origin}: job {label!r}: parameter {parameter.name!r} has the default {source!r}; "
-                'valid: lf.Read("namespace.table"), lf.Lookup("namespace.table")'
-                if source is not parameter.empty
-                else f"{origin}: job {label!r}: parameter {parameter.name!r} has no default; "
-                'valid: lf.Read("namespace.table"), lf.Lookup("namespace.table")'
+                f"{origin}: job {label!r}: parameter {parameter.name!r} {has}; valid: "
+                'lf.Read("namespace.table"), lf.Lookup("namespace.table"), lf.LookupFile(path), lf.LookupPostgres(url, table)'
             )
         _checked_name(source.table, f"parameter {parameter.name!r} of job {label!r}", origin)
         inputs[parameter.name] = source
     if not any(isinstance(source, Read) for source in inputs.values()):
         raise DeclarationError(f'{origin}: job {label!r} reads no table; give it a parameter = lf.Read("namespace.table")')
     return inputs
+
+
+def _outside_of(function: JobFunction) -> dict[str, Outside]:
+    given = {parameter.name: parameter.default for parameter in inspect.signature(function).parameters.values()}
+    return {name: source for name, source in given.items() if isinstance(source, LookupFile | LookupPostgres)}
 
 
 def _checked_name(table: str, what: str, origin: Origin) -> str:

@@ -9,7 +9,7 @@ the file's partition value as both bounds. NaN lies in no bounds, and null in no
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
@@ -270,3 +270,15 @@ def _bounded(low: Any, high: Any, kind: IcebergType, *, values: bool, nulls: boo
     if low is not None and high is not None and low > high:
         low = high = None
     return Held(low, high, values, nulls, nans)
+
+
+def reaches(table: Table, column: str, least: pl.Series) -> Callable[[DataFile], bool]:
+    """Whether a file may hold a value of the column that is not less than the one of `least`, or a null; by its bounds."""
+    field = table.schema().find_field(column)
+    [moment] = _plain_column(least, field.field_type)
+
+    def may(data_file: DataFile) -> bool:
+        held = _held(data_file, field.field_id, field.field_type)
+        return held.nulls or held.high is None or bool(held.high >= moment)
+
+    return may

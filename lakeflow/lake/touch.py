@@ -65,6 +65,16 @@ class Touching:
             gone = rows.num_rows - len(kept)
             yield (rows.take(kept.to_arrow()) if gone else rows), gone
 
+    def rows(self, touched: Touched) -> Iterator[pa.Table]:
+        """The rows of the file that are of one of the values, in their order."""
+        values = self._of(touched.places)
+        for batch in read(self._table, [touched.split], None, self._pruner.in_row_groups):
+            rows = pa.Table.from_batches([batch])
+            asked = frame(rows.select(self._columns)).with_row_index(_ROW)
+            kept = asked.join(values, on=self._columns, how="semi", nulls_equal=self._nulls_equal, maintain_order="left")[_ROW]
+            if len(kept):
+                yield rows.take(kept.to_arrow())
+
     def _of(self, places: pl.Series) -> pl.DataFrame:
         return self._values if len(places) == self._values.height else self._values[places]
 

@@ -24,10 +24,11 @@ from lakeflow.lake.schema import fit, require_columns, storable
 from lakeflow.lake.write import DataFile, DataWriter
 from lakeflow.models.lost import Lost
 from lakeflow.models.registry import ModelSet
-from lakeflow.runner.bodies import Body, Lookups, PythonBody
+from lakeflow.runner.bodies import Body, PythonBody
 from lakeflow.runner.engines import Engine
 from lakeflow.runner.expecting import Expecting
 from lakeflow.runner.letters import PartLetters, StepLetters
+from lakeflow.runner.lookups import Lookups, Surroundings, as_of_now, facts_of
 from lakeflow.runner.plan import JobPlan, Source, Step, pack
 from lakeflow.runner.recompute import recompute_of
 from lakeflow.runner.sql_body import Queries, sql_body
@@ -43,8 +44,8 @@ TASK_BYTES = 64 << 20
 class Runtime:
     """What jobs run with: the lake and its commits, the models, an engine, declared target tables, sizes in bytes.
 
-    `spool` is the folder for rows that wait on disk; None: the system's. `queries` is what jobs in SQL run with, `searches` what those
-    in Python may search.
+    `spool` is the folder for rows that wait on disk; None: the system's. `queries` is what jobs in SQL run with, `searches`
+    what those in Python may search, `surroundings` where their dimensions outside of the lake are.
     """
 
     lake: Lake
@@ -58,6 +59,7 @@ class Runtime:
     spool: Path | None = None
     queries: Queries = field(default_factory=Queries)
     searches: Searches | None = None
+    surroundings: Surroundings = field(default_factory=Surroundings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +160,8 @@ def _run_steps(
     for step in plan.steps:
         if stop():
             return
+        if (now := as_of_now(plan, runtime.lake)) is not plan:
+            plan, body = now, body_of(now, runtime)
         step = _by_windows(plan, step, progress, runtime)
         target = _target(plan, step.reads, body, runtime, expecting)
         expecting.begin()
@@ -208,9 +212,19 @@ def made_by(job: Job, schema: pa.Schema) -> TableSpec:
 
 def body_of(plan: JobPlan, runtime: Runtime) -> Body:
     """What carries out the job's function or query, for one run."""
+    body = _plain_body(plan, runtime)
+    if plan.job.history is None:
+        return body
+    from lakeflow.runner.history_step import Stating
+
+    return Stating(body, plan.job.history, f"job {plan.job.name!r} ({plan.job.origin})")
+
+
+def _plain_body(plan: JobPlan, runtime: Runtime) -> Body:
     if isinstance(plan.job.body, SqlQuery):
         return sql_body(plan, runtime.lake, runtime.declared, runtime.queries)
-    return PythonBody(plan.job, Lookups(plan.lookups), runtime.models, runtime.searches)
+    lookups = Lookups(plan.lookups, outside=plan.job.outside, surroundings=runtime.surroundings)
+    return PythonBody(plan.job, lookups, runtime.models, runtime.searches)
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,7 +258,9 @@ class _Work:
     def commit(self, change: Change) -> int:
         """Land the change with the step's progress, in the table that its files were written for; its snapshot."""
         table_uuid = str(self.target.metadata.table_uuid)
-        change = replace(change, table=self.plan.target, progress=self.progress, table_uuid=table_uuid)
+        facts = facts_of(self.plan.lookups, self.plan.job.outside, self.runtime.surroundings.root)
+        summary = {**change.summary, **facts}
+        change = replace(change, table=self.plan.target, progress=self.progress, table_uuid=table_uuid, summary=summary)
         return self.runtime.commits.commit(change).snapshot_id
 
 
@@ -259,6 +275,10 @@ def _by_windows(plan: JobPlan, step: Step, progress: str | None, runtime: Runtim
 
 
 def _step_of(plan: JobPlan, step: Step) -> RunStep:
+    if plan.job.history is not None:
+        from lakeflow.runner.history_step import history_step
+
+        return history_step
     if step.arrived is not None:
         from lakeflow.runner.window_step import window_step
 

@@ -20,6 +20,7 @@ from lakeflow.lake.catalog import Lake, Table, arrow_schema
 from lakeflow.lake.moments import at_ref, at_snapshot, at_time
 from lakeflow.lake.read import Snapshot, snapshot_at, splits_at
 from lakeflow.models.lost import Lost
+from lakeflow.runner.history_step import given_columns
 from lakeflow.runner.plan import JobPlan, Source
 from lakeflow.runner.sql_windows import check_key
 from lakeflow.runner.window_rows import rows_among
@@ -45,7 +46,7 @@ class Queries:
     """What jobs in SQL run with: what stands behind their calls, the memory of all that run at once, and how many may.
 
     `spool` is the folder for what does not fit into memory; None: the system's. `shared` is the scan of the jobs of a
-    statement set, which run together.
+    statement set, which run together. `threads` is how many a query is given that may use so many cores.
     """
 
     behind: Behind = nothing_behind
@@ -53,6 +54,7 @@ class Queries:
     workers: int = 1
     spool: Path | None = None
     shared: SharedScan | None = None
+    threads: Callable[[Compiled, int], int] = lambda compiled, threads: threads
 
 
 def sql_body(
@@ -74,6 +76,8 @@ def sql_body(
         into = arrow_schema(lake.table(plan.target))
     elif plan.job.target in declared:
         into = declared[plan.job.target].schema
+    if into is not None and plan.job.history is not None:
+        into = given_columns(plan.job.history, into)
     names = placed(compiled.columns.names, query.columns, into.names if into is not None else None, plan.job)
     columns = assigned(compiled.columns.empty_table().rename_columns(names), into).schema
     if plan.job.windowed is not None and plan.job.target in declared:
@@ -150,7 +154,8 @@ class SqlBody:
         alone, keyed = not self.plan.is_row_wise, bool(self.plan.job.key)
         memory = self.queries.memory_bytes if alone else max(LEAST_BYTES, self.queries.memory_bytes // self.queries.workers)
         with spilling(self.queries.spool or Path(gettempdir()), memory) as limits, failing(self.plan.job):
-            limits = replace(limits, threads=limits.threads if alone and not keyed else 1, in_order=keyed)
+            threads = 1 if keyed else self.queries.threads(self.compiled, limits.threads if alone else 1)
+            limits = replace(limits, threads=threads, in_order=keyed)
             with run_compiled(self.compiled, relations, behind, limits) as reader:
                 for batch in reader:
                     rows = pa.Table.from_batches([batch]).rename_columns(self.columns.names)

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Final, assert_never
 
 from lakeflow.declare import Origin, TableSpec
+from lakeflow.dimension import History, history_of
 from lakeflow.errors import DeclarationError, UnknownName, UsageError
-from lakeflow.job import Caps, Job, Lookup, Materialized, Mode, Output, Read, SqlQuery, schedule_of
+from lakeflow.job import Caps, Job, Lookup, Materialized, Mode, Output, Read, SqlQuery, check_on_change, schedule_of
 from lakeflow.runner.sql_on_change import following
 from lakeflow.schedule import Cron
 from lakeflow.sql.statements import (
@@ -147,8 +148,14 @@ def _job(name: str, one: _Written, tables: Mapping[str, TableSpec]) -> Job:
         _materialized(statement),
         schedule=_schedule(name, one),
         windowed=windowed,
+        history=_history(declared, f"{one.origin}: job {name!r}"),
     )
+    check_on_change(job)
     return following(job, one.options.get(ON_CHANGE), declared)
+
+
+def _history(declared: TableSpec | None, label: str) -> History | None:
+    return history_of(declared.options, declared.primary_key, label) if declared is not None else None
 
 
 def _query(
