@@ -49,7 +49,7 @@ from lakeflow.lake.history import (
     PROGRESS,
     REWRITTEN,
     SEQUENCE,
-    expiry,
+    due_with_commit,
     find_commit,
     has_seen,
     progress_in,
@@ -203,7 +203,11 @@ class _Moved(CommitConflict):
 
 
 class Committer:
-    """The commit protocol over an Iceberg catalog. `keep_snapshots` bounds the snapshots that a table drags along."""
+    """The commit protocol over an Iceberg catalog.
+
+    `keep_snapshots` bounds the snapshots that a table drags along. `needed_from` tells of a table from which sequence number
+    on readers need its snapshots: those are kept beyond, within bounds.
+    """
 
     def __init__(
         self,
@@ -213,6 +217,7 @@ class Committer:
         keep_snapshots: int = 100,
         backoff: Backoff = COMMIT_BACKOFF,
         sleep: Callable[[float], None] = time.sleep,
+        needed_from: Callable[[str], int | None] = lambda table: None,
     ) -> None:
         if keep_snapshots < 2:
             raise UsageError(f"a table must keep 2 snapshots at the least, not {keep_snapshots}", next_step="lakeflow doctor")
@@ -221,6 +226,7 @@ class Committer:
         self._keep_snapshots = keep_snapshots
         self._backoff = backoff
         self._sleep = sleep
+        self._needed_from = needed_from
 
     def progress(self, table: str, writer: str) -> str | None:
         """How far the writer has come, by the table itself; None for a table or a writer that is new."""
@@ -275,7 +281,7 @@ class Committer:
         return progress
 
     def _send(self, table: Table, change: Change, progress: Mapping[str, str]) -> int:
-        dropped = expiry(table.metadata, self._keep_snapshots - 1)
+        dropped = due_with_commit(table.metadata, self._keep_snapshots, lambda: self._needed_from(change.table))
         with lake_errors(f"a commit to {change.table}"):
             staged = stage(
                 table,

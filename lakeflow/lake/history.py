@@ -7,7 +7,7 @@ snapshot has expired, the property is.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from pyiceberg.table.metadata import TableMetadata
@@ -24,6 +24,9 @@ SEQUENCE = "lakeflow.progress-sequence."
 
 APPENDS_SINCE = "lakeflow.appends-only-since"
 KEPT_FROM = "lakeflow.kept-from"
+
+HELD = 5
+"""So many times the snapshots that a table keeps stay for readers who need them."""
 
 # In place of a sequence number: the property tells nothing, because the writer's commits on main were rolled back, to
 # where its progress cannot be told any more, or to before its first.
@@ -156,6 +159,17 @@ def expiry(metadata: TableMetadata, keep: int, *, older_than_ms: int | None = No
     if spans:
         attested[REWRITTEN] = dumps(joined(span for span in spans if span.high >= since))
     return Expiry(tuple(snapshot.snapshot_id for snapshot in gone), attested | _progress_to_keep(metadata, kept, gone))
+
+
+def due_with_commit(metadata: TableMetadata, keep: int, needed_from: Callable[[], int | None]) -> Expiry:
+    """What a commit drops, so that `keep` snapshots stay with its own; those from the sequence number `needed_from` on stay
+    beyond that, while there are fewer than HELD times as many. `needed_from` is asked where anything would go."""
+    due = expiry(metadata, keep - 1)
+    if not due.snapshot_ids or (needed := needed_from()) is None:
+        return due
+    if len(metadata.snapshots) >= HELD * keep:
+        return expiry(metadata, HELD * keep - 1)
+    return expiry(metadata, keep - 1, needed_from=needed)
 
 
 def _progress_to_keep(metadata: TableMetadata, kept: list[Snapshot], gone: list[Snapshot]) -> dict[str, str]:

@@ -51,6 +51,7 @@ class AuditedCommitter(Committer):
             keep_snapshots=beside._keep_snapshots,
             backoff=beside._backoff,
             sleep=beside._sleep,
+            needed_from=beside._needed_from,
         )
         self._branch = branch
         self._audit = audit

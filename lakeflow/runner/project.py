@@ -87,7 +87,12 @@ class Project:
         """What makes snapshots in `lake`."""
         from lakeflow.lake.commit import Committer
 
-        return Committer(self.lake, keep_snapshots=self.settings.run.max_snapshots)
+        return Committer(self.lake, keep_snapshots=self.settings.run.max_snapshots, needed_from=self._followed_from)
+
+    def _followed_from(self, table: str) -> int | None:
+        from lakeflow.runner.readers import followed_from
+
+        return followed_from(self, table)
 
     @cached_property
     def models(self) -> ModelSet:
@@ -129,6 +134,7 @@ class Project:
         """What jobs run with."""
         from lakeflow.runner.engines import Threads
         from lakeflow.runner.execute import Runtime
+        from lakeflow.runner.lookups import Surroundings
         from lakeflow.runner.sql_body import Queries
         from lakeflow.runner.vector_search import Searches
 
@@ -144,7 +150,8 @@ class Project:
             buffer_bytes=run.buffer_bytes,
             target_file_bytes=run.target_file_bytes,
             spool=self.settings.spool(),
-            queries=Queries(self._behind, run.memory_bytes, workers, self.settings.spool()),
+            surroundings=Surroundings(self.settings.root, self.settings.environment, self.settings.catalog),
+            queries=Queries(self._behind, run.memory_bytes, workers, self.settings.spool(), threads=self._threads),
             searches=Searches(lambda: self.index_room, lambda: self.declared_tables.indexes),
         )
 
@@ -153,6 +160,12 @@ class Project:
         from lakeflow.runner.sql_functions import functions_for
 
         return functions_for(compiled, self.models, self.index_room, self.declared_tables.indexes.values(), lost)
+
+    def _threads(self, compiled: Compiled, threads: int) -> int:
+        """How many threads a query of a job is given that may use so many cores."""
+        from lakeflow.runner.sql_functions import threads_for
+
+        return threads_for(compiled, self.models, threads)
 
     def plan(self, job: Job, request: Request) -> JobPlan:
         """What a run of a job would do. Raises as `plan_job` does."""

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from lakeflow.errors import Terminal
-from lakeflow.job import Job, Mode, Read
+from lakeflow.errors import LakeflowError, Terminal
+from lakeflow.job import Job, Mode, OnChange, Read
 from lakeflow.lake.compact_plan import Readers
 from lakeflow.progress import JobProgress, SnapshotPosition
 from lakeflow.runner.graph import Node
 from lakeflow.runner.indexing import index_state
 from lakeflow.runner.project import Project
+
+logger = logging.getLogger("lakeflow.runner")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +46,29 @@ def readers_at(readings: Iterable[Reading], table_uuid: str) -> Readers:
     positions = tuple(one.position for one in live if one.position is not None and one.position.table_uuid == table_uuid)
     unread = tuple(one.name for one in live if one.position is None and not one.begins_anew)
     return Readers(positions, unread, any(one.by_key for one in readings))
+
+
+def followed_from(project: Project, table: str) -> int | None:
+    """From which sequence number on jobs that follow changed rows need the snapshots of a table; None where none does.
+
+    Where jobs do not load, or cannot tell how far they are, all are needed.
+    """
+    try:
+        following = [job for job in _jobs_over(project, table) if job.on_change is not OnChange.FAIL]
+        if not following:
+            return None
+        known = [_position(project, job, table) for job in following]
+        table_uuid = str(project.lake.table(table).metadata.table_uuid)
+    except LakeflowError as error:
+        logger.warning("snapshots of %s are kept, since it cannot be told who needs them: %s", table, error.message)
+        return 0
+    return min((one.sequence for one in known if one is not None and one.table_uuid == table_uuid), default=None)
+
+
+def _jobs_over(project: Project, table: str) -> Iterator[Job]:
+    for node in project.nodes:
+        if isinstance(node.work, Job) and Read(table) in node.work.inputs.values():
+            yield node.work
 
 
 def _readings(project: Project, table: str) -> Iterator[Reading]:

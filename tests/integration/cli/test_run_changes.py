@@ -77,6 +77,20 @@ def test_maintenance_keeps_what_jobs_have_not_followed_yet(site: Site) -> None:
     assert rows(site, "gold.dear") == [(1, "a", 9.0), (3, "c", 4.0), (4, "d", 5.0)]
 
 
+def test_landings_keep_the_snapshot_from_which_jobs_go_on(site: Site) -> None:
+    begun(site)
+    site.configure("max_snapshots = 2\n")
+    for price in (10.0, 11.0, 12.0):
+        site.send("items", item(1, "a", price))
+        site.land()
+    assert len(site.shop.project.lake.table("bronze.items").metadata.snapshots) == 5
+    assert site.shop("run").code == 0
+    assert rows(site, "gold.priced") == [(1, 1200.0), (3, 400.0), (4, 500.0)]
+    site.send("items", item(1, "a", 13.0))
+    site.land()
+    assert len(site.shop.project.lake.table("bronze.items").metadata.snapshots) == 2
+
+
 def test_without_on_change_the_run_is_refused_and_says_what_to_do(site: Site) -> None:
     begun(site, more="")
     ran = site.shop("run", "dear")

@@ -24,6 +24,7 @@ from lakeflow.lake.history import (
     Expiry,
     ancestors,
     check_readable_from,
+    due_with_commit,
     expiry,
     find_commit,
     has_seen,
@@ -417,3 +418,18 @@ def test_a_table_of_format_version_1_is_refused() -> None:
     require_ordered(EMPTY, "bronze.t")
     with pytest.raises(SchemaMismatch, match=r"bronze\.t is of Iceberg's format version 1"):
         require_ordered(old, "bronze.t")
+
+
+def test_a_commit_keeps_what_readers_need_within_bounds() -> None:
+    line = table(*(plain(number) for number in range(1, 13)))
+    assert len(due_with_commit(line, 4, lambda: None).snapshot_ids) == 9
+    assert len(due_with_commit(line, 4, lambda: 5).snapshot_ids) == 4
+    assert len(due_with_commit(line, 4, lambda: 11).snapshot_ids) == 9
+    assert len(due_with_commit(line, 2, lambda: 1).snapshot_ids) == 3, "five times as many, with the one that comes"
+
+
+def test_nobody_is_asked_who_needs_snapshots_before_any_is_due() -> None:
+    def asked() -> int:
+        raise AssertionError("nothing is due")
+
+    assert due_with_commit(table(*(plain(number) for number in range(1, 4))), 4, asked) == Expiry()
