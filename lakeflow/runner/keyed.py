@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Final
@@ -19,7 +20,7 @@ from lakeflow.declare import SYSTEM_NAMESPACE
 from lakeflow.errors import SourceChanged, Terminal, UsageError
 from lakeflow.job import Job, SqlQuery
 from lakeflow.lake.catalog import Lake
-from lakeflow.lake.commit import CommitProtocol
+from lakeflow.lake.commit import CommitProtocol, fenced
 from lakeflow.sql.compile import compile_query
 from lakeflow.sql.compiled import Compiled, Names
 from lakeflow.sql.incremental_keys import Column, Incremental
@@ -91,15 +92,18 @@ class KeyedPlan:
     fingerprint: str
     kept: Kept | None
 
-    def ahead(self, job: Job, target: str | None, start: str | None) -> str | None:
+    def ahead(self, job: Job, target: str | None, start: str | None, now: Callable[[], str | None]) -> str | None:
         """Up to where a step has been kept that has not come to the target; None where there is none. Raises as `standing`."""
-        standing = self.standing(job, self.kept, target, start)
+        standing = self.standing(job, self.kept, target, start, now)
         return self.kept.end if self.kept is not None and standing is Standing.AHEAD else None
 
-    def standing(self, job: Job, kept: Kept | None, target: str | None, start: str | None) -> Standing:
-        """Where `kept` stands to a target of this identity, whose progress is `start`.
+    def standing(
+        self, job: Job, kept: Kept | None, target: str | None, start: str | None, now: Callable[[], str | None]
+    ) -> Standing:
+        """Where `kept` stands to a target of this identity, whose progress was `start`; `now` looks what it is by now.
 
-        Raises SourceChanged where what is kept is not of the rows that the target was made of.
+        Raises SourceChanged where what is kept is not of the rows that the target was made of, Fenced where another run of the
+        job has come between the two looks.
         """
         mine = kept is not None and kept.target == target and kept.query == self.fingerprint
         if kept is not None and mine and kept.start == start and kept.end != start:
@@ -108,6 +112,8 @@ class KeyedPlan:
             return Standing.NOTHING
         if kept is not None and mine and kept.end == start:
             return Standing.LEVEL
+        if (found := now()) != start:
+            raise fenced(job.target, job.writer, start, found)
         raise _astray(job, self, kept, target)
 
 

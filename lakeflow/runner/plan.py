@@ -146,7 +146,7 @@ def plan_job(
     )
     keyed = _keyed(job, target, lake, commits, compiled, names)
     if mode is Mode.INCREMENTAL:
-        ahead = keyed.ahead(job, identity(lake, target), start) if keyed is not None else None
+        ahead = keyed.ahead(job, identity(lake, target), start, lambda: commits.progress(target, job.writer)) if keyed else None
         steps = tuple(_incremental_steps(job, lake, ahead or start, _within(job.caps, caps), letters))
         steps = (Step((), ahead), *steps) if ahead is not None else steps
     else:

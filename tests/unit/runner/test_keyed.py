@@ -94,6 +94,13 @@ def test_one_that_wakes_up_after_another_finished_its_step_is_fenced(world: Worl
         next(late)
     world.run(sums(world))
     assert counts(world) == [("AA", 1), ("UA", 2)]
+    world.append(flights((4, "UA", None)))
+    late = run_job(world.plan(sums(world)), world.runtime())
+    world.run(sums(world))
+    world.append(flights((5, "UA", None)))
+    world.run(sums(world))
+    with pytest.raises(Fenced):
+        next(late)
 
 
 def test_a_snapshot_run_keeps_what_incremental_ones_go_on_from(world: World) -> None:
