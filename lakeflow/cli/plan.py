@@ -162,6 +162,7 @@ def _job_row(project: Project, node: Node, request: Request, estimating: Estimat
         return row | {"problem": error.message, "would_fail": True}
     row |= _planned(planned)
     try:
+        row |= _windows(planned)
         row |= _steps(project, planned)
         estimates = estimating.of(planned, row["models"]) if estimating else []
     except Terminal as error:
@@ -206,6 +207,21 @@ def _planned(plan: JobPlan) -> Row:
         "reads": _snapshots(plan),
         "lookups": {source.name: source.snapshot_id for source in plan.lookups},
     }
+
+
+def _windows(plan: JobPlan) -> Row:
+    """Of a job by windows, those that a run touches and the files that it reads for them, as many at the most."""
+    from lakeflow.runner.window_plan import windows_touched
+
+    touched = windows_touched(plan)
+    return {} if touched is None else {"windows": asdict(touched)}
+
+
+def _windows_note(windows: Row) -> str:
+    if windows["files"] is None:
+        return "windows and files: known as it runs"
+    counted = "" if windows["windows"] is None else f"{windows['windows']} windows, "
+    return f"at most {counted}{windows['files']} files read for them ({size_text(windows['bytes'])})"
 
 
 def _snapshots(plan: JobPlan) -> dict[str, int | None]:
@@ -266,6 +282,7 @@ def _job_line(row: Row) -> Row:
     if row.get("files_removed"):
         notes.append(f"{row['files']} files changed, {row['files_removed']} removed")
     notes += [f"keeps earlier rows by key in {row['state']}"] if row.get("state") else []
+    notes += [_windows_note(row["windows"])] if row.get("windows") else []
     note = row["problem"] or "; ".join([*notes, *row["versions_due"]])
     return {**row, "size": size_text(row["bytes"]) if "bytes" in row else None, "note": note}
 
