@@ -19,7 +19,7 @@
         ├── SchemaMismatch        the rows or the declaration do not fit the table
         ├── ModelError            the model's file, names, types or answers do not fit its declaration
         ├── BudgetSpent           a run's limit of model calls, tokens or cost is reached
-        ├── Interrupted           a signal stopped a model that was being asked; its answers so far are kept
+        ├── Interrupted           a signal stopped a query or a model; its answers so far are kept
         ├── CacheBroken           the file of kept answers cannot be read
         ├── IndexMismatch         the index was built with another model, width, metric or key
         ├── StorageFull           no room, or no right to write
@@ -141,7 +141,7 @@ class BudgetSpent(Terminal):
 
 
 class Interrupted(Terminal):
-    """A signal stopped a model that was being asked; the answers that came are kept."""
+    """A signal stopped a query, or a model that was being asked; the answers that came are kept."""
 
 
 class CacheBroken(Terminal):

@@ -62,7 +62,7 @@ class Session:
         """Carry out one statement. What it spills is gone once `held` is closed. Raises what it fails of."""
         match statement:
             case ReadRows():
-                self._read(statement.text, held)
+                self._read(statement.text, signals, held)
             case Insert() | StatementSet() | CreateTableAs() | CreateMaterializedTable():
                 from lakeflow.runner.sql_once import declared_as_job, parts_of, stands
 
@@ -95,10 +95,10 @@ class Session:
         settings = self.project.settings
         return held.enter_context(spilling(settings.root / ".lakeflow" / "tmp", settings.run.memory_bytes))
 
-    def _read(self, text: str, held: ExitStack) -> None:
+    def _read(self, text: str, signals: StopSignals, held: ExitStack) -> None:
         from lakeflow.runner.sql_query import query_project
 
-        with query_project(text, self.project, self.limits(held), self.models) as reader:
+        with query_project(text, self.project, self.limits(held), self.models, signals.requested) as reader:
             head = Head(reader, self.style.rows if self.style.form is RowFormat.TEXT else None)
             write_batches(head, reader.schema.names, self.style.form, expanded=self.style.expanded)
         if head.cut:

@@ -195,7 +195,7 @@ def _run(work: Callable[[], None], signals: StopSignals, held: ExitStack) -> boo
         return False
     if failure is not None:
         raise failure
-    return True
+    return not signals.requested()
 
 
 def _confirmed(question: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -17,8 +18,11 @@ if TYPE_CHECKING:
     from lakeflow.runner.project import Project
 
 
-def query_project(text: str, project: Project, limits: Limits, held: ExitStack) -> pa.RecordBatchReader:
-    """The rows of a query over the tables as of now, as they come. Models that it asks are open until `held` is closed.
+def query_project(
+    text: str, project: Project, limits: Limits, held: ExitStack, stop: Callable[[], bool] = lambda: False
+) -> pa.RecordBatchReader:
+    """The rows of a query over the tables as of now, as they come. Models that it asks are open until `held` is closed;
+    services are not waited for any longer once `stop` is true.
 
     Raises what `compile_query`, `functions_for` and `run_compiled` raise; so does the reader.
     """
@@ -30,6 +34,7 @@ def query_project(text: str, project: Project, limits: Limits, held: ExitStack) 
         from lakeflow.runner.sql_functions import functions_for, threads_for
 
         models = held.enter_context(project.models)
+        models.stop_when(stop)
         behind = functions_for(compiled, models, project.index_room, project.declared_tables.indexes.values())
         limits = replace(limits, threads=threads_for(compiled, models, limits.threads))
         return run_compiled(compiled, names.relations(compiled), behind, limits, opening)

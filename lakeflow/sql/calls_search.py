@@ -113,7 +113,7 @@ def _column(arguments: Arguments, table: str, name: exp.Identifier, schema: pa.S
     found = next((field for field in schema if field.name.lower() == name.name.lower()), None)
     if found is None:
         place = name if "start" in name.meta else at
-        raise arguments.unknown(UnknownName(f"column of {table}", name.name, schema.names), place)
+        raise arguments.unknown(UnknownName(f"column of {table} in DESCRIPTOR:", name.name, schema.names), place)
     return found
 
 

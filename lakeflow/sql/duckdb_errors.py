@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable
 from typing import Final
 
-from lakeflow.errors import LakeflowError, StorageFull, StorageUnavailable, Terminal, UnknownName, UsageError
+from lakeflow.errors import Interrupted, LakeflowError, StorageFull, StorageUnavailable, Terminal, UnknownName, UsageError
 from lakeflow.sql.tokens import pointed
 
 USERS_FAULT: Final = frozenset(
@@ -41,7 +41,7 @@ def explained(error: BaseException, text: str | None, columns: Iterable[str]) ->
     if kind in ("IO", "HTTP"):
         return StorageUnavailable(f"a data file could not be read: {_first_line(message)}")
     if kind.capitalize() == "Interrupt":
-        return Terminal("the query was interrupted")
+        return Interrupted("the query was interrupted")
     if kind not in USERS_FAULT:
         return Terminal(f"DuckDB failed on the query: {_first_line(str(error))}")
     return _unknown_name(message, columns) or UsageError(_located(message, text, place))
@@ -81,6 +81,7 @@ def _unknown_name(message: str, columns: Iterable[str]) -> UnknownName | None:
 
 def _located(message: str, text: str | None, place: tuple[int, int] | None) -> str:
     cleaned = re.sub(r"\n+LINE \d+:.*", "", message, flags=re.DOTALL).strip()
+    cleaned = re.sub(r", or SET \w+\s*=[^.]*", "", cleaned)  # settings are locked
     if place is None or text is None:
         return cleaned
     encoded = text.encode()

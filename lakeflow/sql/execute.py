@@ -21,7 +21,7 @@ from weakref import WeakSet
 import duckdb
 import pyarrow as pa
 
-from lakeflow.errors import LakeflowError, SchemaMismatch, Terminal, UnknownName, UsageError, did_you_mean
+from lakeflow.errors import Interrupted, LakeflowError, SchemaMismatch, UnknownName, UsageError, did_you_mean
 from lakeflow.sql.compiled import Call, Compiled, EvaluateCall, Function, PredictCall, PureCall, SearchCall, TableRead
 from lakeflow.sql.database import Limits as Limits
 from lakeflow.sql.database import Opening, lock, opened
@@ -159,7 +159,7 @@ class _Run:
     @property
     def _connection(self) -> DuckDBPyConnection:
         if self._held is None:
-            raise Terminal("the query was interrupted")
+            raise Interrupted("the query was interrupted")
         return self._held
 
     def reader(self) -> pa.RecordBatchReader:
@@ -246,7 +246,7 @@ _opening = Lock()
 
 
 def interrupt_queries() -> None:
-    """Stop what every query of this process runs at this moment, from another thread: it raises Terminal in its own.
+    """Stop what every query of this process runs at this moment, from another thread: it raises Interrupted in its own.
 
     One that has not begun to run is not stopped, so whoever wants to stop it calls this until it has ended.
     """

@@ -260,5 +260,7 @@ def read_query(text: str) -> exp.Expr:
 
 def _said(error: ParseError) -> str:
     """What the parser missed, where it says so in words of the language and not of its own."""
-    said = str((error.errors or [{}])[0].get("description") or "")
-    return f": {said[:1].lower()}{said[1:]}" if said.lower().startswith("expect") or "MAP[" in said else ""
+    said = str((error.errors or [{}])[0].get("description") or "").partition(" but got <Token")[0]
+    if not (said.lower().startswith("expect") or "MAP[" in said):
+        return ""
+    return f": {said}" if said[1:2].isupper() else f": {said[:1].lower()}{said[1:]}"

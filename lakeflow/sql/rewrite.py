@@ -141,7 +141,7 @@ class Rewriter:
         relation = relation_text(form.rows)
         columns = list(row) if row is not None else [name for name, _ in self.columns(relation, call)]
         wanted = [
-            self._column(call, f"column for INPUT of model {form.model.name!r}", identifier, columns)
+            self._column(call, f"column in DESCRIPTOR, for INPUT of model {form.model.name!r}:", identifier, columns)
             for identifier in form.columns
         ]
         name = self._predict_site(call, form, wanted)
@@ -177,8 +177,11 @@ class Rewriter:
         form = read_evaluate(self.text, call, self.names)
         relation, arguments = relation_text(form.rows), Arguments(self.text, call, "")
         columns = [name for name, _ in self.columns(relation, call)]
-        features = [self._column(call, f"column for INPUT of model {form.model.name!r}", one, columns) for one in form.features]
-        label = self._column(call, "column for the label", form.label, columns)
+        features = [
+            self._column(call, f"column in DESCRIPTOR, for INPUT of model {form.model.name!r}:", one, columns)
+            for one in form.features
+        ]
+        label = self._column(call, "column in DESCRIPTOR, for the label:", form.label, columns)
         shown, evaluation = evaluation_columns(form.task), f"evaluation {len(self.sites.found)}"
 
         def take(given: tuple[pa.DataType, ...], name: str) -> tuple[tuple[pa.DataType, ...], Call]:
@@ -205,7 +208,7 @@ class Rewriter:
         window = read_window(self.text, call)
         relation = relation_text(window.rows)
         columns = dict(self.columns(relation, call))
-        time = self._column(call, "column with the time", window.time, list(columns))
+        time = self._column(call, "column in DESCRIPTOR, for the time:", window.time, list(columns))
         if columns[time] not in TIMES:
             message = f"{window.kind}: column {time!r} is {columns[time]}; valid: {', '.join(TIMES)}"
             raise Arguments(self.text, call, "").wrong(message, window.time if "start" in window.time.meta else None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 
@@ -13,10 +14,11 @@ from lakeflow.errors import SchemaMismatch
 from lakeflow.job import Job, Read, SqlQuery
 from lakeflow.models.lost import Counted
 from lakeflow.models.registry import ModelSet
-from lakeflow.runner.execute import body_of
+from lakeflow.runner.execute import body_of, run_job
 from lakeflow.runner.sql_body import assigned, placed
+from lakeflow.sql.compiled import Compiled
 from tests.failing import Failing, spec_of
-from tests.jobs import open_world
+from tests.jobs import FLIGHTS, SOURCE, TARGET, flights, open_world
 
 MANY = "dim.many FOR SYSTEM_TIME AS OF PROCTIME() AS m"
 JOB = Job("sums", "gold.t", {"s.t": Read("s.t")}, SqlQuery("FROM s.t"))
@@ -95,3 +97,22 @@ def test_rows_of_a_table_with_a_key_keep_their_order_beside_a_large_lookup(tmp_p
     world.append(pa.table({"id": [1] * len(keys), "k": keys}), "bronze.few")
     world.run(world.sql_job(f"INSERT INTO gold.t {query};"))
     assert world.rows("gold.t") == [(1, keys[-1])]
+
+
+def test_a_query_is_given_as_many_threads_as_it_is_told_that_pay(tmp_path: Path) -> None:
+    """A part of a row-wise job is one of several; the order of rows by key bears no second thread."""
+    world = open_world(tmp_path)
+    world.append(flights((1, "UA", 2.0)))
+    asked: list[int] = []
+
+    def threads(compiled: Compiled, cores: int) -> int:
+        asked.append(cores)
+        return 3
+
+    runtime = world.runtime()
+    runtime = replace(runtime, queries=replace(runtime.queries, threads=threads))
+    list(run_job(world.plan(world.sql_job(f"INSERT INTO {TARGET} SELECT id FROM {SOURCE};")), runtime))
+    assert asked == [1]
+    world.declared = {"gold.keyed": TableSpec("gold.keyed", FLIGHTS, primary_key=("id",))}
+    list(run_job(world.plan(world.sql_job(f"INSERT INTO gold.keyed SELECT * FROM {SOURCE};")), runtime))
+    assert asked == [1]
