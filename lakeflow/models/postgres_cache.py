@@ -1,7 +1,6 @@
 """Answers of remote models in a PostgreSQL database, for runs on several machines: see `KeptAnswers`.
 
-The driver is psycopg2, an extra; it is loaded with the first use. Source of the connection's parameters and of the
-classes of SQLSTATE: PostgreSQL's documentation, "libpq: Database Connection Control Functions" and "Error Codes".
+The driver is loaded with the first use. Source of the classes of SQLSTATE: PostgreSQL's documentation, "Error Codes".
 """
 
 from __future__ import annotations
@@ -11,12 +10,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import parse_qsl, unquote
 
 from lakeflow.errors import CacheBroken, ConfigError, LakeflowError, StorageFull, StorageUnavailable
 from lakeflow.models.cache import EVICT_EVERY_BYTES, KEPT_SHARE, KEYS_A_QUERY, VERSION, Kept, Stored
+from lakeflow.postgres import Place, driver
 from lakeflow.retry import Backoff, retrying
 
 if TYPE_CHECKING:
@@ -30,12 +28,7 @@ LOCK = 0x6C616B65
 """Number of the advisory lock under which the table is made, and answers are dropped."""
 PATIENCE = Backoff(attempts=8, base=0.25, cap=8.0)
 """An answer in hand is paid for: a database that is started anew is waited for."""
-CONNECT = {"connect_timeout": "10", "keepalives_idle": "30", "tcp_user_timeout": "30000", "application_name": "lakeflow"}
 STATEMENT_SECONDS = 60
-_PLACE = re.compile(
-    r"postgres(?:ql)?(?:\+psycopg2)?://(?:(?P<user>[^:/?#@]*)(?::(?P<password>.*))?@)?"
-    r"(?P<host>[^:/?#@]+)(?::(?P<port>\d{1,5}))?/(?P<database>[^/?#@]+)(?:\?(?P<query>[^@]*))?"
-)
 _NOW = "coalesce(%(now)s::float8, extract(epoch FROM clock_timestamp())::float8)"
 _MAKE = f"""
 CREATE TABLE {TABLE} (
@@ -65,50 +58,9 @@ DELETE FROM {TABLE} WHERE key IN (SELECT key FROM (
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where the database is, and as whom it is asked. `str` shows neither the password nor the query."""
-
-    host: str
-    port: int
-    database: str
-    user: str | None = None
-    password: str | None = field(default=None, repr=False)
-    query: Mapping[str, str] = field(default_factory=dict, repr=False)
-
-    def __str__(self) -> str:
-        return f"postgresql://{f'{self.user}@' if self.user else ''}{self.host}:{self.port}/{self.database}"
-
-    def parameters(self) -> dict[str, str]:
-        """What libpq is given."""
-        own = {"host": self.host, "port": str(self.port), "dbname": self.database}
-        named = {name: value for name, value in (("user", self.user), ("password", self.password)) if value is not None}
-        return {**CONNECT, **self.query, **own, **named}
-
-
 def is_postgres(place: str) -> bool:
     """Whether a place is meant as a PostgreSQL database."""
     return place.startswith(("postgresql:", "postgresql+", "postgres:"))
-
-
-def read_place(text: str) -> Place:
-    """`postgresql://user:password@host:port/database?sslmode=require` as a value; %41 in a part is A.
-
-    Of what stands before the last @, all after the first colon is the password. Raises ConfigError, which shows none of it.
-    """
-    found = _PLACE.fullmatch(text)
-    query = dict(parse_qsl((found and found["query"]) or ""))
-    if found is None or "password" in query:
-        raise ConfigError(
-            "cache in [models] is no address of a database; valid: postgresql://USER:{{ secret.NAME }}@HOST[:PORT]/DATABASE, "
-            "with libpq's parameters but the password after a ?",
-            next_step="write each %, / and @ of a user's name as %25, %2F and %40, and each % of a password as %25",
-        )
-    password = None if found["password"] is None else unquote(found["password"])
-    port = int(found["port"] or 5432)
-    return Place(
-        unquote(found["host"]), port, unquote(found["database"]), unquote(found["user"] or "") or None, password, query
-    )
 
 
 class PostgresAnswers:
@@ -196,7 +148,7 @@ class PostgresAnswers:
     def probe(self) -> bool:
         """Whether the table is there; makes nothing, and tries once. Raises as `get` does, StorageFull where the user may
         not keep answers."""
-        psycopg2 = _driver()
+        psycopg2 = driver()
         connection: Connection | None = None
         try:
             connection = psycopg2.connect(**self._place.parameters())
@@ -246,7 +198,7 @@ class PostgresAnswers:
     @contextmanager
     def _transaction(self) -> Iterator[Any]:
         """The one connection, for this thread alone; a failure closes it, so that the next call begins anew."""
-        psycopg2 = _driver()
+        psycopg2 = driver()
         with self._lock:
             try:
                 if self._opened is None:
@@ -316,14 +268,3 @@ def _others(cursor: Any, answers: Sequence[Stored]) -> dict[bytes, str]:
     given = {one.key: one.answer for one in answers}
     cursor.execute(f"SELECT key, answer FROM {TABLE} WHERE key = ANY(%s)", (list(given),))
     return {bytes(key): answer for key, answer in cursor if given[bytes(key)] != answer}
-
-
-def _driver() -> Any:
-    try:
-        import psycopg2
-    except ModuleNotFoundError as error:
-        raise ConfigError(
-            "cache in [models] is a PostgreSQL database, for which psycopg2 is not installed",
-            next_step='pip install "lakeflow[postgres]"',
-        ) from error
-    return psycopg2

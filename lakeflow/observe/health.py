@@ -15,8 +15,9 @@ from lakeflow.declare import TableSpec
 from lakeflow.errors import CatalogUnavailable, ConfigError, LakeflowError, StorageUnavailable
 from lakeflow.landing.plan import declared_landing
 from lakeflow.landing.spec import is_landed
-from lakeflow.models.postgres_cache import PostgresAnswers, is_postgres, read_place
+from lakeflow.models.postgres_cache import PostgresAnswers, is_postgres
 from lakeflow.models.registry import ModelSet
+from lakeflow.postgres import read_place
 from lakeflow.runner.project import Project
 from lakeflow.topics.kafka import KafkaSource
 

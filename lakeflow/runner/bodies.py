@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
 import polars as pl
@@ -14,7 +14,8 @@ from lakeflow.job import Job
 from lakeflow.models.lost import Forgotten, Lost
 from lakeflow.models.predict import bound
 from lakeflow.models.registry import ModelSet
-from lakeflow.runner.frames import arrow_schema_of, read_up_to, scan
+from lakeflow.runner.frames import arrow_schema_of
+from lakeflow.runner.lookups import Lookups
 from lakeflow.runner.plan import Source
 from lakeflow.runner.user_code import user_code
 from lakeflow.runner.vector_search import Searches, searching
@@ -22,7 +23,6 @@ from lakeflow.runner.window_frames import source_scan
 from lakeflow.runner.windows import View
 
 CHUNK_ROWS = 128 * 1024
-KEPT_LOOKUP_BYTES = 64 << 20
 
 
 class Body(Protocol):
@@ -81,26 +81,3 @@ class PythonBody:
 def _any_window(job: Job) -> View | None:
     """What a job by windows sees where it is not said which: all windows of the rows at hand."""
     return None if job.windowed is None else View(job.windowed.window)
-
-
-@dataclass(slots=True)
-class Lookups:
-    """The lookups of a run, as of its start. They are read once and kept as long as there is room, else by each part."""
-
-    sources: Sequence[Source]
-    room: int = field(default_factory=lambda: KEPT_LOOKUP_BYTES)
-    kept: dict[str, pl.LazyFrame] = field(default_factory=dict)
-
-    def frames(self) -> dict[str, pl.LazyFrame]:
-        """A frame a lookup, by parameter."""
-        for source in self.sources:
-            if source.parameter not in self.kept:
-                self.kept[source.parameter] = self._frame(source)
-        return dict(self.kept)
-
-    def _frame(self, source: Source) -> pl.LazyFrame:
-        rows = read_up_to(source.table, source.splits, self.room) if source.bytes <= self.room else None
-        if rows is None:
-            return scan(source.table, source.splits)
-        self.room -= int(rows.estimated_size())
-        return rows.lazy()

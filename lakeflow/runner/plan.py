@@ -142,7 +142,7 @@ def plan_job(
     start = commits.progress(target, job.writer)
     letters = kept_of(job, target, lake, commits)
     lookups = tuple(
-        _whole(parameter, _table(lake, job, s.table)) for parameter, s in job.inputs.items() if isinstance(s, Lookup)
+        whole(parameter, _table(lake, job, s.table)) for parameter, s in job.inputs.items() if isinstance(s, Lookup)
     )
     keyed = _keyed(job, target, lake, commits, compiled, names)
     if mode is Mode.INCREMENTAL:
@@ -301,7 +301,8 @@ def _snapshot_step(job: Job, request: Request, lake: Lake) -> Step:
     return Step(tuple(sources), JobProgress(ends).dumps())
 
 
-def _whole(parameter: str, table: Table) -> Source:
+def whole(parameter: str, table: Table) -> Source:
+    """A table as it is now, as what a run reads under a parameter."""
     head = snapshot_at(table)
     return Source(parameter, table, head.snapshot_id if head else None, splits_at(table, head))
 

@@ -9,8 +9,9 @@ from pathlib import Path
 from lakeflow.config import CONFIG_FILE, ModelSettings
 from lakeflow.errors import ConfigError
 from lakeflow.models.cache import KeptAnswers, SqliteAnswers
-from lakeflow.models.postgres_cache import PostgresAnswers, is_postgres, read_place
+from lakeflow.models.postgres_cache import PostgresAnswers, is_postgres
 from lakeflow.models.usage import Budget, Price
+from lakeflow.postgres import read_place
 
 JOURNALS = ("wal", "delete")
 

@@ -16,7 +16,8 @@ import pytest
 
 from lakeflow.errors import CacheBroken, ConfigError, StorageFull, StorageUnavailable
 from lakeflow.models.cache import KeptAnswers, SqliteAnswers, Stored, answer_key
-from lakeflow.models.postgres_cache import TABLE, PostgresAnswers, read_place
+from lakeflow.models.postgres_cache import TABLE, PostgresAnswers
+from lakeflow.postgres import read_place
 from lakeflow.testing.answers import MemoryAnswers
 from tests.rig.postgres import Postgres
 
@@ -25,7 +26,8 @@ MACHINE = """
 import json, sys
 from pathlib import Path
 from lakeflow.models.cache import SqliteAnswers, Stored, answer_key
-from lakeflow.models.postgres_cache import PostgresAnswers, read_place
+from lakeflow.models.postgres_cache import PostgresAnswers
+from lakeflow.postgres import read_place
 
 place, me, count = sys.argv[1], sys.argv[2], int(sys.argv[3])
 store = PostgresAnswers(read_place(place)) if "://" in place else SqliteAnswers(Path(place))

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from lakeflow.models.postgres_cache import PostgresAnswers, read_place
+from lakeflow.models.postgres_cache import PostgresAnswers
+from lakeflow.postgres import read_place
 from tests.contract.test_answer_store import drop
 from tests.integration.cli.conftest import Shop
 from tests.integration.cli.test_model_limits import JOB, MODEL, rows

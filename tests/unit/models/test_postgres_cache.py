@@ -5,7 +5,8 @@ import sys
 import pytest
 
 from lakeflow.errors import ConfigError
-from lakeflow.models.postgres_cache import Place, PostgresAnswers, is_postgres, read_place
+from lakeflow.models.postgres_cache import PostgresAnswers, is_postgres
+from lakeflow.postgres import Place, read_place
 
 
 @pytest.mark.parametrize(

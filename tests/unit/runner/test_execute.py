@@ -28,10 +28,10 @@ from lakeflow.models.predict import ml_predict
 from lakeflow.models.registry import ModelSet
 from lakeflow.models.spec import ModelSpec, Task
 from lakeflow.progress import SnapshotPosition
-from lakeflow.runner import bodies, execute, frames
-from lakeflow.runner.bodies import Lookups
+from lakeflow.runner import bodies, execute, frames, lookups
 from lakeflow.runner.engines import Threads
 from lakeflow.runner.execute import RunCounts, run_job
+from lakeflow.runner.lookups import Lookups
 from lakeflow.testing.provider import EchoProvider
 from tests.jobs import CARRIERS, FLIGHTS, NAMES, SOURCE, TARGET, World, flights
 from tests.lakes import stored_files, written
@@ -271,7 +271,7 @@ def test_lookups_are_those_of_the_start_of_the_run(world: World) -> None:
 def test_lookups_give_the_same_whether_kept_or_read_by_each_part(
     world: World, monkeypatch: pytest.MonkeyPatch, room: int, workers: int
 ) -> None:
-    monkeypatch.setattr(bodies, "KEPT_LOOKUP_BYTES", room)
+    monkeypatch.setattr(lookups, "KEPT_LOOKUP_BYTES", room)
     monkeypatch.setattr(execute, "TASK_BYTES", 1)
     world.engine = Threads(workers)
     for number in range(4):
@@ -290,7 +290,7 @@ def test_a_kept_lookup_is_read_once(world: World, monkeypatch: pytest.MonkeyPatc
         reads.append(table.name()[-1])
         return original(table, splits, most_bytes)
 
-    monkeypatch.setattr(bodies, "read_up_to", reading)
+    monkeypatch.setattr(lookups, "read_up_to", reading)
     three_waves(world)
     world.append(carriers(AA="American"), CARRIERS)
     world.run(named)
