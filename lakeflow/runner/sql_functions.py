@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from lakeflow.declare import IndexSpec
-from lakeflow.errors import UnknownName, UsageError
+from lakeflow.errors import UsageError
 from lakeflow.models.columns import input_rows
 from lakeflow.models.failing import Failed, Failing, OnError, read_failing
 from lakeflow.models.lost import Counted, Lost, LostRow, row_key, row_text
@@ -23,21 +23,9 @@ from lakeflow.models.remote.provider import RemoteProvider
 from lakeflow.runner.indexing import IndexRoom
 from lakeflow.runner.sql_evaluate import Evaluating
 from lakeflow.runner.sql_search import search_function
+from lakeflow.sql.calls import SETTINGS
 from lakeflow.sql.compiled import Call, Compiled, EvaluateCall, Function, PredictCall, PureCall, SearchCall
 from lakeflow.sql.pure.registry import pure_function
-
-CONFIG: Final[Mapping[str, str]] = {
-    "async": "async",
-    "max_concurrent_operations": "max_concurrent_operations",
-    "output_mode": "output_mode",
-    "timeout": "timeout",
-    "async_enabled": "async",
-    "max_parallelism": "max_concurrent_operations",
-    "client_timeout": "timeout",
-    "retry_count": "retry_num",
-}
-"""Settings of one call, and the option of a model that each stands for: Flink's four, then Confluent's names."""
-
 
 WAITING_THREADS: Final = 8
 """Threads of a query that waits for services: each asks for the rows of a vector, of which a filter may leave few."""
@@ -95,14 +83,8 @@ def _predicting(call: PredictCall, models: ModelSet, lost: Lost) -> Function:
 
 
 def _configured(call: PredictCall, models: ModelSet) -> Model:
-    options: dict[str, str] = {}
-    for written, value in call.config.items():
-        name = written.lower().replace("-", "_")
-        if name not in CONFIG:
-            raise UnknownName(f"setting in CONFIG for model {call.model.name!r}", written, CONFIG)
-        if CONFIG[name] in options:
-            raise UsageError(f"CONFIG for model {call.model.name!r} says {CONFIG[name]!r} twice")
-        options[CONFIG[name]] = f"{value}s" if name == "client_timeout" else value
+    said = {name.lower().replace("-", "_"): value for name, value in call.config.items()}
+    options = {SETTINGS[name]: f"{value}s" if name == "client_timeout" else value for name, value in said.items()}
     if not options:
         return models.get(call.model.name)
     models.get(call.model.name)

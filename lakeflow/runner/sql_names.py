@@ -8,13 +8,15 @@ from typing import Protocol, assert_never
 import pyarrow as pa
 
 from lakeflow.declare import IndexSpec
-from lakeflow.errors import UnknownName
+from lakeflow.errors import LakeflowError, UnknownName
 from lakeflow.lake.catalog import Lake, Table
 from lakeflow.lake.iceberg import FileReader
 from lakeflow.lake.moments import at_ref, at_snapshot, at_time
 from lakeflow.lake.read import Snapshot, snapshot_at
 from lakeflow.models.failing import read_failing
 from lakeflow.models.registry import ModelSet
+from lakeflow.models.remote.rehearsal import is_remote
+from lakeflow.models.spec import ModelSpec
 from lakeflow.models.versions import reference, version_of
 from lakeflow.runner.load import Declarations
 from lakeflow.runner.querying import relation
@@ -38,6 +40,14 @@ class Named(Protocol):
     def declared_tables(self) -> Declarations: ...
 
 
+def _is_asked(spec: ModelSpec) -> bool:
+    """Whether a service is asked. What is wrong with its provider is told as the model is opened."""
+    try:
+        return is_remote(spec)
+    except LakeflowError:
+        return True
+
+
 class ProjectNames:
     """`Names` of a project. A table is looked up once a moment, so that a query that names it twice reads one snapshot."""
 
@@ -56,7 +66,7 @@ class ProjectNames:
         spec = self._project.models.spec(asked.name)
         if asked.version is not None:
             version_of(asked.name, asked.version, self._project.models.history(asked.name))
-        return Signature(name, str(spec.task), spec.input, spec.output, read_failing(spec).loses_rows)
+        return Signature(name, str(spec.task), spec.input, spec.output, read_failing(spec).loses_rows, _is_asked(spec))
 
     def index(self, table: str, column: str) -> IndexSpec | None:
         """The vector index over a column; of several the first by name."""

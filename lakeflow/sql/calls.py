@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 import pyarrow as pa
 from sqlglot import exp
@@ -31,6 +32,19 @@ USAGES = {
     "AI_EMBEDDING": "AI_EMBEDDING('m', text)",
     "AI_COMPLETE": "AI_COMPLETE('m', text, ..)",
 }
+SETTINGS: Final[Mapping[str, str]] = {
+    "async": "async",
+    "max_concurrent_operations": "max_concurrent_operations",
+    "output_mode": "output_mode",
+    "timeout": "timeout",
+    "async_enabled": "async",
+    "max_parallelism": "max_concurrent_operations",
+    "client_timeout": "timeout",
+    "retry_count": "retry_num",
+}
+"""Settings of one call, and the option of a model that each stands for: Flink's four, then Confluent's names."""
+
+SHOWN_SETTINGS: Final = tuple(name.replace("_", "-") if place < 4 else name for place, name in enumerate(SETTINGS))
 TASKS = {"ML_EMBED": "embedding", "AI_EMBEDDING": "embedding", "AI_COMPLETE": "text_generation"}
 """The task that a function's model must have."""
 
@@ -77,7 +91,7 @@ def read_predict(text: str, call: AiCall, names: Names, *, gives_rows: bool) -> 
     model = _model(arguments, slots["MODEL"], names)
     columns = arguments.descriptor(slots["ARGS"])
     _require_count(arguments, model, columns, slots["ARGS"])
-    return PredictRows(model, arguments.rows(slots["INPUT"]), columns, arguments.config(slots.get("CONFIG")))
+    return PredictRows(model, arguments.rows(slots["INPUT"]), columns, _config(arguments, slots.get("CONFIG"), model))
 
 
 def _values(arguments: Arguments, names: Names) -> PredictValues:
@@ -95,7 +109,27 @@ def _values(arguments: Arguments, names: Names) -> PredictValues:
         arguments.fail(f"{arguments.function} needs a model: {arguments.usage}")
     signature = _model(arguments, model, names)
     _require_count(arguments, signature, given, arguments.call)
-    return PredictValues(signature, [arguments.value(one) for one in given], arguments.config(config))
+    return PredictValues(signature, [arguments.value(one) for one in given], _config(arguments, config, signature))
+
+
+def _config(arguments: Arguments, given: Argument | None, model: Signature) -> Mapping[str, str]:
+    """The settings of a call, each of which the model may have. That their values fit is known once the model is opened."""
+    config = arguments.config(given)
+    said: dict[str, str] = {}
+    for name in config:
+        if name not in SETTINGS:
+            known = UnknownName(f"setting in CONFIG for model {model.name!r}", name.replace("_", "-"), SHOWN_SETTINGS)
+            raise arguments.unknown(known, given)
+        if SETTINGS[name] in said:
+            arguments.fail(f"CONFIG says {said[SETTINGS[name]]!r} and {name!r}, which are the same setting", given)
+        said[SETTINGS[name]] = name
+    if config and not model.is_asked:
+        arguments.fail(
+            f"CONFIG for model {model.name!r} does not go with it: it answers in this process, and has no settings of a call",
+            given,
+            next_step="leave CONFIG out; its settings are of models that a service answers for",
+        )
+    return config
 
 
 def _model(arguments: Arguments, argument: Argument, names: Names) -> Signature:

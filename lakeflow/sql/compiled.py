@@ -70,8 +70,9 @@ class TableRead:
 class Signature:
     """What the compiler knows of a model, by `m`, `m$2`: INPUT and OUTPUT with their types, and its task.
 
-    Where it `loses_rows` ('on_error' = 'skip' or 'dead_letter'), a row that is to be left out has NULL in place of the STRUCT
-    of its answers; every other row has a STRUCT.
+    One that no service is asked for (`is_asked` is False) answers in this process, and has no settings of calls. Where it
+    `loses_rows` ('on_error' = 'skip' or 'dead_letter'), a row that is to be left out has NULL in place of the STRUCT of its
+    answers; every other row has a STRUCT.
     """
 
     name: str
@@ -79,6 +80,7 @@ class Signature:
     input: pa.Schema
     output: pa.Schema
     loses_rows: bool = False
+    is_asked: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -198,18 +198,6 @@ class TestConfig:
         answers(opened, [1, 2], max_parallelism="3")
         assert [(name, of.rows) for name, of in opened.usage.by_model().items()] == [("double", 2)]
 
-    @pytest.mark.parametrize(
-        ("config", "message"),
-        [
-            ({"timeuot": "1s"}, r"unknown setting in CONFIG for model 'double' 'timeuot'.*did you mean 'timeout'"),
-            ({"temperature": "1"}, "unknown setting in CONFIG"),
-            ({"timeout": "1s", "client-timeout": "1"}, "says 'timeout' twice"),
-        ],
-    )
-    def test_what_is_no_setting_of_a_call_is_refused(self, config: dict[str, str], message: str) -> None:
-        with pytest.raises(UsageError, match=message):
-            answers(models(), [1], None, **config)
-
     def test_an_option_that_decides_answers_is_not_one_of_a_call(self) -> None:
         with pytest.raises(UsageError, match="temperature changes its answers, which only its declaration may"):
             models().configured("double", {"temperature": "1"})
