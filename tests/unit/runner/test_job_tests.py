@@ -139,3 +139,10 @@ def test_without_a_declaration_the_values_tell_the_types() -> None:
     assert [str(kind) for kind in found.schema.types] == ["int64", "large_string"]
     with pytest.raises(DeclarationError, match="no row tells its columns"):
         arrow_of(Rows(), None, "here")
+
+
+def test_the_file_in_the_page_is_valid() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "testing.md").read_text(encoding="utf-8")
+    [found] = read(page.partition("```yaml\n")[2].partition("```")[0])
+    assert set(found.given) == {"bronze.flights", "dim.carriers"}
+    assert found.models["delay_classifier"][1] == {"late_probability": 0.1}

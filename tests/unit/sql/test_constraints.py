@@ -123,3 +123,11 @@ def test_a_materialized_table_has_constraints_over_the_columns_of_its_query() ->
     [statement] = parse_jobs(text, Path("jobs/m.sql"))
     assert isinstance(statement, CreateMaterializedTable)
     assert statement.table.expectations == (Expectation("few", Satisfies("count(*) < 9"), OnViolation.FAIL),)
+
+
+def test_the_declaration_in_the_page_is_valid() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "expectations.md").read_text(encoding="utf-8")
+    [statement] = parse_declarations(page.partition("```sql\n")[2].partition("```")[0], PATH)
+    assert isinstance(statement, CreateTable)
+    found = {one.name: str(one.on_violation) for one in statement.table.expectations}
+    assert found == {"known": "drop", "sane": "fail", "one_each": "warn", "carriers": "fail", "recent": "warn"}
