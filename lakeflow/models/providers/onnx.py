@@ -2,8 +2,9 @@
 
 Over columns of numbers, strings and categories `model_path` is the graph's file, or the folder that holds it. Over text
 (task embedding with one STRING column) it is a folder in the layout that sentence-transformers publishes, or a graph in
-such a folder. Either may lie on this disk or at s3:// or http(s)://, from where it is fetched once (onnx_fetch.py).
-The options stand in onnx_settings.py and onnx_place.py; the rules in onnx_inputs.py, onnx_outputs.py, onnx_text.py.
+such a folder, and so it is over pairs of texts ('text_pairs'). Either may lie on this disk or at s3:// or http(s)://, from
+where it is fetched once (onnx_fetch.py). The options stand in onnx_settings.py and onnx_place.py; the rules in
+onnx_inputs.py, onnx_outputs.py, onnx_text.py, onnx_pairs.py.
 """
 
 from __future__ import annotations
@@ -17,12 +18,13 @@ import pyarrow as pa
 from lakeflow.errors import ModelError
 from lakeflow.models.providers.onnx_layout import TOKENIZER, graph_files, text_files
 from lakeflow.models.providers.onnx_place import LocalPlace, RemotePlace, read_place
-from lakeflow.models.providers.onnx_settings import TabularSettings, TextSettings, read_settings
+from lakeflow.models.providers.onnx_settings import PairSettings, TabularSettings, TextSettings, read_settings
 from lakeflow.models.providers.task_outputs import require_answers
 from lakeflow.models.remote.surroundings import Surroundings
 from lakeflow.models.spec import ModelSpec
 
 if TYPE_CHECKING:
+    from lakeflow.models.providers.onnx_pairs import PairGraph
     from lakeflow.models.providers.onnx_tabular import TabularGraph
     from lakeflow.models.providers.onnx_text import TextGraph
 
@@ -36,11 +38,11 @@ class OnnxProvider:
 
     def __init__(self, spec: ModelSpec) -> None:
         self._spec = spec
-        self._settings: TabularSettings | TextSettings = read_settings(spec)
-        self._is_text = isinstance(self._settings, TextSettings)
+        self._settings: TabularSettings | TextSettings | PairSettings = read_settings(spec)
+        self._is_text = isinstance(self._settings, TextSettings | PairSettings)
         self._place = read_place(spec, text=self._is_text)
         self._surroundings = Surroundings()
-        self._graph: TabularGraph | TextGraph | None = None
+        self._graph: TabularGraph | TextGraph | PairGraph | None = None
 
     def surround(self, surroundings: Surroundings) -> None:
         self._surroundings = surroundings
@@ -67,6 +69,10 @@ class OnnxProvider:
                 from lakeflow.models.providers.onnx_text import TextGraph
 
                 self._graph = TextGraph(self._spec, text, path)
+            case PairSettings() as pairs:
+                from lakeflow.models.providers.onnx_pairs import PairGraph
+
+                self._graph = PairGraph(self._spec, pairs, path)
             case _ as never:
                 assert_never(never)
 

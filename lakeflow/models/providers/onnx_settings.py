@@ -27,13 +27,15 @@ SESSION_OPTIONS = (
     "graph_optimization",
     "execution_provider",
 )
-TABULAR_OPTIONS = (*SESSION_OPTIONS, "null_policy", "null_fill", "nan")
+TABULAR_OPTIONS = (*SESSION_OPTIONS, "null_policy", "null_fill", "nan", "text_pairs")
 TEXT_OPTIONS = (*SESSION_OPTIONS, "batch_tokens", "max_tokens", "threads", "pooling", "normalize")
+PAIR_OPTIONS = (*SESSION_OPTIONS, "text_pairs", "batch_tokens", "max_tokens")
 TASKS = (Task.CLASSIFICATION, Task.REGRESSION, Task.CLUSTERING, Task.EMBEDDING)
 
 ROWS = 10_000
 TEXTS = 4_096
 TOKENS = 1_024
+PAIR_TOKENS = 4_096
 
 
 class Runtime(StrEnum):
@@ -122,14 +124,42 @@ class TextSettings:
     normalize: bool | None
 
 
+@dataclass(frozen=True, slots=True)
+class PairSettings:
+    """Of a model over pairs of texts. `max_tokens` of None: as the model's own configuration says; it counts both texts."""
+
+    session: SessionSettings
+    outputs: Mapping[str, TensorRef]
+    batch_size: int
+    batch_tokens: int
+    max_tokens: int | None
+
+
 def is_text(spec: ModelSpec) -> bool:
     """Whether the model reads text: task embedding over one STRING column."""
     return spec.task is Task.EMBEDDING and [_is_string(column.type) for column in spec.input] == [True]
 
 
-def read_settings(spec: ModelSpec) -> TabularSettings | TextSettings:
+def is_pairs(spec: ModelSpec) -> bool:
+    """Whether the model reads pairs of texts: 'text_pairs' says so. Raises DeclarationError where it cannot."""
+    if not options.truth(spec, "text_pairs"):
+        return False
+    texts = [_is_string(column.type) for column in spec.input] == [True, True]
+    if not texts or len(spec.output) != 1 or spec.task not in (Task.REGRESSION, Task.CLASSIFICATION):
+        raise DeclarationError(
+            f"{spec.label}: 'text_pairs' = 'true' takes task regression or classification, INPUT of two STRING columns and "
+            f"OUTPUT of one; declared: task {spec.task}, {len(spec.input)} INPUT and {len(spec.output)} OUTPUT columns"
+        )
+    return True
+
+
+def read_settings(spec: ModelSpec) -> TabularSettings | TextSettings | PairSettings:
     """The settings in a spec's options. Raises UnknownName and DeclarationError."""
     options.require_task(spec, TASKS)
+    if "text_pairs" in spec.options and is_pairs(spec):
+        options.refuse_unknown(spec, PAIR_OPTIONS)
+        options.choice(spec, "runtime", Runtime)
+        return _pair_settings(spec)
     options.refuse_unknown(spec, TEXT_OPTIONS if is_text(spec) else TABULAR_OPTIONS)
     options.choice(spec, "runtime", Runtime)
     return _text_settings(spec) if is_text(spec) else _tabular_settings(spec)
@@ -145,6 +175,16 @@ def _text_settings(spec: ModelSpec) -> TextSettings:
         max_tokens=options.whole_number(spec, "max_tokens", 0) or None,
         pooling=options.choice(spec, "pooling", Pooling),
         normalize=options.truth(spec, "normalize"),
+    )
+
+
+def _pair_settings(spec: ModelSpec) -> PairSettings:
+    return PairSettings(
+        session=_session_settings(spec),
+        outputs=_outputs(spec),
+        batch_size=options.whole_number(spec, "batch_size", TEXTS),
+        batch_tokens=options.whole_number(spec, "batch_tokens", PAIR_TOKENS),
+        max_tokens=options.whole_number(spec, "max_tokens", 0) or None,
     )
 
 

@@ -40,9 +40,9 @@ class TextGraph:
         self._spec = spec
         self._settings = settings
         self._layout = read_layout(spec.label, path)
-        self._tokenizer = _tokenizer(spec.label, self._layout, settings.max_tokens or self._layout.max_tokens)
+        self._tokenizer = open_tokenizer(spec.label, self._layout, settings.max_tokens or self._layout.max_tokens)
         self._session = Session(spec.label, self._layout.graph, settings.session)
-        self._types = _input_types(spec.label, self._session)
+        self._types = input_types(spec.label, self._session)
         self._output = _output(spec, self._session, settings)
         self._pooling = settings.pooling or self._layout.pooling
         self._normalize = self._layout.normalize if settings.normalize is None else settings.normalize
@@ -86,7 +86,7 @@ class TextGraph:
         return [encoding.ids for encoding in self._tokenizer.encode_batch_fast(texts)]
 
     def _embed(self, tokens: Sequence[Sequence[int]]) -> Floats:
-        ids, mask = padded(tokens, _pad_id(self._tokenizer))
+        ids, mask = padded(tokens, pad_id(self._tokenizer))
         given = {IDS: ids, MASK: mask, TYPES: np.zeros_like(ids)}
         output = self._session.run([self._output], {name: given[name].astype(kind) for name, kind in self._types.items()})[0]
         vectors = self._sentence_vectors(output, mask) if output.ndim == 3 else output.astype(np.float32, copy=False)
@@ -111,7 +111,7 @@ class TextGraph:
         return pooled(output, mask, self._pooling)
 
     def _measured_width(self) -> int:
-        tokens = self._tokens([PROBE])[0] or [_pad_id(self._tokenizer)]
+        tokens = self._tokens([PROBE])[0] or [pad_id(self._tokenizer)]
         width = int(self._embed([tokens]).shape[1])
         kind = self._spec.output.field(0).type
         if pa.types.is_fixed_size_list(kind) and kind.list_size != width:
@@ -122,7 +122,8 @@ class TextGraph:
         return width
 
 
-def _tokenizer(label: str, layout: TextLayout, max_tokens: int) -> Tokenizer:
+def open_tokenizer(label: str, layout: TextLayout, max_tokens: int) -> Tokenizer:
+    """The tokenizer of a folder, which pads nothing and cuts at `max_tokens`. Raises ModelError where it is none."""
     try:
         tokenizer: Tokenizer = Tokenizer.from_file(str(layout.tokenizer))
         tokenizer.no_padding()
@@ -132,11 +133,13 @@ def _tokenizer(label: str, layout: TextLayout, max_tokens: int) -> Tokenizer:
     return tokenizer
 
 
-def _pad_id(tokenizer: Tokenizer) -> int:
+def pad_id(tokenizer: Tokenizer) -> int:
+    """The id of the token that fills short texts up; 0 where there is none."""
     return next((found for word in ("[PAD]", "<pad>") if (found := tokenizer.token_to_id(word)) is not None), 0)
 
 
-def _input_types(label: str, session: Session) -> dict[str, np.dtype[np.generic]]:
+def input_types(label: str, session: Session) -> dict[str, np.dtype[np.generic]]:
+    """The graph's inputs, each with its type. Raises ModelError for one that a tokenizer does not fill."""
     known = (IDS, MASK, TYPES)
     types: dict[str, np.dtype[np.generic]] = {}
     for tensor in session.inputs:
