@@ -34,6 +34,7 @@ from lakeflow.runner.recompute import recompute_of
 from lakeflow.runner.sql_body import Queries, sql_body
 from lakeflow.runner.vector_search import Searches
 from lakeflow.runner.window_read import arrived
+from lakeflow.runner.window_rows import require_windows
 
 logger = logging.getLogger("lakeflow.runner")
 
@@ -193,6 +194,7 @@ def _target(plan: JobPlan, reads: Sequence[Source], body: Body, runtime: Runtime
             f"job {plan.job.name!r} ({plan.job.origin}) gives rows without columns", next_step="select at least one column"
         )
     require_columns(plan.job.key, schema, f"the rows of job {plan.job.name!r}")
+    require_windows(plan.job, schema, plan.compiled.columns.names if plan.compiled else ())
     if runtime.lake.exists(plan.target):
         table = runtime.lake.table(plan.target)
         fit(schema.empty_table(), arrow_schema(table), plan.target)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import assert_never
 
 import polars as pl
 
@@ -11,7 +12,7 @@ from lakeflow.job import Mode
 from lakeflow.lake.read import Split, snapshot_at, splits_at
 from lakeflow.lake.time_bounds import Range, TimeBounds
 from lakeflow.runner.plan import JobPlan
-from lakeflow.runner.windows import END, START, TIME, in_windows, ranges_of
+from lakeflow.runner.windows import END, START, TIME, Grid, in_windows, ranges_of
 from lakeflow.window import Cumulate, Emit, Hop, Session, Tumble, Window
 
 
@@ -53,21 +54,29 @@ def _size(splits: Sequence[Split]) -> tuple[int, int]:
 
 def _merged(spans: Sequence[Range]) -> tuple[Range, ...]:
     """Spans, their last moment included, put together where they meet."""
-    frame = pl.DataFrame([(low, high + 1) for low, high in spans], schema={START: pl.Int64, END: pl.Int64}, orient="row")
-    return tuple((low, high - 1) for low, high in ranges_of(frame))
+    return tuple((low, high - 1) for low, high in ranges_of(_frame([(low, high + 1) for low, high in spans])))
 
 
 def _ranges(spans: Sequence[Range], window: Window) -> tuple[Range, ...]:
     """The time that the windows over spans take."""
-    reach = window.gap + 1 if isinstance(window, Session) else window.size
-    frame = pl.DataFrame([(low, high + 1) for low, high in spans], schema={START: pl.Int64, END: pl.Int64}, orient="row")
-    return ranges_of(frame, around=reach)
+    if isinstance(window, Session):
+        return ranges_of(_frame([(low, high + 1) for low, high in spans]), around=window.gap + 1)
+    return ranges_of(_frame([_reach(low, high, window) for low, high in _merged(spans)]))
 
 
-def _count(low: int, high: int, window: Tumble | Hop | Cumulate) -> int:
+def _frame(ranges: Sequence[Range]) -> pl.DataFrame:
+    return pl.DataFrame(ranges, schema={START: pl.Int64, END: pl.Int64}, orient="row")
+
+
+def _reach(low: int, high: int, window: Grid) -> Range:
+    """From the start of the first window that meets the span to the end of the last."""
+    placed = in_windows(pl.DataFrame({TIME: [low, high]}), window)
+    return min(placed[START].to_list()), max(placed[END].to_list())
+
+
+def _count(low: int, high: int, window: Grid) -> int:
     """The windows that meet the span from `low` to `high`."""
-    ends = pl.DataFrame({TIME: [low, high]})
-    starts = in_windows(ends, window)[START].to_list()
+    starts = in_windows(pl.DataFrame({TIME: [low, high]}), window)[START].to_list()
     apart = int(max(starts)) - int(min(starts))
     match window:
         case Tumble():
@@ -76,3 +85,5 @@ def _count(low: int, high: int, window: Tumble | Hop | Cumulate) -> int:
             return apart // window.slide + 1
         case Cumulate():
             return (apart // window.size + 1) * (window.size // window.step)
+        case _:
+            assert_never(window)

@@ -13,25 +13,23 @@ from typing import TYPE_CHECKING, Final
 import polars as pl
 import pyarrow as pa
 
-from lakeflow.errors import JobFailed
 from lakeflow.job import Output
 from lakeflow.lake.catalog import arrow_schema
 from lakeflow.lake.commit import Change
 from lakeflow.lake.on_base import land
 from lakeflow.lake.read import read
 from lakeflow.lake.replace import GroupReplacement
-from lakeflow.lake.schema import require_columns
 from lakeflow.models.lost import LostRow, row_text
 from lakeflow.runner.execute import RunCounts
 from lakeflow.runner.letters import PartLetters
 from lakeflow.runner.window_frames import frame_of
 from lakeflow.runner.window_read import Arrived
-from lakeflow.runner.window_rows import rows_among, rows_outside
+from lakeflow.runner.window_rows import not_a_window, rows_outside
 from lakeflow.runner.windows import END, START, TIME, Grid, late_in_all, moments
 from lakeflow.window import Late, Session, Windowed
 
 if TYPE_CHECKING:
-    from lakeflow.runner.execute import Work
+    from lakeflow.runner.execute import _Work
 
 LATE: Final = "late"
 UNTIMED: Final = "untimed"
@@ -47,14 +45,13 @@ class TooLate:
     message: str
 
 
-def window_step(work: Work) -> tuple[int, RunCounts]:
+def window_step(work: _Work) -> tuple[int, RunCounts]:
     """Carry out a step whose `arrived` is set; the snapshot that it made, and what it counts."""
     came, windowed = work.step.arrived, work.plan.job.windowed
     assert came is not None, "the caller looked"
     assert windowed is not None, "the caller looked"
     if work.plan.compiled is not None:
         windowed = windowed.named(work.plan.compiled.columns.names, work.body.schema(work.step.reads).names)
-    require_columns(windowed.columns.all, arrow_schema(work.target), f"{work.plan.target}, which {work.plan.job.name!r} writes")
     work.body.prepare()
     lost = work.letters.part()
     try:
@@ -67,7 +64,7 @@ def window_step(work: Work) -> tuple[int, RunCounts]:
         raise
 
 
-def _add(work: Work, came: Arrived, lost: PartLetters) -> tuple[int, RunCounts]:
+def _add(work: _Work, came: Arrived, lost: PartLetters) -> tuple[int, RunCounts]:
     """Add windows that are complete; or replace all there is, by all windows."""
     writer = work.writer()
     try:
@@ -83,7 +80,7 @@ def _add(work: Work, came: Arrived, lost: PartLetters) -> tuple[int, RunCounts]:
     return work.commit(Change(work.plan.target, files, replace_all=replaces, summary=_summary(counts, came))), counts
 
 
-def _replace(work: Work, came: Arrived, windowed: Windowed, lost: PartLetters) -> tuple[int, RunCounts]:
+def _replace(work: _Work, came: Arrived, windowed: Windowed, lost: PartLetters) -> tuple[int, RunCounts]:
     """Replace windows. Where another writer's commit comes first, the same rows are put into what it left."""
     assert came.windows is not None, "an update is of windows"
     replacement = GroupReplacement(work.target, windowed.columns.all, work.runtime.spool)
@@ -100,12 +97,12 @@ def _replace(work: Work, came: Arrived, windowed: Windowed, lost: PartLetters) -
         replacement.close()
 
 
-def _chunks(work: Work, came: Arrived, lost: PartLetters) -> Iterator[pa.Table]:
+def _chunks(work: _Work, came: Arrived, lost: PartLetters) -> Iterator[pa.Table]:
     if not came.is_empty:
         yield from work.chunks(work.step.reads, lost)
 
 
-def _counted(work: Work, came: Arrived, written: int, lost: PartLetters) -> RunCounts:
+def _counted(work: _Work, came: Arrived, written: int, lost: PartLetters) -> RunCounts:
     kept = work.plan.job.windowed is not None and work.plan.job.windowed.late is Late.DEAD_LETTER
     return RunCounts(came.rows, written, lost.dead_lettered, lost.skipped + (0 if kept else came.late + came.untimed))
 
@@ -114,7 +111,7 @@ def _summary(counts: RunCounts, came: Arrived) -> Mapping[str, str]:
     return {**counts.summary(), "lakeflow.rows-late": str(came.late), "lakeflow.rows-untimed": str(came.untimed)}
 
 
-def _groups(work: Work, windows: pl.DataFrame, windowed: Windowed) -> pa.Table:
+def _groups(work: _Work, windows: pl.DataFrame, windowed: Windowed) -> pa.Table:
     """Windows as values of the target's columns."""
     [source] = work.step.reads
     zone = arrow_schema(source.table).field(windowed.window.column).type.tz
@@ -127,29 +124,16 @@ def _groups(work: Work, windows: pl.DataFrame, windowed: Windowed) -> pa.Table:
     return named.to_arrow()
 
 
-def _checked(work: Work, rows: pa.Table, windows: pl.DataFrame, windowed: Windowed) -> pa.Table:
-    """Rows of the step's windows. Raises JobFailed for others, and where the window's columns are no times."""
-    columns = windowed.columns
-    for name in (columns.start, columns.end):
-        if not pa.types.is_timestamp(rows.schema.field(name).type):
-            raise _not_a_window(work, f"column {name!r} of its rows is {rows.schema.field(name).type}, and no TIMESTAMP")
-    kept = rows_among(rows, windows, windowed)
-    if kept.num_rows < rows.num_rows:
-        [other] = rows_outside(rows, windows, windowed).select(list(columns.all)).slice(0, 1).to_pylist()
-        raise _not_a_window(work, f"a row of it is of another: {other}")
+def _checked(work: _Work, rows: pa.Table, windows: pl.DataFrame, windowed: Windowed) -> pa.Table:
+    """Rows of the step's windows. Raises JobFailed for others."""
+    others = rows_outside(rows, windows, windowed)
+    if others.num_rows:
+        [other] = others.select(list(windowed.columns.all)).slice(0, 1).to_pylist()
+        raise not_a_window(work.plan.job, f"a row of it is of another: {other}")
     return rows
 
 
-def _not_a_window(work: Work, what: str) -> JobFailed:
-    job = work.plan.job
-    return JobFailed(
-        f"job {job.name!r} ({job.origin}) replaces the windows that it was given, and {what}",
-        left_behind=f"{job.target}, as of the last step that was committed",
-        next_step=f"hand window_start, window_end and the key of sessions on as they are, then: lakeflow run {job.name}",
-    )
-
-
-def _leave_late(work: Work, came: Arrived, windowed: Windowed, lost: PartLetters) -> None:
+def _leave_late(work: _Work, came: Arrived, windowed: Windowed, lost: PartLetters) -> None:
     """New rows that come too late, and those without a time, become dead letters."""
     if not came.letters or isinstance(windowed.window, Session):
         return
