@@ -27,6 +27,7 @@ from lakeflow.job import Job
 
 if TYPE_CHECKING:
     from lakeflow.landing.plan import LandingPlan
+    from lakeflow.models.estimate import Estimate
     from lakeflow.runner.estimating import Estimating
     from lakeflow.runner.graph import Node
     from lakeflow.runner.index_plan import IndexPlan
@@ -163,20 +164,21 @@ def _job_row(project: Project, node: Node, request: Request, estimating: Estimat
     row |= _planned(planned)
     try:
         row |= _windows(planned)
-        row |= _steps(project, planned)
+        row |= _steps(project, planned, ())
         estimates = estimating.of(planned, row["models"]) if estimating else []
+        row |= _steps(project, planned, estimates) if estimates else {}
     except Terminal as error:
         return row | {"problem": error.message, "would_fail": True}
     return row | {"estimates": [asdict(one) for one in estimates]}
 
 
-def _steps(project: Project, planned: JobPlan) -> Row:
+def _steps(project: Project, planned: JobPlan, estimates: Sequence[Estimate]) -> Row:
     """The steps of a job in SQL, as a tree and as lines of it."""
     if planned.compiled is None:
         return {}
     from lakeflow.runner.sql_steps import steps_of
 
-    found = steps_of(planned, project)
+    found = steps_of(planned, project, estimates)
     return {"steps": asdict(found[0]), "tree": found[1]} if found else {}
 
 

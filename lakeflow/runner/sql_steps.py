@@ -13,13 +13,16 @@ from lakeflow.sql.compiled import AtStart
 from lakeflow.sql.explain import Step, explain, explain_lines
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from lakeflow.models.estimate import Estimate
     from lakeflow.runner.project import Project
     from lakeflow.sql.relations import Relation
 
 
-def steps_of(plan: JobPlan, project: Project) -> tuple[Step, list[str]] | None:
-    """The steps of a planned job, all of its commits together, and as lines of a tree; None for a job in Python, and where
-    there is nothing to read. Raises what the query would raise before its first row."""
+def steps_of(plan: JobPlan, project: Project, estimates: Sequence[Estimate] = ()) -> tuple[Step, list[str]] | None:
+    """The steps of a planned job, all of its commits together, and as lines of a tree, with what its models are expected to
+    take; None for a job in Python, and where there is nothing to read. Raises what the query would raise before its first row."""
     compiled = plan.compiled
     if compiled is None or not any(step.reads for step in plan.steps):
         return None
@@ -37,7 +40,15 @@ def steps_of(plan: JobPlan, project: Project) -> tuple[Step, list[str]] | None:
         relations[view.view] = known.get(view.name, relations[view.view])
     query = explain(compiled, relations)
     whole = Step(f"{_verb(plan.output)} {plan.target}", rows=query.rows, children=(query,))
-    return whole, explain_lines(whole, compiled)
+    costs = {one.model: text for one in estimates if (text := _cost(one))}
+    return whole, explain_lines(whole, compiled, costs)
+
+
+def _cost(estimate: Estimate) -> str:
+    """What a model of a job is expected to take, all of its steps together."""
+    expected = estimate.expected
+    parts = [f"{expected.calls:,} calls" if expected.calls is not None else "", f"cost {expected.cost:g}" if expected.cost else ""]
+    return " and ".join(filter(None, parts))
 
 
 def _verb(output: Output) -> str:

@@ -10,19 +10,20 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
+from types import MappingProxyType
 from typing import Any, Final, assert_never
 
 from sqlglot import exp
 
 from lakeflow.sql.compiled import Call, Compiled, EvaluateCall, PredictCall, PureCall, SearchCall
 from lakeflow.sql.execute import Limits, plan_compiled
+from lakeflow.sql.explain_names import SCANS, texts_of, views_of_scans, with_names
 from lakeflow.sql.flink import read_query
 from lakeflow.sql.relations import ParquetRelation, Relation, plain_parts
 
 CALLED: Final = re.compile(r"(?<!\w)(?:(?P<call>ai_\d+)\(|__(?P<column>ai_\d+)_\d+)")
 """A call in what DuckDB shows of a step: itself, or the column that it is shown as."""
 
-SCANS: Final = frozenset({"READ_PARQUET", "ARROW_SCAN", "PYTHON_ARROW_SCAN"})
 CALLING: Final = frozenset({"PROJECTION", "FILTER", "HASH_JOIN", "NESTED_LOOP_JOIN", "BLOCKWISE_NL_JOIN"})
 """Steps that call what they show; others show columns that are called so."""
 
@@ -65,8 +66,10 @@ class Step:
 def explain(compiled: Compiled, relations: Mapping[str, Relation], limits: Limits = Limits()) -> Step:
     """The steps of a query over `relations`, by view; no row is read and nothing is asked. Raises what `run_compiled` raises
     before the first row."""
-    told = _Told(compiled, relations, _columns_of_calls(compiled))
-    steps = [told.step(root)[0] for root in plan_compiled(compiled, relations, limits)]
+    roots = plan_compiled(compiled, relations, limits)
+    views = views_of_scans(roots, {read.view: relations[read.view] for read in compiled.reads})
+    told = _Told(compiled, relations, _columns_of_calls(compiled), views)
+    steps = [told.step(root)[0] for root in roots]
     return steps[0] if len(steps) == 1 else Step("steps", children=tuple(steps))
 
 
@@ -80,10 +83,16 @@ def estimated_calls(step: Step) -> Mapping[str, int | None]:
     return found
 
 
-def explain_lines(step: Step, compiled: Compiled) -> list[str]:
-    """The tree as text, a line a step, models and searches by their names."""
+def explain_lines(step: Step, compiled: Compiled, costs: Mapping[str, str] = MappingProxyType({})) -> list[str]:
+    """The tree as text, a line a step, models and searches by their names. `costs` says behind a model, by its name, what it is
+    expected to take."""
     labels = {call.function: call_label(call) for call in compiled.calls}
-    return list(_lines(step, labels, "", ""))
+    behind = {
+        call.function: f", {costs[call.model.name]}"
+        for call in compiled.calls
+        if isinstance(call, PredictCall | EvaluateCall) and call.model.name in costs
+    }
+    return list(_lines(step, labels, behind, "", ""))
 
 
 def call_label(call: Call) -> str:
@@ -101,13 +110,15 @@ def call_label(call: Call) -> str:
             assert_never(call)
 
 
-def _lines(step: Step, labels: Mapping[str, str], first: str, rest: str) -> Iterator[str]:
+def _lines(
+    step: Step, labels: Mapping[str, str], behind: Mapping[str, str], first: str, rest: str
+) -> Iterator[str]:
     parts = [" ".join([step.name, *(f"[{_named(one, labels)}]" for one in step.details)])]
-    parts += [f"asks {labels[function]}" + _about(step.calls, "times") for function in step.asks]
+    parts += [f"asks {labels[one]}" + _about(step.calls, "times") + behind.get(one, "") for one in step.asks]
     yield f"{first}{', '.join(parts)}{_about(step.rows)}"
     for place, child in enumerate(step.children):
         last = place == len(step.children) - 1
-        yield from _lines(child, labels, rest + ("└─ " if last else "├─ "), rest + ("   " if last else "│  "))
+        yield from _lines(child, labels, behind, rest + ("└─ " if last else "├─ "), rest + ("   " if last else "│  "))
 
 
 def _about(number: int | None, unit: str = "rows") -> str:
@@ -144,6 +155,13 @@ class _Told:
     compiled: Compiled
     relations: Mapping[str, Relation]
     columns: Mapping[str, frozenset[str]]
+    views: Mapping[int, tuple[str, ...]]
+
+    @property
+    def tables(self) -> Mapping[int, str]:
+        """The table of each scan that is known to read one."""
+        names = {read.view: read.name for read in self.compiled.reads}
+        return {node: names[views[0]] for node, views in self.views.items() if len({names[view] for view in views}) == 1}
 
     def step(self, node: Mapping[str, Any]) -> tuple[Step, frozenset[str]]:
         """A node of DuckDB's plan, and the columns that were made of calls in it or below it."""
@@ -161,11 +179,13 @@ class _Told:
         if name == "PROJECTION" and children and children[0].name == WORDS["UNNEST"]:
             children = children[0].children  # DuckDB says nothing of an UNNEST, in which the call stands
         coming = _most(children)
-        details = [_bare(text) for key in DETAILS for text in _texts(extra.get(key))]
+        details = [
+            with_names(node, key, _bare(text), self.tables) for key in DETAILS for text in texts_of(extra.get(key))
+        ]
         rows = _rows(name, extra) if not children or coming is not None else None
         rows = coming if rows is None else rows
         if name in SCANS:
-            details, name = [*self._scanned(extra), *details], "scan"
+            details, name = [*self._scanned(node), *details], "scan"
         word = WORDS.get(name, name.lower().replace("_", " "))
         return Step(word, tuple(details), rows, asked, coming if asked else None, children), made | shown
 
@@ -177,12 +197,11 @@ class _Told:
         asking = [call.function for call in self.compiled.calls if not isinstance(call, PureCall)]
         return tuple(function for function in asking if function in called)
 
-    def _scanned(self, extra: Mapping[str, Any]) -> list[str]:
-        """The table of a scan, by the columns that it reads, with its files; several where the columns are of each."""
-        columns = set(_texts(extra.get("Projections")))
-        reads = self.compiled.reads
-        fitting = [read for read in reads if columns <= set(self.relations[read.view].column_names)]
-        return [" or ".join(_table(read.name, self.relations[read.view]) for read in fitting)] if fitting else []
+    def _scanned(self, node: Mapping[str, Any]) -> list[str]:
+        """The table of a scan with its files; several where nothing tells which it is."""
+        views = self.views.get(id(node), ())
+        names = {read.view: read.name for read in self.compiled.reads}
+        return [" or ".join(_table(names[view], self.relations[view]) for view in views)] if views else []
 
 
 def _most(steps: Sequence[Step]) -> int | None:
@@ -195,12 +214,6 @@ def _rows(name: str, extra: Mapping[str, Any]) -> int | None:
     """DuckDB's estimate; of a stream, and of files that it does not look into, it takes one row, which says nothing."""
     said = str(extra.get("Estimated Cardinality", ""))
     return int(said) if said.isdigit() and not (name in SCANS and int(said) <= 1) else None
-
-
-def _texts(value: object) -> Sequence[str]:
-    if value is None:
-        return []
-    return [str(one) for one in value] if isinstance(value, list) else [str(value)]
 
 
 def _bare(text: str) -> str:

@@ -101,3 +101,31 @@ def test_a_table_that_is_not_given_is_unknown() -> None:
     compiled = compile_query("FROM bronze.flights", FakeNames())
     with pytest.raises(UnknownName, match=r"bronze\.flights"):
         explain(compiled, {})
+
+
+def test_tables_of_the_same_columns_are_told_apart(tmp_path: Path, files: dict[str, Relation]) -> None:
+    """By their rows, by what the other scans read, and by their kind."""
+    text = "SELECT f.id FROM bronze.flights AS f WHERE f.carrier IN (SELECT carrier FROM dim.carriers)"
+    compiled, step = steps(text, files)
+    assert explain_lines(step, compiled)[1:] == [
+        f"├─ scan [bronze.flights, 1 file] (~{ROWS:,} rows)",
+        "└─ scan [dim.carriers, 1 file] (~10 rows)",
+    ]
+    text = "SELECT f.id FROM bronze.flights AS f JOIN dim.carriers AS c ON c.carrier = f.carrier WHERE c.carrier > 'b'"
+    compiled, step = steps(text, files)
+    scanned = sorted(one.details[0] for one in step.walk() if one.name == "scan")
+    assert scanned == ["bronze.flights, 1 file", "dim.carriers, 1 file"]
+
+
+def test_what_is_joined_grouped_and_shown_by_number_is_named(files: dict[str, Relation]) -> None:
+    text = "SELECT f.id FROM bronze.flights AS f WHERE f.carrier IN (SELECT carrier FROM dim.carriers)"
+    assert steps(text, files)[1].details == ("bronze.flights.carrier = dim.carriers.carrier",)
+    text = "SELECT carrier, avg(distance) AS far FROM bronze.flights GROUP BY carrier"
+    [group] = [one for one in steps(text, files)[1].walk() if one.name == "group"]
+    assert group.details == ("carrier", "avg(CAST(distance AS DOUBLE))")
+
+
+def test_what_models_are_expected_to_take_stands_where_they_are_asked(files: dict[str, Relation]) -> None:
+    compiled, step = steps("SELECT AI_COMPLETE('llm', carrier) AS a FROM bronze.flights", files)
+    [line, _] = explain_lines(step, compiled, {"llm": "40 calls and cost 0.5"})
+    assert line == f"columns, asks model llm (~{ROWS:,} times), 40 calls and cost 0.5 (~{ROWS:,} rows)"
