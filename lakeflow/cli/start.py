@@ -64,8 +64,10 @@ def start(
     # A module that is loaded again within a second of its change would else come from the cache of its bytecode.
     sys.dont_write_bytecode = True
     folder = project or find_project(Path.cwd())
-    teller = Teller(os.fdopen(os.dup(STDOUT), "w", encoding="utf-8"), output is Format.JSON)
-    with StopSignals() as signals, aside(), ExitStack() as held:
+    with StopSignals() as signals, ExitStack() as held:
+        stream = held.enter_context(os.fdopen(os.dup(STDOUT), "w", encoding="utf-8"))
+        held.enter_context(aside())
+        teller = Teller(stream, output is Format.JSON)
         first = load(folder, target, on_settings=keep_secret)
         meters = _meters()
         board = Board(without_secrets, meters)

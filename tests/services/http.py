@@ -35,14 +35,14 @@ Handler = Callable[[Asked], Awaitable[Reply]]
 class Server:
     """Serves on 127.0.0.1 while the block runs. `asked` grows as requests come."""
 
-    def __init__(self, handler: Handler) -> None:
+    def __init__(self, handler: Handler, port: int = 0) -> None:
         self._handler = handler
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self.asked: list[Asked] = []
         self.under_way = 0
         self.most_under_way = 0
-        self.port = 0
+        self.port = port
 
     @property
     def url(self) -> str:
@@ -60,7 +60,7 @@ class Server:
         self._loop.close()
 
     async def _start(self) -> asyncio.Server:
-        server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
         self.port = server.sockets[0].getsockname()[1]
         return server
 
