@@ -69,7 +69,12 @@ class _Step:
         work, keyed = self._work, self._keyed
         found = self._runtime.commits.progress(keyed.table, keyed.writer)
         kept, start = Kept.loads(found), work.progress.start
-        standing = Standing.NOTHING if self._whole else self._standing(kept, start)
+        shown = self._shown()  # after what is kept: a rival that comes between moves that, and the first commit is fenced
+        if shown != start:
+            raise fenced(self._plan.target, self._plan.job.writer, start, shown)
+        standing = Standing.NOTHING
+        if not self._whole:
+            standing = keyed.standing(self._plan.job, kept, self._target_id, start, self._shown)
         if (standing is Standing.AHEAD) != (not work.step.reads):  # another run of the job has been here since this was planned
             raise fenced(keyed.table, keyed.writer, start, found)
         if standing is not Standing.AHEAD:
@@ -77,9 +82,9 @@ class _Step:
         assert kept is not None, "it has just been written"
         return self._publish(kept)
 
-    def _standing(self, kept: Kept | None, start: str | None) -> Standing:
-        job, commits = self._plan.job, self._runtime.commits
-        return self._keyed.standing(job, kept, self._target_id, start, lambda: commits.progress(self._plan.target, job.writer))
+    def _shown(self) -> str | None:
+        """The job's progress, as the target shows it now."""
+        return self._runtime.commits.progress(self._plan.target, self._plan.job.writer)
 
     def _keep(self, before: Kept | None, *, anew: bool) -> Kept:
         """Compute and commit what is kept of the groups of new rows; `anew` where nothing from before counts."""

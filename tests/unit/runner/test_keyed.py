@@ -103,6 +103,20 @@ def test_one_that_wakes_up_after_another_finished_its_step_is_fenced(world: Worl
         next(late)
 
 
+def test_one_that_is_two_steps_behind_leaves_what_is_kept_as_it_is(world: World) -> None:
+    late = run_job(world.plan(sums(world)), world.runtime())
+    world.run(sums(world))
+    world.append(flights((3, "UA", None)))
+    world.run(sums(world))
+    before = kept(world)
+    with pytest.raises(Fenced):
+        next(late)
+    assert kept(world) == before
+    world.append(flights((4, "AA", None)))
+    world.run(sums(world))
+    assert counts(world) == [("AA", 2), ("UA", 2)]
+
+
 def test_a_snapshot_run_keeps_what_incremental_ones_go_on_from(world: World) -> None:
     world.run(sums(world), "snapshot")
     world.append(flights((3, "UA", None)))
