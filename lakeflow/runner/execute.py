@@ -22,7 +22,7 @@ from lakeflow.lake.merge import KeyedMerge
 from lakeflow.lake.on_base import land
 from lakeflow.lake.schema import fit, require_columns, storable
 from lakeflow.lake.write import DataFile, DataWriter
-from lakeflow.models.lost import Lost
+from lakeflow.models.lost import Forgotten, Lost
 from lakeflow.models.registry import ModelSet
 from lakeflow.runner.bodies import Body, PythonBody
 from lakeflow.runner.engines import Engine
@@ -130,17 +130,7 @@ def run_job(
     where another process runs the same job, ExpectationFailed where a batch is not as it must be. The steps before stay
     committed; nothing of the failing one is visible.
     """
-    queries = runtime.queries
-    memory = max(64 << 20, queries.memory_bytes // queries.workers)
-    expecting = Expecting(
-        plan.job,
-        plan.target,
-        runtime.declared,
-        runtime.lake,
-        memory_bytes=memory,
-        by_key=plan.keyed is not None,
-        spool=runtime.spool or queries.spool,
-    )
+    expecting = Expecting.of(plan, runtime)
     runtime = replace(runtime, commits=expecting.commits(runtime.commits))
     try:
         yield from _run_steps(plan, runtime, expecting, stop, on_rows)
@@ -251,6 +241,11 @@ class _Work:
         """The job's rows over `reads` in their order, streamed, but those that an expectation leaves out."""
         yield from self.expecting.kept(self.body.chunks(reads, self.on_rows, lost), self.target, lost)
 
+    def chunks_again(self, reads: Sequence[Source]) -> Iterator[pa.Table]:
+        """The same of rows that were read before: those that are left out have been counted then, and have their letters."""
+        forgotten = Forgotten()
+        yield from self.expecting.kept(self.body.chunks(reads, self.on_rows, forgotten), self.target, forgotten, again=True)
+
     def writer(self, part: int = 0) -> DataWriter:
         runtime = self.runtime
         return DataWriter(
@@ -285,6 +280,10 @@ def _step_of(plan: JobPlan, step: Step) -> RunStep:
         from lakeflow.runner.window_step import window_step
 
         return window_step
+    if plan.job.by and plan.output is Output.UPDATE:
+        from lakeflow.runner.by_step import by_step
+
+        return by_step
     if plan.keyed is not None:
         from lakeflow.runner.keyed_step import keyed_step
 
@@ -390,7 +389,7 @@ def _merge_step(work: _Work) -> tuple[int, RunCounts]:
             merge.write(chunk)
             recompute.took(chunk)
         counts = _counted(work.rows, merge.rows, lost)
-        recompute.retire(merge, lambda source: work.chunks((source,), lost))
+        recompute.retire(merge, lambda source: work.chunks_again((source,)))
         work.letters.land(lost.finish())
         snapshot, _ = land(merge, work.target, work.writer, work.commit, counts.summary())
         return snapshot, counts

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from functools import reduce
 from pathlib import Path
 from tempfile import gettempdir
-from typing import Any, assert_never
+from typing import TYPE_CHECKING, Any, assert_never
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -37,7 +37,14 @@ from lakeflow.sql.conditions import (
 )
 from lakeflow.sql.execute import Limits
 
+if TYPE_CHECKING:
+    from lakeflow.runner.execute import Runtime
+    from lakeflow.runner.plan import JobPlan
+
 logger = logging.getLogger("lakeflow.runner")
+
+LEAST_BYTES = 64 << 20
+"""What a check may hold, however many run at once."""
 
 SAMPLE_WIDTH = 300
 EXPECTATION = "expectation"
@@ -96,6 +103,20 @@ class Expecting:
         self._done = {one.name: _Counted() for one in self.expectations}
         self._step = {one.name: _Counted() for one in self.expectations}
 
+    @classmethod
+    def of(cls, plan: JobPlan, runtime: Runtime) -> Expecting:
+        """The expectations of a run of a plan."""
+        queries = runtime.queries
+        return cls(
+            plan.job,
+            plan.target,
+            runtime.declared,
+            runtime.lake,
+            memory_bytes=max(LEAST_BYTES, queries.memory_bytes // queries.workers),
+            by_key=plan.keyed is not None,
+            spool=runtime.spool or queries.spool,
+        )
+
     def bind(self, schema: pa.Schema) -> None:
         """Hold the expectations against the target's columns, once. Raises as `expected` does."""
         if self.expectations and self._expected is None:
@@ -135,22 +156,25 @@ class Expecting:
             if finding.violations:
                 logger.warning("job %s: %s", self._job.name, _said(finding))
 
-    def kept(self, chunks: Iterator[pa.Table], target: Table, lost: Lost) -> Iterator[pa.Table]:
-        """The rows that are to be written, as they come; the others are counted, or left with `lost`."""
+    def kept(self, chunks: Iterator[pa.Table], target: Table, lost: Lost, *, again: bool = False) -> Iterator[pa.Table]:
+        """The rows that are to be written, as they come; the others are counted, or left with `lost`.
+
+        `again`: rows that were held against expectations before, of which nothing is told twice.
+        """
         if self._expected is None or not self._expected.rows:
             yield from chunks
             return
         schema = arrow_schema(target)
         for chunk in chunks:
             rows = fit(chunk, schema, self._target)
-            yield self._judged(rows, lost) if rows.num_rows else rows
+            yield self._judged(rows, lost, again) if rows.num_rows else rows
 
     @property
     def holds_back(self) -> bool:
         """Whether a batch may be kept off main."""
         return must_hold(self.expectations)
 
-    def _judged(self, rows: pa.Table, lost: Lost) -> pa.Table:
+    def _judged(self, rows: pa.Table, lost: Lost, again: bool) -> pa.Table:
         assert self._expected is not None, "expectations are bound before rows are read"
         conditions = [condition for _, condition in self._expected.rows]
         limits = Limits(memory_bytes=self._memory_bytes, threads=1, in_order=True)
@@ -162,7 +186,7 @@ class Expecting:
             masks = violating(rows, conditions, {}, limits)
         judged = [(one, mask) for (one, _), mask in zip(self._expected.rows, masks, strict=True) if mask.true_count]
         with self._lock:
-            for one, mask in judged:
+            for one, mask in () if again else judged:
                 self._step[one.name].add(mask.true_count, [_shown(row) for row in _first(rows.filter(mask))])
         out = [(one, mask) for one, mask in judged if one.on_violation.leaves_out]
         return self._left_out(rows, out, lost) if out else rows

@@ -16,7 +16,7 @@ from lakeflow.declare import TableSpec
 from lakeflow.errors import DeclarationError, ExpectationFailed, Fenced, LakeflowError, UnknownName
 from lakeflow.expect import Expectation, Finding
 from lakeflow.job import Caps, Job
-from lakeflow.lake.commit import Committer
+from lakeflow.lake.commit import Change, Committer
 from lakeflow.lake.letters import DEAD_LETTERS
 from lakeflow.lake.moments import at_ref
 from lakeflow.lake.read import read, splits_at
@@ -417,3 +417,23 @@ def test_a_row_that_is_made_of_several_has_no_dead_letter(world: World) -> None:
     world.append(flights(GOOD))
     with pytest.raises(DeclarationError, match="made of several has no dead letter; valid: warn, drop, fail"):
         world.run(world.sql_job(SUMS.format("CONSTRAINT some EXPECT (total > 0) ON VIOLATION DEAD LETTER")))
+
+
+def test_rows_that_are_read_again_behind_removed_ones_get_no_second_letter(world: World) -> None:
+    """Of flight 1 there are rows in three files; the newest goes, and what is left of it counts again."""
+    job = job_with(lf.not_null("carrier", on_violation="dead_letter"), key="id", on_change="recompute")
+    for row in ((1, "AA", 1.0), (1, None, 2.0), (1, "ZZ", 3.0)):
+        world.append(flights(row))
+    world.run(job)
+    assert (world.rows(), [place for place, *_ in letters(world)]) == ([(1, "ZZ", 3.0)], [1])
+    table = world.table(SOURCE)
+    head = table.current_snapshot()
+    assert head is not None
+    gone = tuple(split.task.file for split in splits_at(table, head) if split.sequence == 3)
+    Committer(world.lake).commit(Change(SOURCE, (), gone, base=head.snapshot_id))
+    done, found = ran(world, job)
+    assert world.rows() == [(1, "AA", 1.0)]
+    assert [place for place, *_ in letters(world)] == [1]
+    assert found["not_null(carrier)"].violations == 0
+    assert done is not None
+    assert done.counts.dead_lettered == 0
