@@ -437,3 +437,16 @@ def test_rows_that_are_read_again_behind_removed_ones_get_no_second_letter(world
     assert found["not_null(carrier)"].violations == 0
     assert done is not None
     assert done.counts.dead_lettered == 0
+
+
+def test_a_batch_that_comes_second_leaves_no_branch_behind(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rival, an earlier text of the job, expects nothing and so goes by no branch."""
+    world.append(flights(GOOD))
+    world.run(job_with())
+    world.append(flights((2, "AA", 2.0)))
+    plan, rival = world.plan(job_with(MUST)), world.plan(job_with())
+    meanwhile(monkeypatch, world, [lambda: world.carry_out(rival)])
+    with pytest.raises(Fenced):
+        world.carry_out(plan)
+    assert [row[0] for row in world.rows()] == [1, 2]
+    assert list(world.table().metadata.refs) == ["main"]
