@@ -66,14 +66,14 @@ class SharedScan:
         with self._lock:
             gone = [path for path in self._kept.values() if path is not None]
             self._kept.clear()
-            self._wanted = Counter(split.path for step in steps for source in step.reads for split in source.splits)
+            self._wanted = Counter(_key(one.table, split) for step in steps for one in step.reads for split in one.splits)
         for path in gone:
             path.unlink(missing_ok=True)
 
     def relation(self, table: Table, splits: Sequence[Split]) -> Relation:
         """The rows of the splits, in their order, for one of the jobs. Columns that no job needs hold nulls."""
         with self._lock:
-            shared = any(self._wanted[split.path] > 1 for split in splits)
+            shared = any(self._wanted[_key(table, split)] > 1 for split in splits)
         if not shared:
             return relation_over(table, splits)
         schema = pa.schema([field.with_nullable(True) for field in FileReader(table).schema])
@@ -92,16 +92,17 @@ class SharedScan:
 
     def _of_split(self, table: Table, split: Split, names: Sequence[str]) -> Iterator[pa.RecordBatch]:
         """The rows of a file: from where they are kept, or from the table, kept if nobody keeps them already."""
+        key = _key(table, split)
         with self._lock:
-            path, target = self._kept.get(split.path), None
-            if split.path not in self._kept and self._wanted[split.path] > 1:
-                self._kept[split.path] = None
+            path, target = self._kept.get(key), None
+            if key not in self._kept and self._wanted[key] > 1:
+                self._kept[key] = None
                 self._number += 1
                 target = self._folder / f"{self._number}.arrow"
         if path is not None:
             yield from _kept_rows(path)
         elif target is not None:
-            yield from self._keeping(split.path, target, self._source(table, split, names))
+            yield from self._keeping(key, target, self._source(table, split, names))
         else:
             yield from self._source(table, split, names)
 
@@ -131,6 +132,12 @@ class SharedScan:
                 self._kept.pop(key, None)
             target.unlink(missing_ok=True)
             raise
+
+
+def _key(table: Table, split: Split) -> str:
+    """What tells a file as one job reads it from the same as another does: deletes and columns may have come between."""
+    deletes = sorted(one.file_path for one in split.task.delete_files)
+    return " ".join([split.path, str(table.schema().schema_id), *deletes])
 
 
 def _kept_rows(path: Path) -> Iterator[pa.RecordBatch]:
