@@ -21,6 +21,9 @@ BENCHMARKS = (
     "predict_speed",
     "remote_speed",
     "job_memory",
+    "merge",
+    "keyed",
+    "windows",
     "flights_year",
     "tpch",
 )
