@@ -81,9 +81,9 @@ def run(settings: Settings) -> Result:
         title="Windows: what 1 % of the rows cost",
         data=(
             f"A table of {rows:,} rows over {DAYS} days, partitioned by day. One row of {SHARE} arrives after the others, of "
-            f"the last {DAYS // SHARE} days, and of those one of {LATE} is late, from the day before. Rows and a sum of each hour, "
-            "incrementally and over all rows. Bytes are those that the process read from files (/proc/self/io). What both runs "
-            "wrote is compared by DuckDB."
+            f"the last {DAYS // SHARE} days, and of those one of {LATE} is late, from the day before. Rows and a sum of each "
+            "hour, incrementally and over all rows. Bytes are those that the process read from files (/proc/self/io). What both "
+            "runs wrote is compared by DuckDB."
         ),
         columns=("run", "rows read", "rows written", "bytes read", "seconds", "CPU seconds", "peak memory"),
         rows=tuple(lines),
