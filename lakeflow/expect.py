@@ -230,9 +230,13 @@ def no_rows(query: str, *, on_violation: str = "warn", name: str) -> Expectation
 
 
 def distinct(expectations: Sequence[Expectation], where: str) -> tuple[Expectation, ...]:
-    """The expectations, each of which has a name of its own. Raises DeclarationError where two share one."""
+    """The expectations, each of which has a name of its own. Raises DeclarationError where two share one, or one is none."""
     seen: set[str] = set()
     for one in expectations:
+        if not isinstance(one, Expectation):
+            raise DeclarationError(
+                f'{where}: expect holds {one!r}; valid: lf.not_null("carrier"), and others of docs/expectations.md'
+            )
         if one.name in seen:
             raise DeclarationError(
                 f"{where}: two expectations are called {one.name!r}", next_step="give one of them another name"

@@ -53,7 +53,7 @@ class Look:
                 wrong = miscounted(kind, int(self.change.summary.get(WRITTEN, "0")), self._counts_before())
                 return (1, [wrong]) if wrong else (0, [])
             case NoRows(query):
-                return answers(query, self._named_in(query), self.limits, SAMPLE)
+                return answers(query, self._named_in(query), self.limits, SAMPLE, written=True)
             case _:
                 assert condition is not None, "all else is of rows"
                 return self._asked(facts_query(condition))

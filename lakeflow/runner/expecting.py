@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import reduce
@@ -20,7 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lakeflow.declare import TableSpec
-from lakeflow.errors import DeclarationError, ExpectationFailed, UsageError
+from lakeflow.errors import DeclarationError, ExpectationFailed, JobFailed, UsageError
 from lakeflow.expect import Expectation, Finding, OnViolation
 from lakeflow.job import Job
 from lakeflow.lake.catalog import Lake, Table, arrow_schema
@@ -176,20 +177,35 @@ class Expecting:
 
     def _judged(self, rows: pa.Table, lost: Lost, again: bool) -> pa.Table:
         assert self._expected is not None, "expectations are bound before rows are read"
-        conditions = [condition for _, condition in self._expected.rows]
-        limits = Limits(memory_bytes=self._memory_bytes, threads=1, in_order=True)
-        if self._expected.relations:
-            with spilling(self._spool, self._memory_bytes) as spilled:
-                limits = replace(spilled, threads=1, in_order=True)
-                masks = violating(rows, conditions, self._expected.relations, limits)
-        else:
-            masks = violating(rows, conditions, {}, limits)
+        with self._working_out():
+            masks = self._masks(rows, self._expected)
         judged = [(one, mask) for (one, _), mask in zip(self._expected.rows, masks, strict=True) if mask.true_count]
         with self._lock:
             for one, mask in () if again else judged:
                 self._step[one.name].add(mask.true_count, [_shown(row) for row in _first(rows.filter(mask))])
         out = [(one, mask) for one, mask in judged if one.on_violation.leaves_out]
         return self._left_out(rows, out, lost) if out else rows
+
+    def _masks(self, rows: pa.Table, expected: Expected) -> list[pa.BooleanArray]:
+        """For each expectation of rows, which of them violate it. Only what refers to other tables may have to spill."""
+        conditions = [condition for _, condition in expected.rows]
+        if not expected.relations:
+            return violating(rows, conditions, {}, Limits(memory_bytes=self._memory_bytes, threads=1, in_order=True))
+        with spilling(self._spool, self._memory_bytes) as limits:
+            return violating(rows, conditions, expected.relations, replace(limits, threads=1, in_order=True))
+
+    @contextmanager
+    def _working_out(self) -> Iterator[None]:
+        """What a condition meets in the rows, such as a text that is no number, is the job's failure."""
+        try:
+            yield
+        except UsageError as error:
+            raise JobFailed(
+                f"job {self._job.name!r} ({self._job.origin}): an expectation of {self._target} cannot be worked out: "
+                f"{error.message}",
+                left_behind=f"{self._target}, as of the last step that was committed",
+                next_step=f"mend it (TRY_CAST gives null in place of an error), then: lakeflow run {self._job.name}",
+            ) from error
 
     def _left_out(self, rows: pa.Table, out: Sequence[tuple[Expectation, pa.BooleanArray]], lost: Lost) -> pa.Table:
         """The rows that stay. One that violates several becomes a dead letter where one of them says so."""
@@ -221,7 +237,7 @@ class Expecting:
         if not self._expected.facts:
             return
         relations = relations_of(table, snapshot, change)
-        with spilling(self._spool, self._memory_bytes) as limits:
+        with self._working_out(), spilling(self._spool, self._memory_bytes) as limits:
             looking = Look(table, snapshot, change, relations, limits, self._lake, self._job, self._clock())
             found = {one.name: looking.at(one, condition) for one, condition in self._expected.facts}
         with self._lock:

@@ -19,8 +19,9 @@ import pyarrow as pa
 
 from lakeflow.errors import SchemaMismatch, UnknownName, UsageError
 from lakeflow.expect import InRange, NotNull, OneOf, References, RowKind, Unique, Value
-from lakeflow.sql.execute import Limits, run_query
-from lakeflow.sql.query import place_of, refuse_node
+from lakeflow.sql.compiled import Compiled, TableRead
+from lakeflow.sql.execute import Limits, run_compiled, run_query
+from lakeflow.sql.query import check_query, place_of, refuse_node
 from lakeflow.sql.relations import ArrowRelation, Relation, duckdb_type, literal, name_text
 from lakeflow.sql.tokens import pointed
 
@@ -122,7 +123,7 @@ def violating(
     relation = ArrowRelation(there.schema, lambda: there.to_reader())
     columns = [f"({text}\n) IS FALSE AS v{number}" for number, text in enumerate(conditions)]
     query = f"SELECT {', '.join([name_text(_PLACE), *columns])} FROM {_BATCH}"
-    with run_query(query, {**relations, BATCH: relation}, limits) as reader:
+    with _run(query, {**relations, BATCH: relation}, limits) as reader:
         found = reader.read_all()
     if found.num_rows != rows.num_rows:
         raise UsageError(f"a condition gives {found.num_rows} values for {rows.num_rows} rows; valid: an expression of one row")
@@ -177,16 +178,29 @@ def facts_query(condition: Condition) -> str:
     return f"SELECT 'false' AS \"condition\" WHERE (SELECT ({condition.text}\n) IS FALSE FROM {_ROWS})"
 
 
-def answers(query: str, relations: Mapping[str, Relation], limits: Limits, most: int) -> tuple[int, list[dict[str, Any]]]:
-    """How many rows a query gives, and the first `most` of them. Raises what `run_query` raises."""
+def answers(
+    query: str, relations: Mapping[str, Relation], limits: Limits, most: int, *, written: bool = False
+) -> tuple[int, list[dict[str, Any]]]:
+    """How many rows a query gives, and the first `most` of them; `written`: by the user, into whose text messages point.
+
+    Raises what `run_query` raises.
+    """
     count = 0
     first: list[dict[str, Any]] = []
-    for batch in _batches(query, relations, limits):
+    for batch in _batches(query, relations, limits, written):
         first += batch.slice(0, max(0, most - len(first))).to_pylist()
         count += batch.num_rows
     return count, first
 
 
-def _batches(query: str, relations: Mapping[str, Relation], limits: Limits) -> Iterator[pa.RecordBatch]:
-    with run_query(query, relations, limits) as reader:
+def _batches(query: str, relations: Mapping[str, Relation], limits: Limits, written: bool) -> Iterator[pa.RecordBatch]:
+    with (run_query if written else _run)(query, relations, limits) as reader:
         yield from reader
+
+
+def _run(query: str, relations: Mapping[str, Relation], limits: Limits) -> pa.RecordBatchReader:
+    """A query that nobody wrote: messages do not point into it."""
+    checked = check_query(query)
+    return run_compiled(
+        Compiled("", checked.text, tuple(TableRead(name, name) for name in checked.tables)), relations, (), limits
+    )

@@ -225,7 +225,7 @@ def _run_job(project: Project, job: Job, run: Run, stop: Stop, looked: dict[str,
         for ran in run_job(plan, project.runtime, stop=stop.requested, on_rows=stop.hurry):
             run.read, run.written, run.filtered = ran.counts.read, ran.counts.written, ran.counts.filtered
             run.dead_lettered, run.skipped = ran.counts.dead_lettered, ran.counts.skipped
-            run.end_position, run.snapshot_ids = ran.end, ran.snapshots
+            run.end_position, run.snapshot_ids, run.findings = ran.end, ran.snapshots, ran.findings
     except Interrupted as stopped:
         logger.info("job %s: %s", job.name, stopped.message)
     finally:

@@ -58,3 +58,8 @@ def test_lengths_of_time(text: str, seconds: float) -> None:
 def test_two_of_one_name_are_refused() -> None:
     with pytest.raises(DeclarationError, match="two expectations are called 'not_null\\(a\\)'"):
         distinct([lf.not_null("a"), lf.not_null("a", on_violation="drop")], "jobs/a.py:3")
+
+
+def test_what_is_no_expectation_is_refused() -> None:
+    with pytest.raises(DeclarationError, match=r"jobs/a\.py:3: expect holds 'carrier'; valid: lf\.not_null"):
+        distinct(["carrier"], "jobs/a.py:3")  # type: ignore[list-item]  # what a user may write
