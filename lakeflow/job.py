@@ -107,6 +107,9 @@ class Job:
     `on_change` says what becomes of rows that were changed or removed in the table that is read; to follow them, the columns
     of `key` are columns of that table: those of `key_from`, in the order of `key`, or of the same names where it is empty.
 
+    With `by` it makes the rows of whole keys: it is given all rows of the keys that new rows have in these columns, and its
+    rows replace those that the target has of them.
+
     `inputs` maps the function's parameters to what they read; those of a query are the tables' names. `key` is set for
     output update. `caps` of None leaves the caps to the settings. `creates` is how the target is made where `tables/`
     declares none, but for its columns, which are those of the rows. `statement_set` is where the set of statements
@@ -131,6 +134,7 @@ class Job:
     schedule: Cron | timedelta | None = None
     on_change: OnChange = OnChange.FAIL
     key_from: tuple[str, ...] = ()
+    by: tuple[str, ...] = ()
     expect: tuple[Expectation, ...] = ()
     outside: dict[str, Outside] = field(default_factory=dict)
     history: History | None = None
@@ -169,6 +173,7 @@ def job(
     mode: str = "incremental",
     output: str | None = None,
     key: str | list[str] | tuple[str, ...] = (),
+    by: str | list[str] | tuple[str, ...] = (),
     max_files: int | None = None,
     max_rows: int | None = None,
     max_bytes: int | None = None,
@@ -190,6 +195,7 @@ def job(
     `target` is the table that the rows go to, created on the first run where it is missing. `output` is append or
     update (with `key`) in incremental mode, complete or update in snapshot mode; without it, append and complete.
     The caps bound one batch of an incremental run; without them, those of [run] in lakeflow.toml hold.
+    With `by` the function sees all rows of the keys that new rows have, and its rows replace theirs (docs/state.md).
     With `window` the function sees complete windows, and its rows replace theirs; `late`, `emit`, `delay` and `idle` say which
     (docs/windows.md).
     `schedule` is a cron expression of five fields in `timezone`, `freshness` how old the target may get, such as "10m":
@@ -204,6 +210,7 @@ def job(
         label = name or function.__name__
         said = {"late": late, "emit": emit, "delay": delay, "idle": idle}
         by_windows = windows_of(window, said, bool(key) or output is not None, f"{origin}: job {label!r}")
+        by_keys = (by,) if isinstance(by, str) else tuple(by)
         made = Job(
             name=label,
             target=_checked_name(target, f"target of job {label!r}", origin),
@@ -211,7 +218,8 @@ def job(
             outside=_outside_of(function),
             body=function,
             mode=_choice(Mode, mode, f"mode of job {label!r}", origin),
-            output=_output_of_windows(mode, by_windows) if by_windows else _output_of(mode, output, key, label, origin),
+            output=_output(mode, output, key, by_keys, by_windows, label, origin),
+            by=by_keys,
             windowed=by_windows,
             key=(key,) if isinstance(key, str) else tuple(key),
             caps=Caps(max_files, max_rows, max_bytes) if (max_files or max_rows or max_bytes) else None,
@@ -256,20 +264,34 @@ def check_on_change(job: Job) -> None:
     label = f"{job.origin}: job {job.name!r}: on_change = '{job.on_change}'"
     if job.mode is Mode.SNAPSHOT:
         raise DeclarationError(f"{label} is for incremental runs; a snapshot run reads the table as it is")
-    if job.on_change is OnChange.RECOMPUTE and (job.windowed is not None or is_keyed(job)):
+    if job.on_change is OnChange.RECOMPUTE and (is_keyed(job) or (job.windowed is not None and not job.windowed.follows)):
         raise DeclarationError(
-            f"{label} is for jobs whose rows each come of one row; this one keeps windows or groups between its runs",
+            f"{label} is for jobs whose rows each come of one row, or of a window that no watermark closes; this one keeps "
+            "groups, sessions or a watermark between its runs",
             next_step="say on_change = 'fail', and run the job with --mode snapshot after such changes, or 'ignore_deletes'",
         )
     if job.on_change is OnChange.RECOMPUTE and job.history is not None:
         raise DeclarationError(
             f"{label}: the history of a key does not forget what was once said of it; valid: 'fail', 'ignore_deletes'"
         )
-    if job.on_change is OnChange.RECOMPUTE and not job.key:
+    if job.on_change is OnChange.RECOMPUTE and not (job.key or job.by) and job.windowed is None:
         raise DeclarationError(
             f"{label} needs a key: by none could the rows be found that came of rows which were changed or removed",
             next_step="give the job a key (Python: key=; SQL: PRIMARY KEY of the target), or say on_change = 'ignore_deletes'",
         )
+
+
+def _output(
+    mode: str, output: str | None, key: object, by: tuple[str, ...], windowed: Windowed | None, label: str, origin: Origin
+) -> Output:
+    if by and (key or output is not None or windowed is not None):
+        raise DeclarationError(
+            f"{origin}: job {label!r}: by= says that the rows of whole keys replace others; key=, output= and window= do not "
+            "go with it"
+        )
+    if by and mode == Mode.INCREMENTAL:
+        return Output.UPDATE
+    return _output_of_windows(mode, windowed) if windowed else _output_of(mode, output, key, label, origin)
 
 
 def _output_of_windows(mode: str, by_windows: Windowed) -> Output:

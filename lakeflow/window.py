@@ -197,6 +197,11 @@ class Windowed:
         """Whether what is written depends on the watermark."""
         return self.late is not Late.RECOMPUTE or self.emit is Emit.APPEND
 
+    @property
+    def follows(self) -> bool:
+        """Whether a window's rows are those of its time that the table has, so that rows which changed can be followed."""
+        return not self.waits and not isinstance(self.window, Session)
+
 
 def windows_of(window: object, said: Mapping[str, Any], merges: bool, job: str) -> Windowed | None:
     """What a job says of windows: `said` has late, emit, delay and idle as given, None where they were not.

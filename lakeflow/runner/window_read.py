@@ -13,7 +13,8 @@ import polars as pl
 from lakeflow.declare import TableSpec
 from lakeflow.job import Mode
 from lakeflow.lake.catalog import Table, arrow_schema
-from lakeflow.lake.read import Split, read, snapshot_at, splits_at
+from lakeflow.lake.changes import read_removed
+from lakeflow.lake.read import Split, read, splits_at
 from lakeflow.lake.schema import require_columns
 from lakeflow.lake.time_bounds import TimeBounds, require_time
 from lakeflow.progress import JobProgress
@@ -124,6 +125,8 @@ class _News:
                 self.marks = self.marks.at(split.sequence, self.delay, self.windowed.idle)
                 self.before[split.sequence] = self.marks.value
             self._read(split, needs_windows)
+        for batch in read_removed(self.source.table, self.source.removed, [self.window.column]):
+            self._touch(frame_of(batch).select(moments(self.window.column).alias(TIME)), None)
 
     def settle(self, whole: bool) -> None:
         """The end of the step; `whole` where it is the end of a commit."""
@@ -142,12 +145,16 @@ class _News:
                 greatest = rows.drop_nulls(TIME).group_by(_PARTITION).agg(pl.col(TIME).max())
                 self.marks = self.marks.saw({str(part): int(time) for part, time in greatest.rows()})
             if needs_windows:
-                found = in_windows(rows.select(pl.col(TIME).unique()), self.window).select(START, END).unique()
-                if passed is not None:
-                    found = found.filter(pl.col(END) + self.window.lateness > passed)
-                self.windows = pl.concat([self.windows, found]).unique()
+                self._touch(rows, passed)
         if self.windowed.late is Late.DEAD_LETTER and self.late + self.untimed > left:
             self.letters.append((split, passed))
+
+    def _touch(self, rows: pl.DataFrame, passed: int | None) -> None:
+        """The windows of rows are to be made anew, but those that the watermark `passed` by the lateness."""
+        found = in_windows(rows.select(pl.col(TIME).unique()), self.window).select(START, END).unique()
+        if passed is not None:
+            found = found.filter(pl.col(END) + self.window.lateness > passed)
+        self.windows = pl.concat([self.windows, found]).unique()
 
 
 def _of_grid(plan: JobPlan, source: Source, news: _News, end: JobProgress) -> tuple[View, tuple[Split, ...], Arrived]:
@@ -170,13 +177,13 @@ def _of_grid(plan: JobPlan, source: Source, news: _News, end: JobProgress) -> tu
 
 
 def _known(plan: JobPlan, source: Source, end: JobProgress) -> tuple[Split, ...]:
-    """All files that have been read once the step is done, in the order of their commits."""
+    """All files that have been read once the step is done, as of its end, in the order of their commits."""
     if plan.mode is Mode.SNAPSHOT:
         return source.splits
     position = end.of(source.name)
     assert position is not None, "a step ends somewhere"
-    head = snapshot_at(source.table)
-    return tuple(split for split in splits_at(source.table, head) if position.covers(split.sequence, split.path))
+    snapshot = source.table.snapshot_by_id(position.snapshot_id)
+    return tuple(split for split in splits_at(source.table, snapshot) if position.covers(split.sequence, split.path))
 
 
 def _held(table: Table, splits: Sequence[Split], view: View, ranges: Sequence[tuple[int, int]]) -> Iterator[Split]:

@@ -8,15 +8,17 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from itertools import count
 from typing import Any
 
 import polars as pl
 import pyarrow as pa
 import pytest
-from hypothesis import HealthCheck, event, given, settings
+from hypothesis import HealthCheck, Phase, event, given, settings
 from hypothesis import strategies as st
 
+from lakeflow import Hop
 from lakeflow.declare import Origin, TableSpec
 from lakeflow.job import Caps, Job, Read, job
 from lakeflow.lake.commit import Change, Committer
@@ -39,12 +41,15 @@ from tests.lakes import query, written
 FEW = settings(
     max_examples=max(4, settings().max_examples // 8),
     deadline=None,
+    phases=[Phase.explicit, Phase.generate],
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 NUMBERS = count()
 TOPIC = "flights"
 SCHEMA = pa.schema([pa.field("id", pa.int64(), nullable=False), ("delay", pa.float64())])
 OPTIONS = {"connector": "kafka", "topic": TOPIC, "changelog.mode": "upsert", "key.format": "json"}
+TIMED = pa.schema([*SCHEMA, pa.field("at", pa.timestamp("us"))])
+ZERO = datetime(2026, 1, 1)
 SMALL = Sizes(1 << 20, 1 << 20, least_files=2)
 
 DELAYS = st.sampled_from([-1.0, 0.5, 2.0])
@@ -116,6 +121,7 @@ class Scene:
 
     world: World
     crashes: Crashes = field(default_factory=Crashes)
+    schema: pa.Schema = SCHEMA
     number: int = field(default_factory=lambda: next(NUMBERS))
     records: list[Row] = field(default_factory=list)
 
@@ -133,6 +139,15 @@ class Scene:
             return frame
 
         return job(target=self.target, key="id", on_change="recompute")(late)
+
+    def job_by_windows(self) -> Job:
+        def busy(rows: Any = Read(self.source)) -> pl.LazyFrame:
+            frame: pl.LazyFrame = rows.group_by("window_start", "window_end").agg(
+                pl.len().cast(pl.Int64).alias("rows"), pl.col("id").sum()
+            )
+            return frame
+
+        return job(target=self.target, window=Hop("at", "1h", "30m"), on_change="recompute")(busy)
 
     def play(self, running: Job, one: object) -> None:
         match one:
@@ -154,7 +169,9 @@ class Scene:
                 raise AssertionError(one)
 
     def rows(self, rows: list[tuple[int, float]]) -> pa.Table:
-        return pa.Table.from_pylist([{"id": number, "delay": delay} for number, delay in rows], schema=SCHEMA)
+        """A row's id is its time too, in quarters of an hour."""
+        made = [{"id": number, "delay": delay, "at": ZERO + number * timedelta(minutes=15)} for number, delay in rows]
+        return pa.Table.from_pylist(made, schema=self.schema)
 
     def land(self, land: Land) -> None:
         for number, delay in land.changes:
@@ -242,3 +259,23 @@ def test_over_a_table_that_anybody_writes(world: World, events: list[Any]) -> No
     scene.check(running)
     ids = {number for (number,) in query(world.table(scene.source), "SELECT DISTINCT id FROM rows WHERE delay > 0")}
     assert {row[0] for row in world.rows(scene.target)} == ids
+
+
+@FEW
+@given(events=WRITTEN)
+def test_whole_windows_over_a_table_that_anybody_writes(world: World, events: list[Any]) -> None:
+    scene = Scene(world, schema=TIMED)
+    running = scene.job_by_windows()
+    world.lake.ensure(TableSpec(scene.source, TIMED))
+    for one in [Append([(0, 2.0), (1, 0.5), (2, -1.0)]), Append([(0, 0.5), (5, 2.0)]), *events]:
+        scene.play(running, one)
+    scene.check(running)
+    expected: dict[datetime, tuple[int, int]] = {}
+    for number, at in query(world.table(scene.source), 'SELECT id, "at" FROM rows'):
+        half = ZERO + (at - ZERO) // timedelta(minutes=30) * timedelta(minutes=30)
+        for start in (half, half - timedelta(minutes=30)):
+            rows, ids = expected.get(start, (0, 0))
+            expected[start] = (rows + 1, ids + number)
+    found = query(world.table(scene.target), "SELECT window_start, rows, id FROM rows")
+    assert {start: (rows, ids) for start, rows, ids in found} == expected
+    assert len(found) == len(expected)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
+from lakeflow import Session, Tumble
 from lakeflow.declare import TableSpec
 from lakeflow.errors import DeclarationError, JobFailed, SourceChanged, UsageError
 from lakeflow.job import Caps, Job, Lookup, OnChange, Read, job
@@ -169,6 +171,42 @@ def test_an_appending_job_cannot_follow() -> None:
     assert "ignore_deletes" in str(refused.value.next_step)
 
 
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"window": Session("at", "1h", by="id")},
+        {"window": Tumble("at", "1h"), "late": "drop"},
+        {"window": Tumble("at", "1h"), "emit": "append"},
+    ],
+)
+def test_what_keeps_sessions_or_a_watermark_cannot_follow(how: dict[str, Any]) -> None:
+    with pytest.raises(DeclarationError, match="keeps groups, sessions or a watermark between its runs") as refused:
+        job(target=TARGET, on_change="recompute", **how)(latest)
+    assert "--mode snapshot" in str(refused.value.next_step)
+
+
+def test_windows_of_rows_that_came_and_went_are_made_anew(world: World) -> None:
+    def busy(rows: Any = Read("bronze.timed")) -> pl.LazyFrame:
+        frame: pl.LazyFrame = rows.group_by("window_start", "window_end").agg(pl.len().cast(pl.Int64).alias("rows"))
+        return frame
+
+    def at(*hours: int) -> pa.Table:
+        return pa.table({"at": pa.array([datetime(2026, 1, 1, hour) for hour in hours], pa.timestamp("us"))})
+
+    running = job(target=TARGET, window=Tumble("at", "1h"), on_change="recompute")(busy)
+    world.append(at(1, 2), "bronze.timed")
+    world.append(at(2, 3), "bronze.timed")
+    world.run(running)
+    table = world.table("bronze.timed")
+    head = table.current_snapshot()
+    assert head is not None
+    gone = splits_at(table, head)[1].task.file
+    Committer(world.lake).commit(Change("bronze.timed", written(table, at(5)), (gone,), base=head.snapshot_id))
+    world.run(running)
+    assert [(start.hour, rows) for start, _, rows in world.rows(order="window_start")] == [(1, 1), (2, 1), (5, 1)]
+    check(world, running)
+
+
 def test_on_change_is_for_incremental_runs() -> None:
     with pytest.raises(DeclarationError, match="on_change = 'recompute' is for incremental runs"):
         job(target=TARGET, mode="snapshot", key="id", on_change="recompute")(latest)
@@ -198,6 +236,10 @@ KEYED = {TARGET: TableSpec(TARGET, FLIGHTS, primary_key=("id",))}
         (
             "SET 'lakeflow.on-change' = 'recompute'; INSERT INTO gold.other SELECT id FROM {s};",
             "on_change = 'recompute' needs a key",
+        ),
+        (
+            "SET 'lakeflow.on-change' = 'recompute'; INSERT INTO gold.n SELECT id, count(*) AS n FROM {s} GROUP BY id;",
+            "keeps groups, sessions or a watermark between its runs",
         ),
     ],
 )
