@@ -99,6 +99,45 @@ def test_two_processes_lose_and_double_no_row(tmp_path: Path, shared: bool) -> N
     assert set(found) == {key for each in keys for some in each for key in some}
 
 
+def write_words(place: Path, keys: list[str], start: Barrier) -> None:
+    index = opened(place, unindexed="0", text_columns="doc_id")
+    start.wait()
+    for sequence in range(2):
+        writer = index.writer(IDENTITY, SCHEMA)
+        writer.upsert([rows(keys[sequence::2], sequence)], sequence)
+        with contextlib.suppress(Fenced):
+            writer.record(position(sequence))
+
+
+def test_two_processes_make_one_index_of_words(tmp_path: Path) -> None:
+    spawn = multiprocessing.get_context("spawn")
+    start = spawn.Barrier(2)
+    keys = [[f"{name} {row}" for row in range(40)] for name in ("left", "right")]
+    writers = [spawn.Process(target=write_words, args=(tmp_path, each, start)) for each in keys]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join(120)
+    assert [writer.exitcode for writer in writers] == [0, 0]
+    index = opened(tmp_path, unindexed="0", text_columns="doc_id")
+    state = index.writer(IDENTITY, SCHEMA).keep_up()
+    assert [(one.column, one.kind, one.unindexed_rows) for one in state.columns] == [("doc_id", "text", 0)]
+    assert sorted(index.match(["left right"], 100, columns=["doc_id"])["doc_id"].to_pylist()) == sorted([*keys[0], *keys[1]])
+
+
+def test_rows_outside_of_the_indexes_of_columns_are_bounded(tmp_path: Path) -> None:
+    index = opened(tmp_path, unindexed="50", text_columns="doc_id", filter_columns="group")
+    writer = index.writer(IDENTITY, SCHEMA)
+    waiting = []
+    for sequence in range(12):
+        writer.upsert([rows([f"k-{sequence}-{row}" for row in range(30)], sequence)], sequence)
+        state = writer.record(position(sequence))
+        waiting.append([one.unindexed_rows for one in state.columns])
+        assert set(index.match([str(sequence)], 1000, columns=["doc_id"])["doc_id"].to_pylist()) >= {f"k-{sequence}-0"}
+    assert all(each <= 50 for some in waiting for each in some)
+    assert any(each > 0 for some in waiting for each in some), "some rows must have waited, or nothing is shown"
+
+
 def die_in_a_rebuild(place: Path) -> None:
     with opened(place).rebuild(replace(IDENTITY, model="other"), SCHEMA) as writer:
         writer.upsert([rows(range(50))], 2)
