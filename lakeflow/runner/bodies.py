@@ -67,7 +67,7 @@ class PythonBody:
 
     def _frame(self, reads: Sequence[Source], on_rows: Callable[[int], None], lost: Lost) -> pl.LazyFrame:
         job = self.job
-        frames = {one.parameter: source_scan(one.table, one.splits, one.view or _any_window(job), on_rows) for one in reads}
+        frames = {one.parameter: _scan(job, one, on_rows) for one in reads}
         with bound(self.models, lost), searching(self.searches), user_code(job):
             frame = job.function(**frames, **self.lookups.frames())
         if not isinstance(frame, pl.LazyFrame):
@@ -76,6 +76,14 @@ class PythonBody:
                 next_step="end the job's function with `return frame`; a DataFrame becomes one by `.lazy()`",
             )
         return frame
+
+
+def _scan(job: Job, source: Source, on_rows: Callable[[int], None]) -> pl.LazyFrame:
+    """The rows of a source as the job sees them: in windows, or of some keys alone, where it is by such."""
+    rows = source_scan(source.table, source.splits, source.view or _any_window(job), on_rows)
+    if source.keys is None:
+        return rows
+    return rows.join(source.keys.lazy(), on=source.keys.columns, how="semi", nulls_equal=True, maintain_order="left")
 
 
 def _any_window(job: Job) -> View | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -21,6 +21,8 @@ from lakeflow.runner.on_change import batches_of
 from lakeflow.sql.compiled import Compiled, Names, PredictCall
 
 if TYPE_CHECKING:
+    import polars as pl
+
     from lakeflow.runner.window_read import Arrived
     from lakeflow.runner.windows import View
 
@@ -50,7 +52,8 @@ class Request:
 class Source:
     """A table that a run reads: under which parameter, at which snapshot, which of its splits, in which windows.
 
-    `removed` are files that the table no longer has and whose rows are to go from the target.
+    `removed` are files that the table no longer has and whose rows are to go from the target. Of `keys`, a row each under the
+    names of columns, the rows of the splits are read alone; None: all.
     """
 
     parameter: str
@@ -59,6 +62,7 @@ class Source:
     splits: tuple[Split, ...]
     view: View | None = None
     removed: tuple[Split, ...] = ()
+    keys: pl.DataFrame | None = field(default=None, compare=False)
 
     @property
     def name(self) -> str:

@@ -8,12 +8,13 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
+import polars as pl
 import pytest
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
 from lakeflow.errors import Fenced
-from lakeflow.job import Caps, Job
+from lakeflow.job import Caps, Job, Read, job
 from lakeflow.lake.commit import Committer
 from lakeflow.lake.compact import compact, plan_compaction
 from lakeflow.lake.compact_plan import Readers, Sizes
@@ -154,6 +155,26 @@ def test_what_is_kept_by_key_gives_what_the_query_gives_over_everything(
     running = keyed(scene, case[0])
     play(scene, running, [Wave([[(1, "UA", 1.5)], [(1, "AA", 2.0), (2, None, None)]]), *events])
     check(scene, running, case[1])
+
+
+def whole_carriers(scene: Scene) -> Job:
+    """A job in Python over all rows of a carrier."""
+
+    def middles(rows: Any = Read(scene.source)) -> pl.LazyFrame:
+        frame: pl.LazyFrame = rows.group_by("carrier").agg(pl.col("id").median().alias("middle"), pl.col("delay").n_unique())
+        return frame.with_columns(pl.col("delay").cast(pl.Int64))
+
+    return job(target=scene.target, by="carrier")(middles)
+
+
+@settings(SHARE, max_examples=max(3, EXAMPLES // 2))
+@given(events=EVENTS)
+def test_a_job_by_whole_keys_gives_what_it_gives_over_everything(world: World, events: list[Any]) -> None:
+    scene = Scene(world)
+    running = whole_carriers(scene)
+    play(scene, running, [Wave([[(1, "UA", 1.5)], [(1, "AA", 2.0), (2, None, None)]]), *events])
+    distinct = "count(DISTINCT delay) + max(CASE WHEN delay IS NULL THEN 1 ELSE 0 END)"
+    check(scene, running, f"SELECT carrier, median(id), {distinct} FROM rows GROUP BY carrier")
 
 
 @settings(SHARE, max_examples=max(2, EXAMPLES // 3))

@@ -1,0 +1,116 @@
+"""Jobs in Python by key: they see all rows of the keys that new rows have, and replace what the target holds of these."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from lakeflow.errors import DeclarationError, Fenced, JobFailed, UnknownName
+from lakeflow.job import Caps, Job, Mode, OnChange, Output, Read, job
+from lakeflow.runner.execute import run_job
+from tests.crashes import Crashes, Plan, Where
+from tests.jobs import SOURCE, TARGET, World, flights, open_world
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    found = open_world(tmp_path)
+    found.append(flights((1, "UA", 1.0), (2, "AA", 2.0)))
+    return found
+
+
+def ranked() -> Job:
+    """Two rows at the most of each carrier, with their place among all of it: nothing that could be kept in parts."""
+
+    def ranks(rows: Any = Read(SOURCE)) -> pl.LazyFrame:
+        placed = rows.with_columns(pl.col("delay").rank("ordinal", descending=True).over("carrier").alias("place"))
+        frame: pl.LazyFrame = placed.with_columns(pl.len().over("carrier").alias("of")).filter(pl.col("place") <= 2)
+        return frame.select("carrier", "id", pl.col("place").cast(pl.Int64), pl.col("of").cast(pl.Int64))
+
+    return job(target=TARGET, by="carrier")(ranks)
+
+
+def test_a_run_makes_the_keys_of_new_rows_anew_and_leaves_the_others(world: World) -> None:
+    world.run(ranked())
+    aside = world.rows()
+    world.append(flights((3, "UA", 5.0), (4, "UA", 3.0)))
+    done = world.run(ranked())
+    assert done is not None
+    assert (done.counts.read, done.counts.written) == (2, 2)
+    assert aside == [("AA", 2, 1, 1), ("UA", 1, 1, 1)]
+    assert world.rows() == [("AA", 2, 1, 1), ("UA", 3, 1, 3), ("UA", 4, 2, 3)]
+    assert world.run(ranked()) is None
+
+
+def test_any_cutting_gives_what_a_snapshot_gives(world: World) -> None:
+    for number in range(3, 9):
+        world.append(flights((number, ["UA", None, "AA"][number % 3], float(number * 7 % 5))))
+        world.caps = Caps(files=1 + number % 2)
+        if number % 3:
+            world.run(ranked())
+    world.run(ranked())
+    world.run(ranked(), "snapshot", into="gold.whole")
+    assert world.rows() == world.rows("gold.whole")
+    assert len({row[0] for row in world.rows()}) == 3
+
+
+@pytest.mark.parametrize("where", [Where.BEFORE_COMMIT, Where.AFTER_COMMIT, Where.FILES])
+def test_a_run_that_dies_is_taken_up(world: World, where: Where) -> None:
+    world.run(ranked())
+    world.append(flights((3, "UA", 5.0)))
+    crashes = Crashes()
+    with crashes.survived(Plan(where, 0), world.lake):
+        world.run(ranked())
+    assert crashes.happened == 1
+    world.run(ranked())
+    assert world.rows() == [("AA", 2, 1, 1), ("UA", 1, 2, 2), ("UA", 3, 1, 2)]
+
+
+def test_rows_that_were_removed_are_followed_where_that_is_asked_for(world: World) -> None:
+    world.append(flights((3, "UA", 5.0), (4, "DL", 5.0)))
+    following = replace(ranked(), on_change=OnChange.RECOMPUTE)
+    world.run(following)
+    world.table(SOURCE).delete("id = 1 or id = 4")
+    world.run(following)
+    assert world.rows() == [("AA", 2, 1, 1), ("UA", 3, 1, 1)]
+
+
+def test_rivals_are_fenced(world: World) -> None:
+    late = run_job(world.plan(ranked()), world.runtime())
+    world.run(ranked())
+    with pytest.raises(Fenced):
+        next(late)
+
+
+def test_a_key_that_none_of_the_rows_has_is_refused(world: World) -> None:
+    @job(target=TARGET, by=["carrier"])
+    def renamed(rows: Any = Read(SOURCE)) -> pl.LazyFrame:
+        frame: pl.LazyFrame = rows.select(pl.col("carrier") + "!", "id")
+        return frame
+
+    with pytest.raises(
+        JobFailed, match=r"gave a row of a key that none of the rows has which it was given: \{'carrier': '..!'\}"
+    ):
+        world.run(renamed)
+
+
+@pytest.mark.parametrize("by", ["carier", "id"])
+def test_columns_that_are_not_there_are_named(world: World, by: str) -> None:
+    @job(target=TARGET, by=by)
+    def carriers(rows: Any = Read(SOURCE)) -> pl.LazyFrame:
+        frame: pl.LazyFrame = rows.select("carrier")
+        return frame
+
+    with pytest.raises(UnknownName, match=by):
+        world.run(carriers)
+
+
+def test_what_it_declares() -> None:
+    made = ranked()
+    assert (made.by, made.mode, made.output, made.is_row_wise) == (("carrier",), Mode.INCREMENTAL, Output.UPDATE, False)
+    with pytest.raises(DeclarationError, match="by= says that the rows of whole keys replace others"):
+        job(target=TARGET, by="carrier", key="id")(lambda rows=Read(SOURCE): rows)
