@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -60,11 +60,31 @@ class MetadataColumn:
     key: str
 
 
+class Computed(Protocol):
+    """Columns that are computed of a row's others as it is written."""
+
+    @property
+    def columns(self) -> pa.Schema:
+        """The columns that are added."""
+        ...
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """Their expressions, in SQL."""
+        ...
+
+    def of(self, rows: pa.RecordBatch) -> tuple[pa.RecordBatch, tuple[tuple[int, str], ...]]:
+        """The rows with the columns behind their own, but for those of which an expression cannot be computed: of each its
+        place in `rows`, in ascending order, and why."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class TableSpec:
     """A CREATE TABLE. `name` is namespace.table; `schema` holds the declared columns, nullable unless NOT NULL was said.
 
-    `options` are the WITH pairs as written, secrets not yet filled in. The columns `metadata` are not in `schema`.
+    `options` are the WITH pairs as written, secrets not yet filled in. The columns `metadata` and
+    `computed` are not in `schema`.
     `expectations` are of what jobs write into the table.
     """
 
@@ -78,6 +98,7 @@ class TableSpec:
     origin: Origin = UNKNOWN
     metadata: tuple[MetadataColumn, ...] = ()
     expectations: tuple[Expectation, ...] = ()
+    computed: Computed | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pyarrow as pa
 
+from lakeflow.declare import Computed
 from lakeflow.landing.rows import with_metadata
 from lakeflow.landing.spec import ChangelogMode, KeySpec, LandingSpec
 from lakeflow.topics.formats.format import Decoded, Format, Part, Reject, RejectKind
@@ -22,6 +23,7 @@ class RecordDecoder:
         self._keys = keys
         self._key = spec.key
         self._metadata = spec.metadata_names
+        self._computed = spec.declared.computed
         self._lacks_keys = spec.mode is ChangelogMode.UPSERT and keys is None
         self._deletes_by_key = spec.mode is ChangelogMode.UPSERT and keys is not None
 
@@ -38,7 +40,7 @@ class RecordDecoder:
         return columns
 
     def decode(self, records: Records) -> Decoded:
-        """What the records came to: rows with their metadata columns, deletes by the columns of their key."""
+        """What the records came to: rows with their metadata and computed columns, deletes by the columns of their key."""
         decoded = self._values.decode(records.values)
         if self._lacks_keys:
             decoded = replace(decoded, rejects=tuple(map(_needing_a_key, decoded.rejects)))
@@ -47,10 +49,10 @@ class RecordDecoder:
                 decoded = _with_keys(decoded, self._keyed(records.keys))
             if self._deletes_by_key:
                 decoded = self._with_tombstones(decoded, records.keys)
-        if not self._metadata:
-            return decoded
-        parts = (Part(with_metadata(part.rows, records, part.kept, self._metadata), part.kept) for part in decoded.parts)
-        return replace(decoded, parts=tuple(parts))
+        if self._metadata:
+            parts = (Part(with_metadata(part.rows, records, part.kept, self._metadata), part.kept) for part in decoded.parts)
+            decoded = replace(decoded, parts=tuple(parts))
+        return decoded if self._computed is None else _with_computed(decoded, self._computed)
 
     def _with_tombstones(self, decoded: Decoded, keys: Sequence[bytes | None]) -> Decoded:
         """`decoded` with the records that have no value as deletes of their key."""
@@ -73,6 +75,19 @@ class RecordDecoder:
         rejects = [replace(reject, kind=_kind(reject), reason=f"its key: {_reason(reject)}") for reject in decoded.rejects]
         parts = (Part(_named_rows(part.rows, self._key), part.kept) for part in decoded.parts if part.rows.num_rows)
         return Decoded(tuple(parts), tuple(rejects))
+
+
+def _with_computed(decoded: Decoded, computed: Computed) -> Decoded:
+    """`decoded` with the computed columns in its rows; a record of which one cannot be computed is rejected for it."""
+    parts, rejects = [], list(decoded.rejects)
+    for part in decoded.parts:
+        rows, failures = computed.of(part.rows)
+        places = _places(part)
+        rejects += [Reject(int(places[at]), RejectKind.MISFIT, why) for at, why in failures]
+        kept = np.delete(places, [at for at, _ in failures]) if failures else None
+        parts.append(Part(rows, part.kept if kept is None else pa.array(kept, pa.int64())))
+    rejects.sort(key=lambda reject: reject.index)
+    return replace(decoded, parts=tuple(parts), rejects=tuple(rejects))
 
 
 def _needing_a_key(reject: Reject) -> Reject:

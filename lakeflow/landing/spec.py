@@ -146,7 +146,7 @@ class LandingSpec:
 
     def stored(self, columns: pa.Schema) -> TableSpec:
         """The table as it is kept: `columns`, those of the primary key NOT NULL, those of 'debezium.columns' where they are
-        not among them, then the metadata columns.
+        not among them, then the metadata columns and the computed ones.
 
         Raises DeclarationError where the primary key names a column that is not there or two columns clash.
         """
@@ -163,6 +163,10 @@ class LandingSpec:
             if column in schema.names:
                 raise DeclarationError(f"{where} declares {column!r}, which 'metadata.columns' adds too")
             schema = schema.append(pa.field(column, METADATA_COLUMNS[name]))
+        for column in self.declared.computed.columns if self.declared.computed else ():
+            if column.name in schema.names:
+                raise DeclarationError(f"{where} computes {column.name!r}, which the topic or 'metadata.columns' has too")
+            schema = schema.append(column)
         return replace(self.declared, schema=schema)
 
 

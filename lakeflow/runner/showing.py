@@ -141,7 +141,8 @@ def _known(project: Project, name: str) -> tuple[TableSpec | None, TableSpec]:
         if declared is None:
             known = {*project.lake.names(), *project.declared_tables.tables}
             raise UnknownName("table", name, known, next_step='lakeflow sql -e "SHOW TABLES"')
-        columns = [*declared.schema, *(one.column for one in declared.metadata)]
+        computed = declared.computed.columns if declared.computed else ()
+        columns = [*declared.schema, *(one.column for one in declared.metadata), *computed]
         return declared, replace(declared, schema=pa.schema(columns))
     return declared, as_declared(name, project.lake.table(name))
 
@@ -152,6 +153,8 @@ def _extras(declared: TableSpec | None, column: str) -> str | None:
         return None
     key = next((one.key for one in declared.metadata if one.column.name == column), None)
     said = [f"METADATA FROM '{key}'"] if key is not None else []
+    if declared.computed is not None and column in declared.computed.columns.names:
+        said.append(f"AS {declared.computed.texts[declared.computed.columns.names.index(column)]}")
     if declared.watermark is not None and declared.watermark.column == column:
         said.append(watermark_text(declared.watermark))
     return ", ".join(said) or None

@@ -4,13 +4,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import timedelta
 from typing import assert_never
 
 import pyarrow as pa
 
-from lakeflow.declare import IndexSpec, MetadataColumn, ModelDeclaration, PartitionField, TableSpec, Watermark
+from lakeflow.declare import Computed, IndexSpec, MetadataColumn, ModelDeclaration, PartitionField, TableSpec, Watermark
 from lakeflow.sql.clauses import COMMENT_KEY
 from lakeflow.sql.parse_constraints import expectation_text
 from lakeflow.sql.parse_like import like_text
@@ -72,6 +72,7 @@ def _head(kind: str, if_not_exists: bool) -> str:
 def _table(table: TableSpec, head: str) -> list[str]:
     items = [_column(field) for field in table.schema]
     items += map(_metadata, table.metadata)
+    items += _computed(table.computed) if table.computed else []
     if table.primary_key:
         items.append(f"PRIMARY KEY ({', '.join(map(quoted, table.primary_key))}) NOT ENFORCED")
     if table.watermark:
@@ -156,6 +157,14 @@ def _metadata(metadata: MetadataColumn) -> str:
     comment = (field.metadata or {}).get(COMMENT_KEY)
     tail = f" COMMENT {_text(comment.decode())}" if comment is not None else ""
     return f"{quoted(field.name)} {sql_type(field.type)} METADATA FROM {_text(metadata.key)}{tail}"
+
+
+def _computed(computed: Computed) -> Iterator[str]:
+    for column, text in zip(computed.columns, computed.texts, strict=True):
+        comment = (column.metadata or {}).get(COMMENT_KEY)
+        tail = f" COMMENT {_text(comment.decode())}" if comment is not None else ""
+        line = "\n  " if "--" in text else ""
+        yield f"{quoted(column.name)} AS {text}{line}{tail}"
 
 
 def watermark_text(watermark: Watermark) -> str:

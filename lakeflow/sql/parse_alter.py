@@ -29,7 +29,7 @@ from lakeflow.sql.alterations import (
     SetTableOptions,
 )
 from lakeflow.sql.clauses import read_column, read_if_exists, read_keys, read_option_pairs, read_table_name
-from lakeflow.sql.parse_table import refuse_computed
+from lakeflow.sql.parse_computed import read_expression, refuse_computed
 from lakeflow.sql.tokens import Cursor, Token
 
 ALTERATIONS: Final = ("ADD", "MODIFY", "DROP", "RENAME", "SET", "RESET")
@@ -90,7 +90,8 @@ def _read_placed(cursor: Cursor) -> tuple[PlacedColumn, ...]:
 def _read_one(cursor: Cursor, taken: set[str]) -> PlacedColumn:
     _refuse_elsewhere(cursor)
     if cursor.peek(1).upper == "AS":
-        refuse_computed(cursor)
+        name, _ = cursor.advance(), cursor.advance()
+        refuse_computed(cursor, name, read_expression(cursor)[1])
     column = read_column(cursor, taken)[1]
     if cursor.at_words("METADATA"):
         cursor.fail("METADATA columns of a table are those of its declaration in tables/")

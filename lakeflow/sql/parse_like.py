@@ -1,7 +1,7 @@
 """CREATE TABLE .. LIKE: what is taken over of another table, after Flink's rules.
 
     LIKE namespace.other [(INCLUDING | EXCLUDING | OVERWRITING part ..)]
-    part: ALL, CONSTRAINTS, METADATA, OPTIONS, PARTITIONS, WATERMARKS
+    part: ALL, CONSTRAINTS, GENERATED (computed columns), METADATA, OPTIONS, PARTITIONS, WATERMARKS
 
 Columns are always taken over, those of the statement behind them. Without parentheses it is INCLUDING ALL OVERWRITING
 OPTIONS; within them a part that is named is as it is said, the others as ALL is. INCLUDING refuses what the statement says
@@ -16,7 +16,7 @@ from typing import Final
 
 import pyarrow as pa
 
-from lakeflow.declare import TableSpec
+from lakeflow.declare import Computed, TableSpec
 from lakeflow.errors import DeclarationError, UnknownName, did_you_mean
 from lakeflow.sql.clauses import read_table_name
 from lakeflow.sql.parse_constraints import check_liked
@@ -111,9 +111,21 @@ def liken(statement: CreateTable, other: TableSpec) -> CreateTable:
         primary_key=key,
         expectations=own.expectations + (other.expectations if Kept.CONSTRAINTS in kept else ()),
         metadata=tuple(metadata.values()),
+        computed=_computed(own, other if Kept.GENERATED in kept else None, where),
     )
     _check(table, where)
     return CreateTable(table, statement.if_not_exists)
+
+
+def _computed(own: TableSpec, other: TableSpec | None, where: str) -> Computed | None:
+    """The computed columns of the one or the other; of both there are none, since their expressions are of other columns."""
+    theirs = other.computed if other is not None else None
+    if own.computed is not None and theirs is not None:
+        raise DeclarationError(
+            f"{where} computes {', '.join(own.computed.columns.names)}, and takes over {', '.join(theirs.columns.names)}",
+            next_step="LIKE .. (EXCLUDING GENERATED)",
+        )
+    return own.computed or theirs
 
 
 def likened(statements: Iterable[CreateTable]) -> dict[str, TableSpec]:
@@ -170,13 +182,19 @@ def _check(table: TableSpec, where: str) -> None:
         if table.options.get("connector") != "kafka":
             raise DeclarationError(f"{where} has no column")
         return
-    known = [*table.schema.names, *(each.column.name for each in table.metadata)]
+    computed = table.computed.columns.names if table.computed else []
+    known = [*table.schema.names, *(each.column.name for each in table.metadata), *computed]
     named = [("PRIMARY KEY", name) for name in table.primary_key]
     named += [("PARTITIONED BY", part.column) for part in table.partitioning]
     named += [("WATERMARK", table.watermark.column)] if table.watermark else []
     for what, name in named:
         if name not in known:
             raise UnknownName(f"column in {what} of {where}", name, known)
+    if table.computed and table.options.get("connector") != "kafka":
+        raise DeclarationError(
+            f"{where} takes over column {computed[0]!r}, which a landing computes, and has no 'connector' = 'kafka'",
+            next_step="LIKE .. (EXCLUDING GENERATED)",
+        )
     if table.metadata and table.options.get("connector") != "kafka":
         column = table.metadata[0].column.name
         raise DeclarationError(

@@ -3,6 +3,7 @@
 CREATE TABLE [IF NOT EXISTS] namespace.table (
   column TYPE [NOT NULL] [COMMENT '..'], ..
   [column TYPE METADATA [FROM 'timestamp'] [VIRTUAL], ..]
+  [column AS expression [COMMENT '..'], ..]
   [[CONSTRAINT name] PRIMARY KEY (column, ..) NOT ENFORCED]
   [CONSTRAINT name CHECK (condition), and the others of parse_constraints.py]
   [WATERMARK FOR column AS column [- INTERVAL '5' MINUTE]]
@@ -20,7 +21,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import timedelta
-from typing import Final, NoReturn
+from typing import Final
 
 import pyarrow as pa
 
@@ -36,6 +37,7 @@ from lakeflow.sql.clauses import (
     read_query,
     read_table_name,
 )
+from lakeflow.sql.parse_computed import ComputedParts
 from lakeflow.sql.parse_constraints import Constraint, at_expectation, check_expectations, read_expectation
 from lakeflow.sql.parse_like import read_like
 from lakeflow.sql.statements import CreateTable, CreateTableAs, Like, Query
@@ -126,6 +128,7 @@ class TableParts:
             comment=self._comment[0] if self._comment else None,
             origin=self._cursor.source.origin(start),
             metadata=self._body.metadata,
+            computed=self._body.computed.columns,
             expectations=tuple(one.expectation for one in self._body.constraints),
         )
 
@@ -140,6 +143,7 @@ class _Body:
         self.constraints: list[Constraint] = []
         self._first: Token | None = None
         self._taken: set[str] = set()
+        self.computed = ComputedParts(cursor, self._taken)
         self._key: list[Token] = []
         self._watermarked: Token | None = None
         self._delay = timedelta(0)
@@ -182,6 +186,7 @@ class _Body:
                 self._cursor.fail(message, token)
             if column.column.name in self.primary_key:
                 self._cursor.fail(f"column {token} is METADATA of a record, which is no PRIMARY KEY of rows", token)
+        self.computed.bind(self.schema(), self.metadata, self.primary_key, is_topic=is_topic)
         self._check_key()
         check_expectations(self._cursor, self.constraints, self.schema(), is_topic=is_topic)
         if self._fields:
@@ -194,7 +199,7 @@ class _Body:
 
     def field(self, name: Token, what: str) -> pa.Field:
         """The declared column that `name` names, `what` being its part in the declaration."""
-        known = self._fields | {column.column.name: column.column for column in self.metadata}
+        known = self._fields | {column.column.name: column.column for column in self.metadata} | self.computed.fields
         found = known.get(name.text)
         if found is None:
             self._cursor.fail(f"unknown column {name} in {what}{did_you_mean(name.text, known)}", name)
@@ -225,7 +230,8 @@ class _Body:
         cursor = self._cursor
         start = self._first = self._first or cursor.token
         if cursor.peek(1).upper == "AS":
-            refuse_computed(cursor)
+            self.computed.read()
+            return
         name, field = read_column(cursor, self._taken)
         if not cursor.take_words("METADATA"):
             self._fields[name.text] = field
@@ -290,21 +296,6 @@ class _Body:
         if name is not None and not pa.types.is_timestamp(self.field(name, "WATERMARK").type):
             arrow = self.field(name, "WATERMARK").type
             self._cursor.fail(f"the watermark's column {name} is of type {arrow}; valid: TIMESTAMP, TIMESTAMP_LTZ", name)
-
-
-def refuse_computed(cursor: Cursor) -> NoReturn:
-    """Raise the error about `column AS expression`, which comes next."""
-    name = cursor.advance()
-    depth, start, stop = 0, cursor.peek(1).start, cursor.advance().stop
-    while not cursor.ended and (depth or not (cursor.at_symbol(",") or cursor.at_symbol(")"))):
-        depth += cursor.at_symbol("(") - cursor.at_symbol(")")
-        stop = cursor.advance().stop
-    expression = " ".join(cursor.source.text[start:stop].split())
-    cursor.fail(
-        f"column {name} is computed, and a table keeps values: no expression is worked out when it is read",
-        name,
-        next_step=f"compute it in the job that reads the table: SELECT *, {expression or '..'} AS {name.text} FROM ..",
-    )
 
 
 def read_interval(cursor: Cursor, after: str = "after '-'") -> timedelta:

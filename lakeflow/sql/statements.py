@@ -52,6 +52,7 @@ class Kept(StrEnum):
     """What CREATE TABLE .. LIKE may take over of the table that it names, beside its columns."""
 
     CONSTRAINTS = "CONSTRAINTS"
+    GENERATED = "GENERATED"
     METADATA = "METADATA"
     OPTIONS = "OPTIONS"
     PARTITIONS = "PARTITIONS"

@@ -128,7 +128,7 @@ def test_what_duckdb_describes_is_left_to_it(text: str) -> None:
         ("ALTER TABLE a.b ADD x", "expected a type, found the end of the text"),
         ("ALTER TABLE a.b ADD (x INT, X INT)", "1:29: column 'X' is declared twice"),
         ("ALTER TABLE a.b ADD (x INT", "expected ')' or ',' after a column"),
-        ("ALTER TABLE a.b ADD x AS y + 1", "column 'x' is computed, and a table keeps values"),
+        ("ALTER TABLE a.b ADD x AS y + 1", "column 'x' is computed, which a landing does as it writes"),
         ("ALTER TABLE a.b ADD x BIGINT METADATA FROM 'offset'", "METADATA columns of a table are those of its declaration"),
         ("ALTER TABLE a.b ADD PRIMARY KEY (x) NOT ENFORCED", "1:21: the primary key of a table is that of its declaration"),
         ("ALTER TABLE a.b DROP WATERMARK", "the watermark of a table is that of its declaration"),
@@ -148,7 +148,7 @@ def test_what_duckdb_describes_is_left_to_it(text: str) -> None:
         ("SHOW TABLES FROM a.b", "the namespace's name has one part"),
         ("SHOW NAMESPACES FROM a", "expected ';' after a statement, found 'FROM'"),
         ("SHOW CREATE a.b", "SHOW CREATE a is not understood; valid: MATERIALIZED TABLE, MODEL, TABLE, VECTOR INDEX"),
-        ("CREATE TABLE a.b (x INT, y AS x + f(1, 2))", "1:26: column 'y' is computed, and a table keeps values"),
+        ("CREATE TABLE a.b (x INT, y AS x + f(1, 2))", "1:26: column 'y' is computed, which a landing does as it writes"),
         ("CREATE TABLE a.b (x INT, o BIGINT METADATA FROM 'offset')", "1:26: column 'o' is METADATA of a record"),
         ("CREATE TABLE a.b (x INT, o BIGINT METADATA FROM offset)", "expected the key of the metadata in single quotes"),
         ("CREATE TABLE a.b (o BIGINT NOT NULL METADATA)", "column 'o' is METADATA NOT NULL, and a record may come without it"),
@@ -160,7 +160,7 @@ def test_a_wrong_statement_says_what_is_wrong_and_where(text: str, message: str)
 
 def test_a_computed_column_is_shown_where_it_can_be_computed() -> None:
     error = refusal("CREATE TABLE a.b (x INT, y AS x +\n f(1, (2)), z INT)")
-    assert error.next_step == "compute it in the job that reads the table: SELECT *, x + f(1, (2)) AS y FROM .."
+    assert error.next_step == "compute it in the job that writes the table: SELECT *, x + f(1, (2)) AS y FROM .."
 
 
 def test_what_is_declared_elsewhere_says_where() -> None:
