@@ -23,6 +23,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 
 from lakeflow.topics.embedded import EmbeddedBroker
@@ -41,6 +42,8 @@ def poisoned(events=lf.Read("{LANDED}")):
     return events.select(pl.col("id").cast(pl.String).str.to_decimal(scale=2).alias("id"), pl.col("no_such_column"))
 """
 PATIENCE = 180.0
+MOST_SECONDS = 10.0
+"""That the end may take once SIGTERM came."""
 
 
 def kill_and_count(folder: Path, seed: int, kills: int) -> str:
@@ -80,8 +83,11 @@ def stop(service: Service) -> float:
     """SIGTERM; the seconds that the end takes. Raises AssertionError where it ends otherwise than by the signal."""
     began = time.monotonic()
     service.child.end()
+    seconds = time.monotonic() - began
     assert service.child.process.returncode == TERMINATED, service.child.said()
-    return time.monotonic() - began
+    assert service.wait_for(status="stopped")["left"] == []
+    assert seconds < MOST_SECONDS, f"it took {seconds:.1f} s to end"
+    return seconds
 
 
 @dataclass(slots=True)
@@ -175,11 +181,20 @@ def run_load(folder: Path, minutes: float, rate: int) -> str:
         time.sleep(min(20.0, part))
         broker.start()
         load.faults.append((BROKERS, min(20.0, part)))
-        load.go_on(3 * part)
-        caught_up(started, service)
+        load.go_on(2 * part)
+        load.go_on(part)
         ended = stop(service)
+        again = Service.start(nursery)
+        caught_up(started, again)
+        stop(again)
         started.check()
     return report(load, ended)
+
+
+def told_within(service: Service) -> float:
+    """Seconds from the event that it stops to the one that it has."""
+    first, last = (datetime.fromisoformat(service.wait_for(status=status)["at"]) for status in ("stopping", "stopped"))
+    return (last - first).total_seconds()
 
 
 def free_port() -> int:
@@ -256,7 +271,7 @@ def report(load: Load, stopped: float) -> str:
             f"{load.samples[-1].at / 60:.1f} minutes, {load.rate} records a second; {os.cpu_count()} processors, shared",
             "",
             f"{load.started.made:,} records, each once in {LANDED}; in {LARGE}, {POINTS}, {NOTED}, index what belongs there",
-            f"seconds from SIGTERM to the end: {stopped:.1f}",
+            f"seconds from SIGTERM to the end: {stopped:.1f}, of which until all commits: {told_within(load.service):.1f}",
             f"resident memory, most of each quarter, MiB: {', '.join(map(str, memory))}",
             f"faults, seconds: {', '.join(f'{what} {seconds:.0f}' for what, seconds in load.faults)}",
             "",

@@ -8,11 +8,16 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
+from lakeflow.cli.app import main
+from lakeflow.lake.catalog import arrow_schema
+from lakeflow.runner.project import Project
 from lakeflow.topics.embedded import EmbeddedBroker
 from tests.chaos.processes import TERMINATED, Nursery
 from tests.chaos.start_project import JOBS, LANDED, Service, Started
+from tests.lakes import append
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
 
@@ -69,15 +74,35 @@ def test_rows_reach_tables_and_index_while_a_job_is_broken_and_mended(started: S
     assert started.column("gold.counts", "events") in ([500], [400]), "at the most its freshness behind"
 
 
-def test_what_is_given_up_at_the_end_ends_it_with_1(started: Started, nursery: Nursery) -> None:
-    started.write()
-    started.put("jobs/large.py", JOBS["large"].replace('"amount"', '"amuont"'))
-    (started.root / "tables/tables.sql").write_text(f"CREATE TABLE {LANDED} (id BIGINT NOT NULL, amount INT);")
-    (started.root / "jobs/counts.py").unlink()
-    nursery.run("sql", "-e", f"INSERT INTO {LANDED} VALUES (1, 2)")
-    child = nursery.start("start", "--listen", "off")
-    assert child.wait() == 1, "no part is left that could go on"
-    assert "job large, GIVEN UP" in child.said()
+def without_topics(started: Started, large: str, start: str = "") -> None:
+    """The project with a table that is there already, and one job."""
+    started.write(start=start)
+    started.put("tables/tables.sql", f"CREATE TABLE {LANDED} (id BIGINT NOT NULL, amount INT);")
+    started.put("jobs/large.py", large)
+    for name in ("points", "counts"):
+        (started.root / f"jobs/{name}.py").unlink()
+    project = Project.open(started.root)
+    made = project.lake.ensure(project.declared_tables.tables[LANDED])
+    append(project.lake, pa.table([[1], [99]], schema=arrow_schema(made)), name=LANDED)
+
+
+def test_what_is_given_up_at_the_end_ends_it_with_1(started: Started, capsys: pytest.CaptureFixture[str]) -> None:
+    without_topics(started, JOBS["large"].replace('"amount"', '"amuont"'))
+    assert main(["start", "--listen", "off", "--project", str(started.root)]) == 1, "no part is left that could go on"
+    assert "job large, GIVEN UP" in capsys.readouterr().err
+
+
+def test_what_does_not_end_in_time_is_left_and_done_anew(started: Started, nursery: Nursery) -> None:
+    slow = JOBS["large"].replace("    return", "    Path('begun').touch()\n    time.sleep(600)\n    return")
+    without_topics(started, f"import time\nfrom pathlib import Path\n{slow}", start="stop_seconds = 0.5")
+    service = Service.start(nursery, "off")
+    service.until((started.root / "begun").exists, "the job to begin")
+    service.child.end()
+    assert service.child.process.returncode == TERMINATED, service.child.said()
+    assert service.wait_for(status="stopped")["left"] == ["job large"]
+    started.put("jobs/large.py", JOBS["large"])
+    assert main(["run", "large", "--project", str(started.root)]) == 0
+    assert started.column("gold.large") == [1]
 
 
 def test_a_landing_waits_for_its_slowest_reader(started: Started, nursery: Nursery) -> None:
@@ -109,8 +134,6 @@ def test_a_landing_waits_for_its_slowest_reader(started: Started, nursery: Nurse
 def test_what_cannot_be_started_is_refused(
     started: Started, capsys: pytest.CaptureFixture[str], name: str, text: str, words: list[str], said: str
 ) -> None:
-    from lakeflow.cli.app import main
-
     started.write()
     started.put(name, text)
     code = main(["start", "--project", str(started.root), *(words or ["--listen", "off"])])
@@ -118,8 +141,6 @@ def test_what_cannot_be_started_is_refused(
 
 
 def test_a_project_without_parts_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from lakeflow.cli.app import main
-
     (tmp_path / "lakeflow.toml").touch()
     assert main(["start", "--project", str(tmp_path), "--listen", "off"]) == 2
     assert "no landing, job or index to keep going" in capsys.readouterr().err
