@@ -82,8 +82,8 @@ def run(settings: Settings) -> Result:
         data=(
             f"A table of {rows:,} rows over {DAYS} days, partitioned by day. One row of {SHARE} arrives after the others, of "
             f"the last {DAYS // SHARE} days, and of those one of {LATE} is late, from the day before. Rows and a sum of each "
-            "hour, incrementally and over all rows. Bytes are those that the process read from files (/proc/self/io). What both "
-            "runs wrote is compared by DuckDB."
+            "hour, incrementally and over all rows. Bytes are those that the process read from files (/proc/self/io). What "
+            "both runs wrote is compared by DuckDB."
         ),
         columns=("run", "rows read", "rows written", "bytes read", "seconds", "CPU seconds", "peak memory"),
         rows=tuple(lines),

@@ -44,7 +44,7 @@ def windows_touched(plan: JobPlan) -> WindowsTouched | None:
         return WindowsTouched(None, None, None)
     ranges = _ranges(known, window)
     read = [split for split in splits_at(table, snapshot_at(table)) if bounds.may_hold(split.task.file, ranges)]
-    windows = None if isinstance(window, Session) else sum(_count(low, high, window) for low, high in _merged(known))
+    windows = None if isinstance(window, Session) else sum(_count(end - start, window) for start, end in ranges)
     return WindowsTouched(windows, *_size(read))
 
 
@@ -74,16 +74,14 @@ def _reach(low: int, high: int, window: Grid) -> Range:
     return min(placed[START].to_list()), max(placed[END].to_list())
 
 
-def _count(low: int, high: int, window: Grid) -> int:
-    """The windows that meet the span from `low` to `high`."""
-    starts = in_windows(pl.DataFrame({TIME: [low, high]}), window)[START].to_list()
-    apart = int(max(starts)) - int(min(starts))
+def _count(length: int, window: Grid) -> int:
+    """The windows in a time that begins and ends with one."""
     match window:
         case Tumble():
-            return apart // window.size + 1
+            return length // window.size
         case Hop():
-            return apart // window.slide + 1
+            return (length - window.size) // window.slide + 1
         case Cumulate():
-            return (apart // window.size + 1) * (window.size // window.step)
+            return length // window.size * (window.size // window.step)
         case _:
             assert_never(window)
