@@ -87,6 +87,7 @@ def show_verb(
             "batch": {"files": caps.files, "rows": caps.rows, "bytes": caps.bytes},
             "description": job.description,
         }
+        | _expected(job, opened)
         | _in_sql(job)
         | _due(opened, [job]).get(name, {})
     )
@@ -94,6 +95,14 @@ def show_verb(
         show_json(facts)
         return
     show_facts({**facts, "batch": _caps_text(caps)})
+
+
+def _expected(job: Job, project: Project) -> dict[str, Any]:
+    """What is expected of the target, by the job and by its declaration. Raises DeclarationError where two share a name."""
+    from lakeflow.runner.expected import expectations_of
+
+    found = expectations_of(job, project.declared_tables.tables)
+    return {"expects": [f"{one.name} ({one.on_violation})" for one in found]} if found else {}
 
 
 def _in_sql(job: Job) -> dict[str, Any]:

@@ -459,3 +459,23 @@ def test_a_condition_that_a_row_has_no_answer_to_fails_the_job(world: World) -> 
         world.run(job_with(lf.satisfies("CAST(carrier AS INT) > 0")))
     assert "TRY_CAST" in str(caught.value)
     assert world.rows() == []
+
+
+def test_rows_of_a_job_by_windows_are_held_against_it_as_their_windows_change(world: World) -> None:
+    schema = pa.schema([("at", pa.timestamp("us", "UTC")), ("x", pa.int64())])
+    expect = [lf.satisfies("n < 3", on_violation="drop", name="few"), lf.unique("window_start", on_violation="fail")]
+
+    @lf.job(target=TARGET, window=lf.Tumble("at", "1h"), expect=expect)
+    def counted(rows: pl.LazyFrame = lf.Read("bronze.events")) -> pl.LazyFrame:  # type: ignore[assignment]
+        return rows.group_by("window_start", "window_end").agg(pl.len().cast(pl.Int64).alias("n"))
+
+    def come(*hours: int) -> dict[str, Finding]:
+        times = [datetime(2026, 1, 1, hour, tzinfo=UTC) for hour in hours]
+        world.append(pa.table({"at": times, "x": [1] * len(hours)}, schema=schema), "bronze.events")
+        return ran(world, counted)[1]
+
+    assert come(0, 0, 5)["few"].violations == 0
+    assert lakes.query(world.table(), "SELECT n FROM rows ORDER BY window_start") == [(2,), (1,)]
+    assert come(0)["few"].violations == 1
+    assert lakes.query(world.table(), "SELECT n FROM rows") == [(1,)], "the window that is too full now has no row any more"
+    assert list(world.table().metadata.refs) == ["main"]
