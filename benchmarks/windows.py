@@ -21,6 +21,7 @@ from lakeflow.lake.write import DataWriter
 
 ROWS = 20_000_000
 DAYS = 400
+PAGES = 100
 SHARE = 100
 """One row of so many arrives after the others."""
 LATE = 20
@@ -36,17 +37,25 @@ import lakeflow as lf
 
 @lf.job(target="bench.hours", window=lf.Tumble("at", "1h"))
 def hours(clicks=lf.Read("{SOURCE}")):
-    return clicks.group_by("window_start", "window_end").agg(pl.len().alias("clicks"), pl.col("cents").sum())
+    score = pl.col("score")
+    return clicks.group_by("window_start", "window_end", "page").agg(
+        pl.len().alias("clicks"),
+        pl.col("cents").sum(),
+        score.mean(),
+        score.std().alias("spread"),
+        score.median().alias("middle"),
+    )
 """
 QUERY = f"""
 INSERT INTO bench.hours_in_sql
-SELECT window_start, window_end, count(*) AS clicks, sum(cents)::BIGINT AS cents
-FROM TUMBLE(TABLE {SOURCE}, DESCRIPTOR(at), INTERVAL '1' HOUR) GROUP BY window_start, window_end;
+SELECT window_start, window_end, page, count(*) AS clicks, sum(cents)::BIGINT AS cents, avg(score) AS score,
+  stddev_samp(score) AS spread, median(score) AS middle
+FROM TUMBLE(TABLE {SOURCE}, DESCRIPTOR(at), INTERVAL '1' HOUR) GROUP BY window_start, window_end, page;
 """
 JOBS = {"hours": "bench.hours", "hours_in_sql": "bench.hours_in_sql"}
 MODULES = ("lakeflow.runner.window_step", "lakeflow.runner.sql_functions", "lakeflow.sql.compile")
 """They are read when they are first needed, whatever is run."""
-MEANT = "count(*), sum(clicks), sum(cents), sum(cents * (epoch_us(window_start) % 1000003))::VARCHAR"
+MEANT = "count(*), sum(clicks), sum(cents), sum(cents * (epoch_us(window_start) % 1000003))::VARCHAR, round(sum(middle), 3)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +90,9 @@ def run(settings: Settings) -> Result:
         title="Windows: what 1 % of the rows cost",
         data=(
             f"A table of {rows:,} rows over {DAYS} days, partitioned by day. One row of {SHARE} arrives after the others, of "
-            f"the last {DAYS // SHARE} days, and of those one of {LATE} is late, from the day before. Rows and a sum of each "
-            "hour, incrementally and over all rows. Bytes are those that the process read from files (/proc/self/io). What "
-            "both runs wrote is compared by DuckDB."
+            f"the last {DAYS // SHARE} days, and of those one of {LATE} is late, from the day before. Count, sum, mean, "
+            f"deviation and median of each hour and page ({PAGES}), incrementally and over all rows. Bytes are those that the "
+            "process read from files (/proc/self/io). What both runs wrote is compared by DuckDB."
         ),
         columns=("run", "rows read", "rows written", "bytes read", "seconds", "CPU seconds", "peak memory"),
         rows=tuple(lines),
@@ -139,7 +148,7 @@ def append(project: Project, days: list[np.ndarray]) -> None:
         times = pa.array(moments, pa.timestamp("us", "UTC"))
         writer.write(
             pa.table(
-                [times, random.integers(0, 1000, count), random.integers(1, 100_000, count), random.random(count)],
+                [times, random.integers(0, PAGES, count), random.integers(1, 100_000, count), random.random(count)],
                 schema=SCHEMA,
             )
         )
@@ -147,8 +156,9 @@ def append(project: Project, days: list[np.ndarray]) -> None:
 
 
 def run_job(folder: Path, job: str, mode: str) -> Ran:
-    """One run of a job, in a process that has its modules."""
+    """One run of a job, in a process that has its modules and has read the project's files."""
     project = Project.open(folder)
+    assert job in project.declarations.jobs
     for module in MODULES:
         import_module(module)
     before = _bytes_read()
