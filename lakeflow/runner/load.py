@@ -17,6 +17,7 @@ from lakeflow.config import Settings, fill
 from lakeflow.declare import SYSTEM_NAMESPACE, IndexSpec, ModelDeclaration, Origin, TableSpec
 from lakeflow.errors import DeclarationError, LakeflowError
 from lakeflow.fill import looks_secret
+from lakeflow.index.settings import settings_of
 from lakeflow.job import Job
 from lakeflow.runner.settled import settled
 from lakeflow.runner.sql_jobs import jobs_of
@@ -55,6 +56,7 @@ def load_tables(settings: Settings) -> Declarations:
                 case CreateModel():
                     _declare(models, "model", statement.model.name, statement.model)
                 case CreateVectorIndex():
+                    settings_of(statement.index)
                     _declare(indexes, "vector index", statement.index.name, statement.index)
                 case _:
                     assert_never(statement)

@@ -25,7 +25,7 @@ WITH (
   'password' = '{{ secret.KAFKA }}'
 );
 """
-INDEX = "CREATE VECTOR INDEX docs_index ON gold.docs (vec) WITH ('key' = 'id', 'metric' = 'l2', 'm' = '8');"
+INDEX = "CREATE VECTOR INDEX docs_index ON gold.docs (vec) WITH ('key' = 'id', 'metric' = 'l2', 'probes' = '8');"
 
 
 @pytest.fixture
@@ -100,16 +100,18 @@ def test_a_folder_that_cannot_be_written_is_told(project: Project) -> None:
 
 def test_an_index_is_declared_altered_and_dropped(project: Project) -> None:
     assert status(project, INDEX) == "declared in tables/docs_index.sql; next: lakeflow index build docs_index"
-    run(project, "ALTER VECTOR INDEX docs_index SET ('metric' = 'dot', 'columns' = 'a, b', 'm' = '9', 'n' = '1')")
-    run(project, "ALTER VECTOR INDEX docs_index RESET ('n')")
+    run(project, "ALTER VECTOR INDEX docs_index SET ('metric' = 'dot', 'columns' = 'a, b', 'probes' = '9', 'refine' = '1')")
+    run(project, "ALTER VECTOR INDEX docs_index RESET ('refine')")
     index = Project(project.settings).declared_tables.indexes["docs_index"]
-    assert (index.metric, index.columns, index.options) == ("dot", ("a", "b"), {"m": "9"})
+    assert (index.metric, index.columns, index.options) == ("dot", ("a", "b"), {"probes": "9"})
     before = text_of(project, "tables/docs_index.sql")
     with pytest.raises(DeclarationError, match="unknown metric 'cos'"):
         run(project, "ALTER VECTOR INDEX docs_index SET ('metric' = 'cos')")
     with pytest.raises(DeclarationError, match="'key' cannot be reset"):
         run(project, "ALTER VECTOR INDEX docs_index RESET ('key')")
     assert text_of(project, "tables/docs_index.sql") == before
+    with pytest.raises(DeclarationError, match="unknown option 'prob'; did you mean 'probes'"):
+        run(project, "ALTER VECTOR INDEX docs_index SET ('prob' = '9')")
     [statement] = parse_script("DROP VECTOR INDEX docs_index")
     question = "Drop vector index docs_index, and delete tables/docs_index.sql?"
     kept = carry_out(project, statement, lambda asked: asked != question)  # type: ignore[arg-type]
@@ -144,7 +146,7 @@ def test_a_file_that_holds_more_stays_as_it_was_written(project: Project) -> Non
     place = project.settings.root / "tables" / "docs_index.sql"
     place.parent.mkdir()
     place.write_text(f"-- why it is here\n{INDEX}")
-    for text in ("ALTER VECTOR INDEX docs_index SET ('m' = '9')", "DROP VECTOR INDEX docs_index"):
+    for text in ("ALTER VECTOR INDEX docs_index SET ('probes' = '9')", "DROP VECTOR INDEX docs_index"):
         with pytest.raises(DeclarationError):
             run(project, text)
     assert place.read_text().startswith("-- why")
