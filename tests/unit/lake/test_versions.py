@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -95,12 +96,13 @@ def test_a_clock_that_runs_backwards_stood_still(steps: list[tuple[int, bool]]) 
         def __init__(self, path: str) -> None:
             self.path = path
 
-    alive: list[File] = []
-    changes = []
+    alive: list[Any] = []
+    changes: list[tuple[int, Any]] = []
     for number, (time, removes) in enumerate(steps):
-        new, gone = File(f"{number}"), tuple(alive[-1:] if removes else ())
+        new: Any = File(f"{number}")
+        gone = tuple(alive[-1:] if removes else ())
         alive = [*(alive[:-1] if removes else alive), new]
-        changes.append((time, TableChange(number, number, ChangeKind.OVERWRITE, (new,), gone)))  # type: ignore[arg-type]
+        changes.append((time, TableChange(number, number, ChangeKind.OVERWRITE, (new,), gone)))
     found = list(_lifetimes(0, (), changes))
     assert {split.path for one in found if one.until is None for split in one.splits} == {file.path for file in alive}
     assert all(one.until is None or one.since < one.until for one in found)
