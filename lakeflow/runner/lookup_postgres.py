@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import polars as pl
 
@@ -20,9 +20,6 @@ from lakeflow.errors import JobFailed, LakeflowError, StorageUnavailable, Unknow
 from lakeflow.lookup import LookupPostgres
 from lakeflow.postgres import Place, driver, read_place
 from lakeflow.retry import Backoff, retrying
-
-if TYPE_CHECKING:
-    from psycopg2.extensions import connection as Connection
 
 TYPES: Final[dict[int, tuple[str, pl.DataType]]] = {
     16: ("boolean", pl.Boolean()),
@@ -149,7 +146,7 @@ class PostgresRows:
         return retrying(once, self._patience)
 
     @contextmanager
-    def _connected(self) -> Iterator[Connection]:
+    def _connected(self) -> Iterator[Any]:
         psycopg2 = driver(f"LookupPostgres({self.lookup.table!r})")
         connection = None
         try:
