@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 import polars as pl
 
 from lakeflow.declare import TableSpec
+from lakeflow.errors import DeclarationError
 from lakeflow.job import Mode
 from lakeflow.lake.catalog import Table, arrow_schema
 from lakeflow.lake.changes import read_removed
@@ -31,6 +32,8 @@ STATE: Final = "windows"
 ALWAYS: Final = -(1 << 62)
 """Before every moment that there is."""
 _PARTITION: Final = "__partition"
+WINDOWS_AT_ONCE: Final = 64 * 1024
+"""Windows that wait to be held against those that are known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +59,11 @@ def arrived(plan: JobPlan, step: Step, progress: str | None, declared: Mapping[s
     """
     windowed = plan.job.windowed
     assert windowed is not None, "the caller looked"
+    if len(step.reads) != 1:
+        read_tables = ", ".join(source.name for source in step.reads)
+        raise DeclarationError(
+            f"{plan.job.origin}: job {plan.job.name!r} works by windows and reads {read_tables}; make all but one an lf.Lookup"
+        )
     [source] = step.reads
     table, window = source.table, windowed.window
     require_time(table, window.column)
@@ -97,6 +105,7 @@ class _News:
     untimed: int = 0
     letters: list[tuple[Split, int | None]] = field(default_factory=list)
     windows: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema={START: pl.Int64, END: pl.Int64}))
+    waiting: list[pl.DataFrame] = field(default_factory=list)
 
     @property
     def delay(self) -> int:
@@ -109,11 +118,12 @@ class _News:
         return round(said.delay.total_seconds() * 1_000_000)
 
     @property
-    def partition(self) -> str | None:
-        """The column with the partition of the topic, where the table has one."""
+    def partition(self) -> tuple[str, ...]:
+        """The columns with the partition of the topic, where the table has one, and the topic."""
+        there = arrow_schema(self.source.table).names
         known = self.declared.metadata if self.declared else ()
-        names = (one.column.name for one in known if one.key == "partition")
-        return next((name for name in names if name in arrow_schema(self.source.table).names), None)
+        found = {one.key: one.column.name for one in known if one.column.name in there}
+        return tuple(found[key] for key in ("topic", "partition") if key in found) if "partition" in found else ()
 
     def read(self, needs_windows: bool) -> None:
         """Read the event times, and of a table with partitions those too, a row group at a time."""
@@ -127,6 +137,7 @@ class _News:
             self._read(split, needs_windows)
         for batch in read_removed(self.source.table, self.source.removed, [self.window.column]):
             self._touch(frame_of(batch).select(moments(self.window.column).alias(TIME)), None)
+        self._gather()
 
     def settle(self, whole: bool) -> None:
         """The end of the step; `whole` where it is the end of a commit."""
@@ -135,9 +146,10 @@ class _News:
 
     def _read(self, split: Split, needs_windows: bool) -> None:
         passed, left = self.before.get(split.sequence), self.late + self.untimed
-        column = self.partition if self.windowed.waits else None
-        for batch in read(self.source.table, [split], [self.window.column, *([column] if column else [])]):
-            part = pl.col(column).cast(pl.String).fill_null("") if column else pl.lit("")
+        columns = self.partition if self.windowed.waits else ()
+        parts = [pl.col(name).cast(pl.String).fill_null("") for name in columns] or [pl.lit("")]
+        part = pl.concat_str(parts, separator="/")
+        for batch in read(self.source.table, [split], [self.window.column, *columns]):
             rows = frame_of(batch).select(moments(self.window.column).alias(TIME), part.alias(_PARTITION))
             self.untimed += rows[TIME].null_count()
             if self.windowed.waits:
@@ -154,7 +166,13 @@ class _News:
         found = in_windows(rows.select(pl.col(TIME).unique()), self.window).select(START, END).unique()
         if passed is not None:
             found = found.filter(pl.col(END) + self.window.lateness > passed)
-        self.windows = pl.concat([self.windows, found]).unique()
+        self.waiting.append(found)
+        if sum(one.height for one in self.waiting) > max(WINDOWS_AT_ONCE, self.windows.height):
+            self._gather()
+
+    def _gather(self) -> None:
+        self.windows = pl.concat([self.windows, *self.waiting]).unique()
+        self.waiting.clear()
 
 
 def _of_grid(plan: JobPlan, source: Source, news: _News, end: JobProgress) -> tuple[View, tuple[Split, ...], Arrived]:

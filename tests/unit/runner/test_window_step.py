@@ -255,6 +255,31 @@ def test_a_window_on_what_is_no_time_is_refused(world: World) -> None:
     assert "column 'x' of table bronze.flights is int64; windows are of a column of type TIMESTAMP" in said
 
 
+def test_a_second_table_is_refused_in_either_mode(world: World) -> None:
+    came(world, 0)
+    world.append(pa.table({"at": [at(0)]}), "bronze.others")
+
+    def both(rows: Any = lf.Read(SOURCE), others: Any = lf.Read("bronze.others")) -> pl.LazyFrame:
+        frame: pl.LazyFrame = rows
+        return frame
+
+    with pytest.raises(DeclarationError, match=r"works by windows and reads bronze\.flights, bronze\.others"):
+        world.run(lf.job(target=TARGET, window=HOUR, mode="snapshot")(both))
+    with pytest.raises(DeclarationError, match="reads 2 tables incrementally"):
+        world.run(lf.job(target=TARGET, window=HOUR)(both))
+
+
+def test_partitions_of_several_topics_are_told_apart(world: World) -> None:
+    schema = pa.schema([*ROWS, ("part", pa.int32()), ("topic", pa.string())])
+    metadata = (MetadataColumn(schema.field("part"), "partition"), MetadataColumn(schema.field("topic"), "topic"))
+    world.declared = {SOURCE: TableSpec(SOURCE, schema, metadata=metadata)}
+    job = counting(late="drop", idle="1d")
+    world.append(pa.table({"at": [at(90), at(10)], "x": [0, 0], "part": [0, 0], "topic": ["a", "b"]}, schema))
+    run(world, job)
+    world.append(pa.table({"at": [at(11)], "x": [0], "part": [0], "topic": ["b"]}, schema))
+    assert run(world, job).counts.skipped == 0
+
+
 def test_sessions_by_a_column_that_is_not_there_are_refused(world: World) -> None:
     assert "user" in refused(world, counting(lf.Session("at", "1h", by="user")), UnknownName)
 
