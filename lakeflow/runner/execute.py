@@ -27,6 +27,7 @@ from lakeflow.models.registry import ModelSet
 from lakeflow.runner.bodies import Body, PythonBody
 from lakeflow.runner.engines import Engine
 from lakeflow.runner.expecting import Expecting
+from lakeflow.runner.history_step import history_step, stating
 from lakeflow.runner.letters import PartLetters, StepLetters
 from lakeflow.runner.lookups import Lookups, Surroundings, as_of_now, facts_of
 from lakeflow.runner.plan import JobPlan, Source, Step, pack
@@ -205,11 +206,7 @@ def made_by(job: Job, schema: pa.Schema) -> TableSpec:
 def body_of(plan: JobPlan, runtime: Runtime) -> Body:
     """What carries out the job's function or query, for one run."""
     body = _plain_body(plan, runtime)
-    if plan.job.history is None:
-        return body
-    from lakeflow.runner.history_step import Stating
-
-    return Stating(body, plan.job.history, f"job {plan.job.name!r} ({plan.job.origin})")
+    return body if plan.job.history is None else stating(body, plan.job, plan.job.history)
 
 
 def _plain_body(plan: JobPlan, runtime: Runtime) -> Body:
@@ -273,8 +270,6 @@ def _by_windows(plan: JobPlan, step: Step, progress: str | None, runtime: Runtim
 
 def _step_of(plan: JobPlan, step: Step) -> RunStep:
     if plan.job.history is not None:
-        from lakeflow.runner.history_step import history_step
-
         return history_step
     if step.arrived is not None:
         from lakeflow.runner.window_step import window_step

@@ -98,6 +98,11 @@ class Stating:
         return name
 
 
+def stating(body: Body, job: Job, history: History) -> Stating:
+    """What carries out a job whose target keeps a history."""
+    return Stating(body, history, f"job {job.name!r} ({job.origin})")
+
+
 def names_of(job: Job, history: History, table: Table) -> Names:
     """The columns of the target by what they are to its versions."""
     named = {*job.key, history.valid_from, *history.kept}
