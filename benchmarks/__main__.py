@@ -21,6 +21,7 @@ BENCHMARKS = (
     "predict_speed",
     "remote_speed",
     "job_memory",
+    "keyed",
     "merge",
     "keyed",
     "windows",

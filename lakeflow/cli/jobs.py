@@ -83,6 +83,7 @@ def show_verb(
         _listed(job)
         | {
             "key": list(job.key),
+            "by": list(job.by),
             "models": list(models_named(job, opened.model_names())),
             "batch": {"files": caps.files, "rows": caps.rows, "bytes": caps.bytes},
             "description": job.description,

@@ -14,7 +14,6 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import Final
 
 from lakeflow.declare import SYSTEM_NAMESPACE
 from lakeflow.errors import SourceChanged, Terminal, UsageError
@@ -25,9 +24,6 @@ from lakeflow.sql.compile import compile_query
 from lakeflow.sql.compiled import Compiled, Names
 from lakeflow.sql.incremental_keys import Column, Incremental
 from lakeflow.sql.keyed import fingerprint, keyed_query
-
-STEP: Final = "lakeflow_step"
-"""The column of a state table with the number of the step that wrote the row."""
 
 
 @dataclass(frozen=True, slots=True)

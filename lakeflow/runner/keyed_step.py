@@ -9,31 +9,28 @@ from pathlib import Path
 from tempfile import gettempdir
 from typing import TYPE_CHECKING
 
-import polars as pl
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from lakeflow.declare import TableSpec
 from lakeflow.errors import SchemaMismatch
 from lakeflow.job import Output
 from lakeflow.lake.catalog import Table, arrow_schema
 from lakeflow.lake.commit import Progress, fenced
-from lakeflow.lake.prune import Pruner
-from lakeflow.lake.read import Split, read, snapshot_at, splits_at
+from lakeflow.lake.on_base import land
 from lakeflow.lake.schema import fit, storable
 from lakeflow.lake.spool import RowSpool
-from lakeflow.lake.touch import frame
 from lakeflow.lake.write import DataWriter
 from lakeflow.models.lost import Counted
-from lakeflow.runner.keyed import STEP, Kept, KeyedPlan, Standing
+from lakeflow.runner.keyed import Kept, KeyedPlan, Standing
+from lakeflow.runner.keyed_state import StateMerge, files_of_step, rows_of_step, streamed
 from lakeflow.runner.letters import PartLetters
 from lakeflow.runner.putting import Putting
-from lakeflow.runner.querying import relation_over, spilling
+from lakeflow.runner.querying import spilling
 from lakeflow.runner.sql_body import SqlBody, assigned, failing
 from lakeflow.sql.compiled import Compiled, TableRead
 from lakeflow.sql.execute import run_compiled
-from lakeflow.sql.incremental_keys import KEPT, NEW, STATE
-from lakeflow.sql.relations import ArrowRelation, Relation
+from lakeflow.sql.incremental_keys import KEPT, NEW, STATE, STEP
+from lakeflow.sql.relations import Relation
 
 if TYPE_CHECKING:
     from lakeflow.runner.execute import RunCounts, _Work
@@ -78,16 +75,19 @@ class _Step:
         if (standing is Standing.AHEAD) != (not work.step.reads):  # another run of the job has been here since this was planned
             raise fenced(keyed.table, keyed.writer, start, found)
         if standing is not Standing.AHEAD:
-            kept = self._keep(kept, anew=standing is Standing.NOTHING)
-        assert kept is not None, "it has just been written"
-        return self._publish(kept)
+            return self._publish(*self._keep(kept, anew=standing is Standing.NOTHING))
+        assert kept is not None, "the state table is ahead"
+        return self._publish(kept, None)
 
     def _shown(self) -> str | None:
         """The job's progress, as the target shows it now."""
         return self._runtime.commits.progress(self._plan.target, self._plan.job.writer)
 
-    def _keep(self, before: Kept | None, *, anew: bool) -> Kept:
-        """Compute and commit what is kept of the groups of new rows; `anew` where nothing from before counts."""
+    def _keep(self, before: Kept | None, *, anew: bool) -> tuple[Kept, Sequence[pa.Table] | None]:
+        """Compute and commit what is kept of the groups of new rows; `anew` where nothing from before counts.
+
+        Gives the progress of the state table from then on, and the rows that were kept, where they are few.
+        """
         work, keyed, runtime = self._work, self._keyed, self._runtime
         step = (before.step if before else 0) + 1
         kept = Kept(work.progress.start, work.step.end, step, self._target_id, keyed.fingerprint, self._whole)
@@ -99,15 +99,13 @@ class _Step:
         with closing(RowSpool(schema, runtime.spool)) as new:
             groups, lost = self._spool_new(new, schema, step)
             kept = replace(kept, read=work.rows, dead_lettered=lost.dead_lettered, skipped=lost.skipped)
-            relations: dict[str, Relation] = {
-                NEW: _streamed(schema, lambda: _batches(new.batches())),
-                STATE: relation_over(table, () if anew else _touched(table, groups)),
-            }
-            rows = (fit(_numbered(one, step), schema, keyed.table) for one in self._query(keyed.query.merge, relations))
-            putting = Putting(table, () if anew else keyed.query.keys, groups, self._writer(table), runtime.spool)
+            merging = StateMerge(table, new, groups, step, self._merged, anew=anew)
             progress = Progress(keyed.writer, found, kept.dumps())
-            putting.put(rows, lambda change: runtime.commits.commit(replace(change, progress=progress)).snapshot_id)
-        return kept
+            land(merging, table, self._writer(table), lambda change: runtime.commits.commit(replace(change, progress=progress)))
+        return kept, merging.rows
+
+    def _merged(self, new: Relation, state: Relation) -> Iterator[pa.Table]:
+        return self._query(self._keyed.query.merge, {NEW: new, STATE: state})
 
     def _state(self, *, anew: bool) -> Table:
         """The state table. One that was made for other columns is made anew where nothing from before counts."""
@@ -142,19 +140,24 @@ class _Step:
             break
         return pa.concat_tables(groups), lost
 
-    def _publish(self, kept: Kept) -> tuple[int, RunCounts]:
-        """Make the target's rows of what the step kept, and commit them with the job's progress."""
+    def _publish(self, kept: Kept, rows_kept: Sequence[pa.Table] | None) -> tuple[int, RunCounts]:
+        """Make the target's rows of what the step kept, and commit them with the job's progress. `rows_kept` are those rows,
+        where they are at hand; else they are read."""
         from lakeflow.runner.execute import RunCounts
 
         work, query, columns = self._work, self._keyed.query, self._body.columns
         table = self._runtime.lake.table(self._keyed.table)
-        schema, splits = arrow_schema(table), _of_step(table, kept.step)
+        splits = () if rows_kept is not None else files_of_step(table, kept.step)
         into, names = arrow_schema(work.target), self._names
+
+        def of_step(columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+            return iter(rows_kept) if rows_kept is not None else rows_of_step(table, splits, kept.step, columns)
+
         keys = list(query.keys)
-        found = [rows.select(keys) for rows in _rows_of(table, splits, kept.step, [*keys, STEP])]
-        stored = pa.concat_tables([schema.empty_table().select(keys), *found], promote_options="permissive")
+        found = [] if kept.whole else [rows.select(keys) for rows in of_step([*keys, STEP])]
+        stored = pa.concat_tables([arrow_schema(table).empty_table().select(keys), *found], promote_options="permissive")
         groups = assigned(stored.rename_columns(names), into)
-        relation = _streamed(schema, lambda: _batches(_rows_of(table, splits, kept.step)))
+        relation = streamed(arrow_schema(table), of_step)
         rows = (
             fit(assigned(one.rename_columns(columns.names), columns), into, self._plan.target)
             for one in self._query(query.finish, {KEPT: relation})
@@ -191,33 +194,3 @@ def _counted(counts: RunCounts, putting: Putting) -> RunCounts:
 def _numbered(rows: pa.Table, step: int) -> pa.Table:
     """The rows with the number of the step."""
     return rows.append_column(STEP, pa.array([step] * rows.num_rows, pa.int64()))
-
-
-def _touched(table: Table, groups: pa.Table) -> tuple[Split, ...]:
-    """The files that may hold a row of one of the groups; all where there are no keys."""
-    splits = splits_at(table, snapshot_at(table))
-    if not groups.num_columns:
-        return splits
-    pruner = Pruner(table, frame(groups).unique())
-    return tuple(split for split in splits if len(pruner.in_file(split.task.file)))
-
-
-def _of_step(table: Table, step: int) -> tuple[Split, ...]:
-    """The files that may hold rows which the step wrote."""
-    pruner = Pruner(table, pl.DataFrame({STEP: [step]}))
-    return tuple(split for split in splits_at(table, snapshot_at(table)) if len(pruner.in_file(split.task.file)))
-
-
-def _rows_of(table: Table, splits: Sequence[Split], step: int, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
-    """The rows that the step wrote."""
-    for batch in read(table, splits, columns):
-        yield pa.Table.from_batches([batch.filter(pc.equal(batch.column(STEP), step))])
-
-
-def _streamed(schema: pa.Schema, batches: Callable[[], Iterator[pa.RecordBatch]]) -> Relation:
-    return ArrowRelation(schema, lambda: pa.RecordBatchReader.from_batches(schema, batches()))
-
-
-def _batches(tables: Iterator[pa.Table]) -> Iterator[pa.RecordBatch]:
-    for rows in tables:
-        yield from rows.to_batches()

@@ -8,7 +8,7 @@ rows of the query. Ranked rows (the first n of each key) are kept themselves; in
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
 from sqlglot import exp
@@ -16,7 +16,7 @@ from sqlglot import exp
 from lakeflow.errors import UsageError
 from lakeflow.sql.flink import AiCall, Flink
 from lakeflow.sql.incremental import Judge, called, is_aggregate, place_of
-from lakeflow.sql.partials import Part, parts_of
+from lakeflow.sql.partials import Part, Parts, parts_of
 from lakeflow.sql.query import span
 from lakeflow.sql.relations import name_text
 from lakeflow.sql.tokens import pointed
@@ -25,6 +25,9 @@ NEW: Final = "step.new"
 STATE: Final = "step.state"
 KEPT: Final = "step.kept"
 """The views that the second and the third query read: what is new, what was kept, what is kept now."""
+
+STEP: Final = "lakeflow_step"
+"""The column of what is kept with the number of the step that last touched the row's group."""
 
 ASIDE: Final = {"order": "ORDER BY", "limit": "LIMIT", "offset": "OFFSET", "sample": "TABLESAMPLE", "windows": "WINDOW"}
 
@@ -47,7 +50,8 @@ class Incremental:
     """A query by keys, ready to be run.
 
     `new` reads the query's tables, `merge` NEW and STATE, `finish` KEPT. All but `finish`, which gives the query's columns,
-    give `columns`. `keys` are the names of the keys among them, `places` where each key stands among the query's columns.
+    give `columns`, and `merge` the STEP of each row's group behind them. `keys` are the names of the keys among them, `places`
+    where each key stands among the query's columns.
     """
 
     new: str
@@ -84,7 +88,7 @@ class Grouped:
         merged = [f"CAST({part.merge} AS {types[part.name]}) AS {name_text(part.name)}" for part in self.parts]
         shown = ", ".join([*map(name_text, self.keys), *merged])
         groups = f" GROUP BY {', '.join(map(name_text, self.keys))}" if self.keys else ""
-        merge = f"WITH {both(columns, self.keys)} SELECT {shown} FROM parts{groups}"
+        merge = f"WITH {both(columns)} SELECT {shown}, max({name_text(STEP)}) AS {name_text(STEP)} FROM parts{groups}"
         finish = f"WITH {kept(columns)} {self.final}"
         return Incremental(self.new, merge, finish, tuple(columns), self.keys, self.places)
 
@@ -98,17 +102,15 @@ class Distinct:
     def bound(self, columns: Sequence[Column], outputs: Sequence[str]) -> Incremental:
         names = [column.name for column in columns]
         shown = ", ".join(map(name_text, names))
-        merge = f"WITH {both(columns, names)} SELECT DISTINCT {shown} FROM parts"
+        merge = f"WITH {both(columns)} SELECT {shown}, max({name_text(STEP)}) AS {name_text(STEP)} FROM parts GROUP BY {shown}"
         finish = f"WITH {kept(columns)} SELECT {shown} FROM kept"
         return Incremental(self.new, merge, finish, tuple(columns), tuple(names), tuple(range(len(names))))
 
 
-def both(columns: Sequence[Column], keys: Sequence[str]) -> str:
-    """A common table expression `parts`: what is new, and what was kept of the same groups."""
-    typed = ", ".join(column.typed for column in columns)
-    same = " AND ".join(f"n.{name_text(key)} IS NOT DISTINCT FROM s.{name_text(key)}" for key in keys)
-    mine = f" AS s SEMI JOIN {_view(NEW)} AS n ON {same}" if keys else ""
-    return f"parts AS (SELECT {typed} FROM {_view(NEW)} UNION ALL SELECT {typed} FROM {_view(STATE)}{mine})"
+def both(columns: Sequence[Column]) -> str:
+    """A common table expression `parts`: what is new and what was kept, each with the number of its step."""
+    typed = ", ".join([*(column.typed for column in columns), name_text(STEP)])
+    return f"parts AS (SELECT {typed} FROM {_view(NEW)} UNION ALL SELECT {typed} FROM {_view(STATE)})"
 
 
 def kept(columns: Sequence[Column]) -> str:
@@ -240,9 +242,23 @@ class _Grouping:
                 found = parts_of(called(inner), inner, condition, len(self._finals) + 1, self._text_of)
             except UsageError as error:
                 raise refusal(self._text, error.message, call, "") from error
-            self._parts |= {part.name: part for part in found.columns}
-            self._finals[known] = found.final
+            self._finals[known] = self._kept(found)
         return self._finals[known]
+
+    def _kept(self, found: Parts) -> str:
+        """Keep the parts, each of which is there once, as the sum that is that of an average too; what is made of them."""
+        final, names = found.final, {part.new: part.name for part in self._parts.values()}
+        for part in found.columns:
+            if part.new not in names:
+                self._parts[part.name] = part
+        for part in found.columns:
+            known = names.get(part.new, part.name)
+            final = final.replace(name_text(part.name), name_text(known))
+            self._parts = {
+                name: replace(one, merge=one.merge.replace(name_text(part.name), name_text(known)))
+                for name, one in self._parts.items()
+            }
+        return final
 
     def _text_of(self, node: exp.Expr) -> str:
         return written(self._text, node)

@@ -19,6 +19,7 @@ from lakeflow.sql.flink import AiCall
 from lakeflow.sql.incremental import called
 from lakeflow.sql.incremental_keys import (
     ASIDE,
+    STEP,
     Column,
     Incremental,
     Keyed,
@@ -64,7 +65,8 @@ class Ranked:
         names, rank = ", ".join(name_text(column.name) for column in columns), self._rank(keys, rows)
         first = f"QUALIFY {rank} <= {self.bound_rank}"
         new = f"SELECT {names} FROM ({self.new}) AS given {first}"
-        merge = f"WITH {both(columns, keys)} SELECT {names} FROM parts {first}"
+        within = f"OVER (PARTITION BY {', '.join(map(name_text, keys))})" if keys else "OVER ()"
+        merge = f"WITH {both(columns)} SELECT {names}, max({name_text(STEP)}) {within} AS {name_text(STEP)} FROM parts {first}"
         place = len(rows) if self.place is None else self.place
         given = [*map(name_text, rows[:place]), f"{rank} AS {name_text(self.name)}", *map(name_text, rows[place:])]
         finish = f"WITH {kept(columns)}, ranked AS (SELECT {', '.join(given)} FROM kept) {self.outer}"

@@ -129,7 +129,8 @@ def _spread(name: str, value: str, where: str, number: int) -> Parts:
         Part(
             mean,
             f"CAST(avg({value}){where} AS DOUBLE)",
-            f"sum({name_text(n)} * {name_text(mean)}) / CAST(nullif(sum({name_text(n)}), 0) AS DOUBLE)",
+            f"CASE WHEN count(*) = 1 THEN max({name_text(mean)}) "
+            f"ELSE sum({name_text(n)} * {name_text(mean)}) / CAST(nullif(sum({name_text(n)}), 0) AS DOUBLE) END",
         ),
         Part(m2, f"CAST(var_pop({value}){where} * count({value}){where} AS DOUBLE)", f"sum({name_text(m2)}) + {apart}"),
     )

@@ -26,7 +26,7 @@ from tests.jobs import World, open_world
 from tests.lakes import query
 from tests.property.test_incremental_equals_snapshot import CAPS, FILE, RunJob, Scene, Wave, in_a_row
 
-EXAMPLES = int(os.environ.get("LAKEFLOW_KEYED_EXAMPLES", "8"))
+EXAMPLES = int(os.environ.get("LAKEFLOW_KEYED_EXAMPLES", "6"))
 SHARE = settings(
     max_examples=EXAMPLES,
     deadline=None,

@@ -79,6 +79,13 @@ def test_an_aggregate_that_is_there_twice_is_kept_once() -> None:
     assert found.final == 'SELECT "k" AS "k", ("sum__1") AS "s", ("sum__1") * 2 AS "twice" FROM kept WHERE ("sum__1") > 1'
 
 
+def test_a_mean_shares_its_parts_with_sum_and_count() -> None:
+    found = keyed_query("SELECT k, avg(x) AS a, sum(x) AS s, count(x) AS n FROM s.o GROUP BY k")
+    assert isinstance(found, Grouped)
+    assert [part.name for part in found.parts] == ["sum__1", "count__1"]
+    assert '("sum__1") AS "s", ("count__1") AS "n"' in found.final
+
+
 def test_keys_are_told_by_their_places_among_the_selected_columns() -> None:
     found = keyed_query("SELECT count(*) AS n, day, upper(k) AS k FROM s.o GROUP BY 3, o.day")
     assert isinstance(found, Grouped)

@@ -1,0 +1,122 @@
+"""What a query of groups costs as 1 % of a table arrives, beside the same over all of it."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from benchmarks.check import live_rows
+from benchmarks.harness import Bar, Done, Result, Settings, Spent, in_child, mib, spending
+from benchmarks.projects import project_in
+from lakeflow import Project
+from lakeflow.declare import TableSpec
+from lakeflow.lake.commit import Change
+from lakeflow.lake.write import DataWriter
+
+ROWS = 20_000_000
+KEYS = 100_000
+CHUNK = 500_000
+SHARE = 100
+"""One row of so many arrives after the others."""
+SOURCE, TARGET, WHOLE = "bench.payments", "bench.accounts", "bench.accounts_whole"
+SCHEMA = pa.schema([("id", pa.int64()), ("account", pa.int64()), ("cents", pa.int64()), ("score", pa.float64())])
+QUERY = f"SELECT account, count(*) AS payments, sum(cents) AS cents, avg(cents) AS mean FROM {SOURCE} GROUP BY account"
+MODULES = ("lakeflow.runner.keyed_step", "lakeflow.runner.sql_functions", "lakeflow.sql.compile")
+"""They are read when they are first needed, whatever is run."""
+MEANT = "count(*), sum(payments), sum(cents), round(sum(mean), 3), sum(hash(account, cents))"
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """What a run took: `bytes` are those that the process read from files."""
+
+    spent: Spent
+    read: int
+    written: int
+    bytes: int
+
+
+def run(settings: Settings) -> Result:
+    """Each run in a process of its own; the rows are made in others."""
+    rows, keys = settings.count(ROWS), settings.count(KEYS)
+    folder = in_child(project_with, settings.cache, rows, keys).value
+    in_child(run_job, folder, "accounts", "incremental")
+    in_child(append, folder, rows - rows // SHARE, rows // SHARE, keys)
+    added = in_child(run_job, folder, "accounts", "incremental")
+    whole = in_child(run_job, folder, "accounts_whole", "snapshot")
+    lake = Project.open(folder).lake
+    found, expected = (live_rows(lake.table(name), f"SELECT {MEANT} FROM rows") for name in (TARGET, WHOLE))
+    assert found == expected, f"the incremental run made {found}, the snapshot {expected}"
+    return Result(
+        title="Groups: what 1 % of the rows cost",
+        data=(
+            f"A table of {rows:,} rows and {keys:,} keys, of which one row of {SHARE} arrives after the others and touches "
+            f"{added.value.written:,} keys: count, sum and mean of each key, incrementally and over "
+            "all rows. Bytes are those that the process read from files (/proc/self/io). Both tables are compared by DuckDB."
+        ),
+        columns=("run", "rows read", "rows written", "bytes read", "seconds", "CPU seconds", "peak memory"),
+        rows=(_row("snapshot", whole), _row("incremental, 1 %", added)),
+        bars=(
+            Bar(
+                "bytes read, share of the snapshot's", 100 * added.value.bytes / whole.value.bytes, 3, at_least=False, unit=" %"
+            ),
+            Bar(
+                "time, share of the snapshot's",
+                100 * added.value.spent.wall / whole.value.spent.wall,
+                10,
+                at_least=False,
+                unit=" %",
+            ),
+        ),
+    )
+
+
+def _row(what: str, done: Done[Ran]) -> tuple[str, ...]:
+    ran = done.value
+    figures = (f"{ran.read:,}", f"{ran.written:,}", mib(ran.bytes), f"{ran.spent.wall:.2f}", f"{ran.spent.cpu:.2f}")
+    return (what, *figures, mib(done.peak_bytes))
+
+
+def project_with(cache: Path, rows: int, keys: int) -> Path:
+    """A project whose table has all rows but the last, made anew."""
+    folder = cache / f"keyed-{rows}"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    statements = {name: f"INSERT INTO {target} {QUERY};" for name, target in (("accounts", TARGET), ("accounts_whole", WHOLE))}
+    project_in(folder, {f"jobs/{name}.sql": statement for name, statement in statements.items()})
+    append(folder, 0, rows - rows // SHARE, keys)
+    return folder
+
+
+def append(folder: Path, first: int, rows: int, keys: int) -> None:
+    """Add rows in one commit."""
+    project = Project.open(folder)
+    writer = DataWriter(project.lake.ensure(TableSpec(SOURCE, SCHEMA)))
+    random = np.random.default_rng(first)
+    for begin in range(first, first + rows, CHUNK):
+        count = min(CHUNK, first + rows - begin)
+        ids, accounts = np.arange(begin, begin + count), random.integers(0, keys, count)
+        writer.write(pa.table([ids, accounts, random.integers(1, 100_000, count), random.random(count)], schema=SCHEMA))
+    project.commits.commit(Change(SOURCE, writer.finish()))
+
+
+def run_job(folder: Path, job: str, mode: str) -> Ran:
+    """One run of a job, in a process that has its modules."""
+    project = Project.open(folder)
+    for module in MODULES:
+        import_module(module)
+    before = _bytes_read()
+    with spending() as spent:
+        counts = project.run(job, mode=mode).counts
+    return Ran(spent, counts.read, counts.written, _bytes_read() - before)
+
+
+def _bytes_read() -> int:
+    """What this process has read from files so far, of those that were in memory too."""
+    [line] = [line for line in Path("/proc/self/io").read_text().splitlines() if line.startswith("rchar:")]
+    return int(line.split()[1])
