@@ -21,7 +21,6 @@ BENCHMARKS = (
     "predict_speed",
     "remote_speed",
     "job_memory",
-    "keyed",
     "merge",
     "keyed",
     "windows",
