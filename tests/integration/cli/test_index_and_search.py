@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 import pytest
 
+from lakeflow.declare import IndexSpec
+from lakeflow.index.lance import LanceIndex
 from tests.integration.cli.conftest import DOCS, Shop
 
 
@@ -73,6 +78,10 @@ def worded(embedded: Shop) -> Shop:
     return embedded
 
 
+def _queried(shop: Shop, text: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in shop("query", text, "--output", "json").out.splitlines()]
+
+
 def test_words_both_and_the_checks_of_an_index(worded: Shop) -> None:
     found = worded.json("search", "docs_index", "LISTS; DROP", "--mode", "fts")
     assert [list(row) for row in found] == [["score", "doc_id", "text", "text_score"]]
@@ -83,6 +92,16 @@ def test_words_both_and_the_checks_of_an_index(worded: Shop) -> None:
     assert worded("search", "docs_index", "sort", "--mode", "hybrid", "--mmr", "0.5", "--exact").code == 0
     near = worded.json("search", "docs_index", "sort a list", "--max-distance", "0.0001")
     assert near == []
+
+    search = "VECTOR_SEARCH(TABLE gold.doc_vectors, DESCRIPTOR(embedding), {}, 2, MAP[{}])"
+    hybrid = search.format("'sorted lists'", "'mode', 'hybrid', 'output_columns', 'doc_id, text_score, distance'")
+    hits = _queried(worded, f"SELECT * FROM {hybrid} ORDER BY score DESC")
+    assert [list(hit) for hit in hits] == [["doc_id", "distance", "text_score", "score"]] * 2
+    assert [(hit["doc_id"], hit["score"]) for hit in hits] == [(row["doc_id"], row["score"]) for row in both[:2]]
+    lateral = search.format("t.q", "'mode', 'fts', 'filter', 'doc_id IS NOT NULL', 'output_columns', 'doc_id'")
+    asked = "SELECT t.q, d.doc_id FROM (VALUES ('list'), ('seconds'), ('zzz')) AS t(q)"
+    hits = _queried(worded, f"{asked}, LATERAL TABLE({lateral}) AS d ORDER BY 1, 2")
+    assert [(hit["q"], hit["doc_id"]) for hit in hits] == [("list", "sort"), ("seconds", "sleep")]
 
     [status] = worded.json("index", "status")
     assert [(one["column"], one["kind"]) for one in status["columns"]] == [("doc_id", "btree"), ("text", "text")]
@@ -107,9 +126,6 @@ def test_words_both_and_the_checks_of_an_index(worded: Shop) -> None:
 
 
 def test_drift_of_an_index_is_a_failed_check_until_it_is_mended(worded: Shop) -> None:
-    from lakeflow.declare import IndexSpec
-    from lakeflow.index.lance import LanceIndex
-
     index = LanceIndex(
         IndexSpec("docs_index", "gold.doc_vectors", "embedding", "doc_id", columns=("text",)),
         str(worded.folder / ".lakeflow/index"),
