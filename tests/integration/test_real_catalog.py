@@ -7,9 +7,12 @@ from collections.abc import Iterator
 import pytest
 from pyarrow.fs import FileSelector
 
-from lakeflow.errors import CatalogUnavailable, StorageUnavailable
-from lakeflow.lake.catalog import Lake
-from lakeflow.lake.commit import ProgressFence, SnapshotFence, fence_for
+from lakeflow.errors import CatalogUnavailable, SourceChanged, StorageUnavailable
+from lakeflow.lake.catalog import Lake, Table
+from lakeflow.lake.commit import Change, ProgressFence, SnapshotFence, fence_for
+from lakeflow.lake.moments import at_ref
+from lakeflow.lake.publish import AuditedCommitter
+from lakeflow.lake.read import Snapshot
 from tests.commit_systems import FaultyCatalog, RealSystem, System
 from tests.contract.test_commit_processes import race_in_processes
 from tests.contract.test_commit_protocol import TestEveryImplementation as TestEveryImplementation
@@ -75,6 +78,21 @@ def test_the_fence_is_the_catalogs(catalog: Options) -> None:
 
 def test_of_two_processes_from_one_start_one_lands(catalog: Options) -> None:
     race_in_processes(catalog, "snapshot fence" if catalog["type"] == "rest" else "progress fence")
+
+
+def test_a_commit_waits_on_a_branch_until_it_is_looked_at(real: RealSystem) -> None:
+    refused = SourceChanged("not as expected")
+
+    def refuse(table: Table, snapshot: Snapshot, change: Change) -> None:
+        assert at_ref(table, "audit")[1] == snapshot
+        raise refused
+
+    real.commits().commit(step(real, None, "a", 1))
+    with pytest.raises(SourceChanged):
+        AuditedCommitter(real.commits(), "audit", refuse).commit(step(real, "a", "b", 2))
+    assert (real.rows(), real.commits().progress(NAME, "landing")) == ([1], "a")
+    AuditedCommitter(real.commits(), "audit", lambda table, snapshot, change: None).commit(step(real, "a", "b", 3))
+    assert (real.rows(), real.commits().progress(NAME, "landing"), list(real.table().metadata.refs)) == ([1, 3], "b", ["main"])
 
 
 class TestLostAnswers:
