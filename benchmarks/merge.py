@@ -68,8 +68,8 @@ def run(settings: Settings) -> Result:
         title="Merges by key",
         data=(
             f"{changes:,} changes of keys that are there, into {rows:,} rows of five columns in the order of their id, in "
-            f"files of {FILE_BYTES // MIB} MiB at the most: keys that lie side by side, then keys from anywhere; by the id, and "
-            "by a region and the id. Polars makes one file of all rows and the changes. "
+            f"files of {FILE_BYTES // MIB} MiB at the most: keys that lie side by side, then keys from anywhere; by the id, "
+            "and by a region and the id. Polars makes one file of all rows and the changes. "
             f"PyIceberg's upsert takes {few:,} changes from anywhere into {small:,} rows."
         ),
         columns=("merge", "files written anew", "wall", "CPU", "peak memory"),

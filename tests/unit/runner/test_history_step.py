@@ -169,6 +169,20 @@ def test_a_query_gives_all_columns_but_those_that_are_kept(world: World) -> None
     assert versions(world) == wanted
 
 
+def test_a_snapshot_job_adds_what_the_table_says_now_to_what_it_said(world: World) -> None:
+    @lf.job(target=TARGET, mode="snapshot", key="id", history=lf.History(by="updated_at"))
+    def state_of_now(rows: pl.LazyFrame = lf.Read(SOURCE)) -> pl.LazyFrame:  # type: ignore[assignment]
+        return rows.select("id", "name", "updated_at").unique("id", keep="last", maintain_order=True)
+
+    for row in (("eu", 1, "ann", DAYS[0]), ("eu", 1, "ann", DAYS[1]), ("eu", 1, "eve", DAYS[2])):
+        world.append(said(row))
+        for _ in range(2):
+            world.run(state_of_now)
+    held = world.rows(order="valid_from")
+    assert held == [(1, "ann", DAYS[0], DAYS[2]), (1, "eve", DAYS[2], None)]
+    assert world.table(idle_table(TARGET)).scan().to_arrow().num_rows == 1
+
+
 def job_of(**columns: pl.Expr) -> Job:
     @lf.job(target=TARGET, key="id", history=lf.History(by="updated_at", deleted="gone"))
     def made(rows: pl.LazyFrame = lf.Read(SOURCE)) -> pl.LazyFrame:  # type: ignore[assignment]
