@@ -109,11 +109,13 @@ def decide_search(text: str, call: AiCall, search: Search) -> Decide:
     return decide
 
 
-def _column(arguments: Arguments, table: str, name: exp.Identifier, schema: pa.Schema, at: exp.Expr) -> pa.Field:
+def _column(
+    arguments: Arguments, table: str, name: exp.Identifier, schema: pa.Schema, at: exp.Expr, where: str = "DESCRIPTOR"
+) -> pa.Field:
     found = next((field for field in schema if field.name.lower() == name.name.lower()), None)
     if found is None:
         place = name if "start" in name.meta else at
-        raise arguments.unknown(UnknownName(f"column of {table} in DESCRIPTOR:", name.name, schema.names), place)
+        raise arguments.unknown(UnknownName(f"column of {table} in {where}:", name.name, schema.names), place)
     return found
 
 
@@ -137,5 +139,7 @@ def _chosen(
     there = {field.name.lower() for field in schema}
     measured = tuple(one for one in MEASURED if one not in there and one in {name.lower() for name in named})
     named = [name for name in named if name.lower() not in measured]
-    wanted = {_column(arguments, table, exp.to_identifier(name), schema, arguments.call).name for name in named}
+    wanted = {
+        _column(arguments, table, exp.to_identifier(name), schema, arguments.call, "output_columns").name for name in named
+    }
     return pa.schema([field for field in schema if field.name in wanted]), measured

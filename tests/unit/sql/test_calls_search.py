@@ -108,7 +108,10 @@ def test_what_is_asked_of_the_search() -> None:
     ("form", "message"),
     [
         ("VECTOR_SEARCH(TABLE gold.dogs, DESCRIPTOR(vec), [1], 2)", "unknown table 'gold.dogs'; did you mean 'gold.docs'?"),
-        ("VECTOR_SEARCH(TABLE gold.docs, DESCRIPTOR(vac), [1], 2)", "unknown column of gold.docs 'vac'; did you mean 'vec'?"),
+        (
+            "VECTOR_SEARCH(TABLE gold.docs, DESCRIPTOR(vac), [1], 2)",
+            "unknown column of gold.docs in DESCRIPTOR: 'vac'; did you mean 'vec'?",
+        ),
         (
             "VECTOR_SEARCH(TABLE gold.docs, DESCRIPTOR(doc), [1], 2)",
             "column 'doc' of gold.docs is string; VECTOR_SEARCH needs vectors",
@@ -120,7 +123,7 @@ def test_what_is_asked_of_the_search() -> None:
         ("VECTOR_SEARCH(TABLE gold.docs, DESCRIPTOR(vec), [1], 1 + 1)", "a whole number from 1 on"),
         (
             "VECTOR_SEARCH(TABLE gold.docs, DESCRIPTOR(vec), [1], 2, MAP['output_columns', 'x'])",
-            "unknown column of gold.docs 'x'",
+            "unknown column of gold.docs in output_columns: 'x'",
         ),
         ("VECTOR_SEARCH(TABLE (SELECT * FROM gold.docs), DESCRIPTOR(vec), [1], 2)", "looks in a table as it is now"),
         ("VECTOR_SEARCH(TABLE gold.docs FOR VERSION AS OF 3, DESCRIPTOR(vec), [1], 2)", "looks in a table as it is now"),
