@@ -25,6 +25,8 @@ Length = str | timedelta
 """A length of time: '90s', '10m', '1h', '1d', '1h30m', or a timedelta."""
 
 START, END = "window_start", "window_end"
+LATE, UNTIMED = "late", "untimed"
+"""Kinds of dead letters: too late for every window, and without an event time."""
 LATENESS, OFFSET = "lateness of a window", "offset of a window"
 UNITS: Final = {"us": 1, "ms": 1000, "s": 10**6, "m": 60 * 10**6, "h": 3600 * 10**6, "d": 86400 * 10**6, "w": 7 * 86400 * 10**6}
 _PART: Final = re.compile(r"(\d+)(us|ms|s|m|h|d|w)")

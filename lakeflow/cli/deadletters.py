@@ -246,13 +246,15 @@ def _still(left: Left) -> str:
 
 
 def _checked_kind(kind: str | None, *, of_jobs: bool) -> str | None:
-    """Raises UnknownName. `of_jobs`: also why a model gave a row no answer."""
+    """Raises UnknownName. `of_jobs`: also why a model gave a row no answer, and why a row is in no window."""
     from lakeflow.models.remote.dialect import ErrorKind
     from lakeflow.topics.formats.format import RejectKind
+    from lakeflow.window import LATE, UNTIMED
 
     known = [str(one) for one in RejectKind]
     if of_jobs:
         known += [str(one) for one in ErrorKind if not one.of_all_rows and str(one) not in known]
+        known += [LATE, UNTIMED]
     if kind is not None and kind not in known:
         raise UnknownName("kind of dead letter", kind, known)
     return kind

@@ -26,14 +26,11 @@ from lakeflow.runner.window_frames import frame_of
 from lakeflow.runner.window_read import Arrived
 from lakeflow.runner.window_rows import not_a_window, rows_outside
 from lakeflow.runner.windows import END, START, TIME, Grid, late_in_all, moments
-from lakeflow.window import Late, Session, Windowed
+from lakeflow.window import LATE, UNTIMED, Late, Session, Windowed
 
 if TYPE_CHECKING:
     from lakeflow.runner.execute import _Work
 
-LATE: Final = "late"
-UNTIMED: Final = "untimed"
-"""Kinds of dead letters: too late for every window, and without an event time."""
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 

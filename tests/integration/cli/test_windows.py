@@ -94,6 +94,17 @@ def test_windows_and_sessions_go_on_from_where_they_were(site: Shop) -> None:
     assert (rows(site, "gold.hourly", "window_start"), rows(site, "gold.sessions", "began")) == before
 
 
+def test_late_rows_that_are_dead_letters_are_listed_by_their_kind(site: Shop) -> None:
+    site.declare("jobs/hourly.py", HOURLY.replace('late="drop"', 'late="dead_letter"'))
+    clicks(site, (0, "ann"), (200, "bob"))
+    site.json("run", "hourly")
+    clicks(site, (1, "ann"))
+    assert by_name(site.json("run", "hourly"))["hourly"]["dead_lettered"] == 1
+    [letter] = site.json("deadletters", "--kind", "late")
+    assert (letter["table"], letter["kind"]) == ("gold.hourly", "late")
+    assert site.json("deadletters", "--kind", "untimed") == []
+
+
 def test_a_query_that_loses_the_window_is_told_how_to_run(site: Shop) -> None:
     clicks(site, (0, "ann"))
     site.declare("jobs/sessions.sql", SESSIONS.replace("window_end AS ended, ", "").replace(", window_end", ""))
