@@ -4,9 +4,8 @@ A job that says what becomes of rows that went (`on_change`) reads by `batches_a
 compactions came, that is what `read.appended` gives. Else `ignore_deletes` passes over commits that only removed rows, and
 `recompute` follows: what was begun is read to its end, then each batch goes from one snapshot of the table to a later one,
 with the files that came and those that went in between. Files that went still lie where they were while their snapshots
-are kept: maintenance keeps those that a known reader has not passed.
-
-`changed_rows` is the same for whoever must know which groups of rows a change touches.
+are kept: maintenance keeps those that a known reader has not passed. `read_removed` reads them: which keys or windows the rows
+that went were of is all that a reader needs of them.
 """
 
 from __future__ import annotations
@@ -160,27 +159,6 @@ def _followed(
 
 def _batch(net: NetChange[Split], table_uuid: str) -> Batch:
     return Batch(net.added, SnapshotPosition(table_uuid, net.snapshot_id, net.sequence), net.removed)
-
-
-def changed_rows(
-    table: Table, start: SnapshotPosition, end: SnapshotPosition | None = None
-) -> tuple[tuple[Split, ...], tuple[Split, ...]]:
-    """The files whose rows came after `start` and those whose rows went, up to `end` (None: main's head).
-
-    Both are read by `read.read`, a row group at a time and only the columns that are asked for. A row that only moved from
-    a file that went to one that came is in both. `start` and `end` are whole snapshots. Raises SourceChanged as
-    `batches_after` does.
-    """
-    changes = changes_since(table, start)
-    if end is not None:
-        last = next((place for place, change in enumerate(changes) if change.snapshot_id == end.snapshot_id), -1)
-        changes = changes[: last + 1]
-    _require_whole_files(changes, ".".join(table.name()))
-    try:
-        found = list(net_changes(changes, start.sequence, Caps()))
-    except SplitFiles as split:
-        raise split_by(f"snapshot {split.snapshot_id}", ".".join(table.name()), start, split.span) from split
-    return (found[0].added, found[0].removed) if found else ((), ())
 
 
 def read_removed(table: Table, splits: Sequence[Split], columns: Sequence[str]) -> Iterator[pa.RecordBatch]:

@@ -14,7 +14,7 @@ from dataclasses import replace
 import polars as pl
 import pyarrow as pa
 
-from lakeflow.errors import JobFailed
+from lakeflow.errors import JobFailed, SchemaMismatch
 from lakeflow.job import Job
 from lakeflow.lake.catalog import Table, arrow_schema
 from lakeflow.lake.changes import read_removed
@@ -55,6 +55,14 @@ class Recompute:
         into = arrow_schema(target)
         self._schema = pa.schema([into.field(column).with_nullable(True) for column in job.key])
         self._name = ".".join(target.name())
+        try:
+            self._as_target(arrow_schema(source.table).empty_table())
+        except SchemaMismatch as error:
+            raise JobFailed(
+                f"job {job.name!r} ({job.origin}) cannot follow rows that changed: its key is of another type than the columns "
+                f"{', '.join(self._from)} of {source.name}: {error.message}",
+                next_step=f"pass {', '.join(self._from)} on unchanged, or run the job with --mode snapshot after such changes",
+            ) from error
         self._given: list[pl.DataFrame] = []
 
     def took(self, rows: pa.Table) -> None:
@@ -90,9 +98,12 @@ class Recompute:
         """The distinct keys of rows of files, from their own columns, as the target has them."""
         found = [self._no_keys()]
         for batch in batches:
-            keys = pa.Table.from_batches([batch]).select(self._from).rename_columns(list(self._job.key))
-            found.append(frame(fit(keys, self._schema, self._name)).unique())
+            found.append(frame(self._as_target(pa.Table.from_batches([batch]))).unique())
         return pl.concat(found).unique()
+
+    def _as_target(self, rows: pa.Table) -> pa.Table:
+        """The keys of rows of the source."""
+        return fit(rows.select(self._from).rename_columns(list(self._job.key)), self._schema, self._name)
 
     def _check_passed(self, given: pl.DataFrame, read_keys: pl.DataFrame) -> None:
         strange = given.join(read_keys, on=list(self._job.key), how="anti", nulls_equal=True)

@@ -331,3 +331,15 @@ def test_a_renamed_table_is_read_on(world: World) -> None:
     assert world.plan(again).rows == 2
     world.run(again)
     assert world.rows() == [(1, "AA", 9.0), (2, "UA", 2.0), (3, "AA", 3.0)]
+
+
+def test_a_key_of_another_type_than_its_source_is_refused(world: World) -> None:
+    def texts(rows: Any = Read(SOURCE)) -> pl.LazyFrame:
+        frame: pl.LazyFrame = rows.with_columns(pl.col("id").cast(pl.String))
+        return frame
+
+    running = job(target=TARGET, key="id", on_change="recompute")(texts)
+    world.run(running)
+    upsert(world, [(1, "AA", 9.0)])
+    with pytest.raises(JobFailed, match=f"its key is of another type than the columns id of {SOURCE}"):
+        world.run(running)
