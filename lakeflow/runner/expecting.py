@@ -76,8 +76,8 @@ class _Counted:
 
 
 class Expecting:
-    """The expectations of one run of a job. `memory_bytes` bounds what a check holds, `spool` is where it spills; `by_key`: the
-    job goes on by what it keeps of each key."""
+    """The expectations of one run of a job. `memory_bytes` bounds what a check holds, `spool` is where it spills; `of_several`:
+    the job makes a row of several, and makes it anew as more of them come."""
 
     def __init__(
         self,
@@ -87,7 +87,7 @@ class Expecting:
         lake: Lake,
         *,
         memory_bytes: int,
-        by_key: bool = False,
+        of_several: bool = False,
         spool: Path | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
@@ -95,7 +95,7 @@ class Expecting:
         self._job = job
         self._target = target
         self._lake = lake
-        self._by_key = by_key
+        self._of_several = of_several
         self._memory_bytes = memory_bytes
         self._spool = spool or Path(gettempdir())
         self._clock = clock
@@ -114,7 +114,7 @@ class Expecting:
             runtime.declared,
             runtime.lake,
             memory_bytes=max(LEAST_BYTES, queries.memory_bytes // queries.workers),
-            by_key=plan.keyed is not None,
+            of_several=plan.keyed is not None or bool(plan.job.by) or plan.job.windowed is not None,
             spool=runtime.spool or queries.spool,
         )
 
@@ -124,7 +124,7 @@ class Expecting:
             job = self._job
             where = f"{job.origin}: job {job.name!r}"
             letters = [one for one in self.expectations if one.on_violation is OnViolation.DEAD_LETTER]
-            if self._by_key and letters:
+            if self._of_several and letters:
                 raise DeclarationError(
                     f"{where}, expectation {letters[0].name!r}: a row that is made of several has no dead letter; "
                     "valid: warn, drop, fail"

@@ -479,3 +479,10 @@ def test_rows_of_a_job_by_windows_are_held_against_it_as_their_windows_change(wo
     assert come(0)["few"].violations == 1
     assert lakes.query(world.table(), "SELECT n FROM rows") == [(1,)], "the window that is too full now has no row any more"
     assert list(world.table().metadata.refs) == ["main"]
+
+
+def test_neither_has_a_row_of_a_whole_key(world: World) -> None:
+    world.append(flights(GOOD))
+    job = job_with(lf.not_null("carrier", on_violation="dead_letter"), by=["id"])
+    with pytest.raises(DeclarationError, match="made of several has no dead letter"):
+        world.run(job)
