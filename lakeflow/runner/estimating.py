@@ -28,6 +28,7 @@ from lakeflow.runner.frames import scan
 from lakeflow.runner.plan import JobPlan, Source
 from lakeflow.runner.sql_body import sql_body
 from lakeflow.runner.user_code import user_code
+from lakeflow.runner.vector_search import searching
 from lakeflow.sql.relations import ArrowRelation
 
 logger = logging.getLogger("lakeflow.runner")
@@ -133,7 +134,8 @@ class Estimating:
             return
         frames = {one.source.parameter: one.frame() for one in taken}
         lookups = {source.parameter: scan(source.table, source.splits) for source in plan.lookups}
-        with bound(self._models), user_code(plan.job):
+        searches = None if self._runtime is None else self._runtime.searches
+        with bound(self._models), searching(searches), user_code(plan.job):
             frame = plan.job.function(**frames, **lookups)
             for _ in frame.collect_batches(maintain_order=False, engine="streaming"):
                 pass

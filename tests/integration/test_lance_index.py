@@ -21,7 +21,7 @@ import pytest
 from lancedb.table import LanceTable
 
 from lakeflow.declare import IndexSpec
-from lakeflow.errors import CommitConflict, Fenced, LakeflowError, StorageFull, StorageUnavailable, UnknownName
+from lakeflow.errors import CommitConflict, Fenced, LakeflowError, StorageFull, StorageUnavailable, UnknownName, UsageError
 from lakeflow.index.lance import LanceIndex
 from lakeflow.index.lance_upkeep import MOST_FRAGMENTS, MOST_PARTS
 from lakeflow.index.vectors import Identity
@@ -123,6 +123,25 @@ def test_two_processes_make_one_index_of_words(tmp_path: Path) -> None:
     state = index.writer(IDENTITY, SCHEMA).keep_up()
     assert [(one.column, one.kind, one.unindexed_rows) for one in state.columns] == [("doc_id", "text", 0)]
     assert sorted(index.match(["left right"], 100, columns=["doc_id"])["doc_id"].to_pylist()) == sorted([*keys[0], *keys[1]])
+
+
+def test_words_are_not_looked_for_in_an_index_that_is_not_there_yet(tmp_path: Path) -> None:
+    """LanceDB would read every row, by rules of its own, and silently find nothing of a column without words."""
+    index = opened(tmp_path, text_columns="doc_id")
+    index.writer(IDENTITY, SCHEMA).upsert([rows(["a b"])], 1)
+    with pytest.raises(UsageError, match="no index of the words of doc_id yet") as refused:
+        index.match(["a"], 5)
+    assert refused.value.next_step == "lakeflow index update docs"
+
+
+def test_another_language_makes_another_index_of_words(tmp_path: Path) -> None:
+    plain, english = (opened(tmp_path, text_columns="doc_id", language=language) for language in ("none", "english"))
+    writer = plain.writer(IDENTITY, SCHEMA)
+    writer.upsert([rows(["running dogs", "the cat"])], 1)
+    writer.record(position(1))
+    assert plain.match(["dog", "the"], 5, columns=["doc_id"])["doc_id"].to_pylist() == ["the cat"]
+    english.writer(IDENTITY, SCHEMA).keep_up()
+    assert english.match(["dog runs", "the"], 5, columns=["doc_id"])["doc_id"].to_pylist() == ["running dogs"]
 
 
 def test_rows_outside_of_the_indexes_of_columns_are_bounded(tmp_path: Path) -> None:
