@@ -273,6 +273,9 @@ def _reads(job: Job) -> dict[str, Read]:
 def _incremental_steps(job: Job, lake: Lake, start: str | None, caps: Caps, letters: Kept | None) -> Iterator[Step]:
     """A step whose letters have landed and whose rows have not comes first, as it was cut then."""
     reads = _reads(job)
+    if len(reads) > 1 and isinstance(job.body, SqlQuery):
+        yield from _united_steps(job, lake, start, caps, letters)
+        return
     if len(reads) != 1:
         raise DeclarationError(
             f"{job.origin}: job {job.name!r} reads {len(reads)} tables incrementally "
@@ -284,6 +287,17 @@ def _incremental_steps(job: Job, lake: Lake, start: str | None, caps: Caps, lett
     for batch in batches_of(job, source.table, table, start, caps, letters):
         part = Source(parameter, table, batch.end.snapshot_id, batch.splits, removed=batch.removed)
         yield Step((part,), JobProgress({source.table: batch.end}).dumps())
+
+
+def _united_steps(job: Job, lake: Lake, start: str | None, caps: Caps, letters: Kept | None) -> Iterator[Step]:
+    """Of a query that puts tables together by UNION ALL, which each step reads one of."""
+    from lakeflow.runner.united import united_batches
+
+    named = {source.table: (parameter, _table(lake, job, source.table)) for parameter, source in _reads(job).items()}
+    tables = {name: table for name, (_, table) in named.items()}
+    for name, batch, end in united_batches(job, tables, start, caps, letters):
+        parameter, table = named[name]
+        yield Step((Source(parameter, table, batch.end.snapshot_id, batch.splits, removed=batch.removed),), end)
 
 
 def _snapshot_step(job: Job, request: Request, lake: Lake) -> Step:

@@ -187,6 +187,8 @@ class SqlBody:
                 return relation_over(source.table, source.splits)
         if isinstance(read.at, AtRow):
             return self._versions(read.name)
+        if read.at is None:  # the step reads another table of a UNION ALL
+            return relation_over(self.lake.table(read.name), ())
         table, snapshot = _at(self.lake.table(read.name), read.at)
         return relation_over(table, splits_at(table, snapshot))
 

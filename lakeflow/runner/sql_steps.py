@@ -37,7 +37,10 @@ def steps_of(plan: JobPlan, project: Project, estimates: Sequence[Estimate] = ()
     relations: dict[str, Relation] = dict(ProjectNames(project).relations(compiled))
     for view in compiled.reads:
         known = read if view.at is None else lookups if isinstance(view.at, AtStart) else {}
-        relations[view.view] = known.get(view.name, relations[view.view])
+        nothing = view.at is None and view.name not in read
+        relations[view.view] = relation_over(project.lake.table(view.name), ()) if nothing else (
+            known.get(view.name, relations[view.view])
+        )
     query = explain(compiled, relations)
     whole = Step(f"{_verb(plan.output)} {plan.target}", rows=query.rows, children=(query,))
     costs = {one.model: text for one in estimates if (text := _cost(one))}

@@ -131,10 +131,14 @@ def _columns(plans: Sequence[JobPlan], runtime: Runtime) -> dict[str, frozenset[
     for plan in plans:
         if not plan.steps or not _is_shared(plan):
             continue
-        body, reads = sql_body(plan, runtime.lake, runtime.declared, runtime.queries), plan.steps[0].reads
+        body, reads = (
+            sql_body(plan, runtime.lake, runtime.declared, runtime.queries),
+            [one for step in plan.steps for one in step.reads],
+        )
         streams = {source.name: _without_rows(FileReader(source.table).schema) for source in reads}
         relations = body.relations(reads)
-        relations |= {read.view: streams[read.name] for read in body.compiled.reads if read.at is None}
+        moving = [read for read in body.compiled.reads if read.at is None and read.name in streams]
+        relations |= {read.view: streams[read.name] for read in moving}
         for name, stream in streams.items():
             needed = columns_read(body.compiled, relations, stream.column_names)
             found[name] = found.get(name, frozenset()) | needed

@@ -3,8 +3,8 @@
 A query runs incrementally where what it makes of a row depends on that row and on what holds still: then running it over any
 cutting of the rows comes to the same as running it once over all. A source of rows is *moving* if it is made of the table's new
 rows, and *still* else: a table at a moment (FOR SYSTEM_TIME AS OF PROCTIME(), as of the start of the run), a search, values, or
-a subquery of such. Over moving rows a query may choose, compute, filter, unnest, call models, join what is still, and put the
-rows of one table together by UNION ALL. Over what is still, anything goes.
+a subquery of such. Over moving rows a query may choose, compute, filter, unnest, call models, join what is still, and put rows
+of one table or of several together by UNION ALL. Over what is still, anything goes.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ def _obstacle(judge: Judge, tree: exp.Expr, reads: Sequence[TableRead]) -> tuple
     try:
         _second_table(judge.text, reads)
     except UsageError as error:
-        return error.message, False, None
+        return (None if _is_united(judge, tree) else error.message), False, None
     try:
         judge.moves(tree, {})
     except UsageError as error:
@@ -141,6 +141,14 @@ def _obstacle(judge: Judge, tree: exp.Expr, reads: Sequence[TableRead]) -> tuple
     except UsageError as error:
         return of_windows or error.message, False, None
     return (None, True, None) if found is not None else (of_windows or first, False, None)
+
+
+def _is_united(judge: Judge, tree: exp.Expr) -> bool:
+    """Whether rows of several tables meet in UNION ALL alone, so that each may be read by itself."""
+    try:
+        return judge.moves(tree, {})
+    except UsageError:
+        return False
 
 
 def _second_table(text: str, reads: Sequence[TableRead]) -> None:

@@ -63,7 +63,8 @@ def test_what_runs_over_new_rows_alone(query: str) -> None:
         ("SELECT a FROM s.o INTERSECT SELECT b FROM s.o", "INTERSECT", "b FROM s.o"),
         (f"SELECT a FROM s.o UNION ALL SELECT a FROM {STILL}", "a branch of UNION ALL that reads no new rows", "a FROM s.c"),
         ("SELECT o.a FROM s.o o JOIN s.c c ON o.a = c.a", "s.c is a second table beside s.o", "s.c"),
-        ("SELECT a FROM s.o UNION ALL SELECT b FROM s.p", "s.p is a second table beside s.o", "s.p"),
+        ("SELECT a FROM s.o UNION SELECT b FROM s.p", "s.p is a second table beside s.o", "s.p"),
+        ("SELECT a FROM s.o WHERE a IN (SELECT b FROM s.p)", "s.p is a second table beside s.o", "s.p"),
         ("SELECT x.a FROM s.o x JOIN s.o y ON x.a = y.a", "a join of a table with itself", "s.o y"),
         ("SELECT o.a FROM s.o o RIGHT JOIN s.c FOR SYSTEM_TIME AS OF PROCTIME() AS c ON o.a = c.a", "RIGHT JOIN", "s.c"),
         (f"SELECT o.a FROM s.o o FULL JOIN {STILL} ON o.a = c.a", "FULL JOIN", "s.c"),
@@ -132,3 +133,10 @@ def test_models_whose_rows_cannot_be_left_out() -> None:
         "OUTER APPLY ML_PREDICT('applied', a)"
     )
     assert shape_of(text).values == {"value", "kept", "applied"}
+
+
+def test_several_tables_meet_in_union_all_alone() -> None:
+    shape = shape_of(
+        "WITH x AS (SELECT a FROM s.o) SELECT a FROM x UNION ALL SELECT b FROM s.p UNION ALL SELECT 1 - b FROM s.p"
+    )
+    assert (shape.moving, shape.obstacle, shape.is_ordered) == (("s.o", "s.p"), None, False)
