@@ -74,13 +74,15 @@ def start(
         service = Service(folder, target, first, teller.tell, board, meters, keep_secret)
         _listen(first.project.settings, listen, board, held, teller)
         over = service.run(lambda: signals.requested() or teller.is_unheard)
-    _exit(over, 1 if teller.is_unheard else signals.exit_code)
+    _exit(over, signals.exit_code or int(teller.is_unheard))
 
 
 def _exit(over: Over, code: int) -> None:
-    """Where something is still under way its threads are not waited for: it has not committed, and is done anew."""
-    code = 1 if over.gave_up else code
-    if over.left:
+    """The end. After a signal it comes at once: everything is committed and closed, and to take its memory apart may take
+    Python seconds. Threads of what is still under way are not waited for either: that is done anew."""
+    signalled, code = code != 0, 1 if over.gave_up else code
+    if over.left or signalled:
+        sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
     raise typer.Exit(code)

@@ -261,18 +261,16 @@ def report(load: Load, stopped: float) -> str:
         at = worst.setdefault(sample.fault, {})
         for table, age in sample.age.items():
             at[table] = max(at.get(table, 0.0), age)
-    quarter = len(load.samples) // 4
-    memory = [
-        max(sample.memory for sample in load.samples[place : place + quarter or 1]) >> 20
-        for place in range(0, 4 * quarter, quarter or 1)
-    ]
+    share = max(1, len(load.samples) // 8)
+    parts = [load.samples[place : place + share] for place in range(0, len(load.samples), share)]
+    memory = [max(sample.memory for sample in part) >> 20 for part in parts]
     return "\n".join(
         [
             f"{load.samples[-1].at / 60:.1f} minutes, {load.rate} records a second; {os.cpu_count()} processors, shared",
             "",
             f"{load.started.made:,} records, each once in {LANDED}; in {LARGE}, {POINTS}, {NOTED}, index what belongs there",
             f"seconds from SIGTERM to the end: {stopped:.1f}, of which until all commits: {told_within(load.service):.1f}",
-            f"resident memory, most of each quarter, MiB: {', '.join(map(str, memory))}",
+            f"resident memory, most of each eighth of the time, MiB: {', '.join(map(str, memory))}",
             f"faults, seconds: {', '.join(f'{what} {seconds:.0f}' for what, seconds in load.faults)}",
             "",
             "seconds behind the topic at the most, by the fault that held:",

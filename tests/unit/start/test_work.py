@@ -151,6 +151,7 @@ class TestGenerations:
         (root / "helper.py").write_text("def (")
         with pytest.raises(Terminal, match=r"jobs/copy\.py:2 cannot be loaded: SyntaxError"):
             load(root, None, loaded)
+        assert sys.modules["helper"] is loaded.modules["helper"]
         assert run(loaded, "copy").error is None
 
     def test_a_landing_differs_by_its_declaration_and_the_settings_alone(self, loaded: Generation) -> None:
