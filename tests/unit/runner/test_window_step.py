@@ -182,6 +182,18 @@ def test_windows_are_written_once_as_the_watermark_passes(world: World) -> None:
     assert counts(world, "gold.whole") == counts(world)
 
 
+def test_incremental_runs_go_on_from_the_watermark_of_a_snapshot_run(world: World) -> None:
+    job = counting(late="drop")
+    came(world, 0, 60)
+    run(world, job)
+    came(world, 1, 61)
+    assert world.run(job, "snapshot") is not None
+    assert counts(world) == {0: 1, 1: 2}
+    came(world, 2, 62)
+    assert run(world, job).counts.skipped == 1
+    assert counts(world) == {0: 1, 1: 3}
+
+
 def test_late_rows_become_dead_letters_with_what_they_hold(world: World) -> None:
     job = counting(late="dead_letter")
     came(world, 0, 60)
