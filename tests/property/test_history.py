@@ -10,12 +10,15 @@ from typing import Any
 
 import polars as pl
 import pyarrow as pa
+import pytest
 from hypothesis import HealthCheck, Phase, event, given, settings
 from hypothesis import strategies as st
 
 import lakeflow as lf
+from lakeflow.declare import TableSpec
 from lakeflow.job import Caps, Job
-from lakeflow.lake.commit import Committer
+from lakeflow.lake.commit import Change, Committer
+from lakeflow.runner import history_step
 from tests.crashes import Crashes, Plan, Where
 from tests.jobs import SOURCE, TARGET, World, open_world
 from tests.lakes import query, written
@@ -75,9 +78,6 @@ def versions(said: list[Said]) -> list[tuple[Any, ...]]:
 
 
 def append(world: World, files: list[list[Said]]) -> None:
-    from lakeflow.declare import TableSpec
-    from lakeflow.lake.commit import Change
-
     if not world.lake.exists(SOURCE):
         world.lake.ensure(TableSpec(SOURCE, SCHEMA))
     table = world.table(SOURCE)
@@ -94,11 +94,14 @@ def told(world: World, name: str) -> list[tuple[Any, ...]]:
 @settings(
     max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow], phases=[Phase.explicit, Phase.generate]
 )
-@given(WAVES)
-def test_any_cutting_ends_in_the_versions_of_the_whole(waves: list[tuple[list[list[Said]], Plan | None, Caps]]) -> None:
+@given(WAVES, st.sampled_from([2, history_step.PART_ROWS]))
+def test_any_cutting_ends_in_the_versions_of_the_whole(
+    waves: list[tuple[list[list[Said]], Plan | None, Caps]], part_rows: int
+) -> None:
     crashes, said = Crashes(), list[Said]()
     job: Job = kept
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(history_step, "PART_ROWS", part_rows)
         world = open_world(Path(folder))
         for files, crash, caps in waves:
             append(world, files)
