@@ -18,6 +18,7 @@ from typing import Any
 
 import polars as pl
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from lakeflow.config import Settings
 from lakeflow.declare import TableSpec
@@ -29,12 +30,15 @@ from lakeflow.lake.commit import Change
 from lakeflow.lake.read import read, snapshot_at, splits_at
 from lakeflow.lake.schema import fit, storable
 from lakeflow.lake.write import DataWriter
+from lakeflow.lookup import LookupFile, LookupPostgres, Outside
 from lakeflow.models.providers.base import Provider
 from lakeflow.models.registry import ModelSet, new_provider
 from lakeflow.models.remote.rehearsal import is_remote
 from lakeflow.models.spec import ModelSpec
+from lakeflow.runner.execute import run_job
 from lakeflow.runner.job_tests import JobTest, Row, Rows
 from lakeflow.runner.model_registry import spec_of
+from lakeflow.runner.plan import Request
 from lakeflow.runner.project import Project
 from lakeflow.runner.row_diff import Diff, diff
 from lakeflow.sql.clauses import parse_columns
@@ -103,6 +107,7 @@ class TestProject(Project):
         index = replace(settings.index, uri=str(folder / "index"), storage=type(settings.index.storage)({}))
         super().__init__(replace(settings, catalog=type(settings.catalog)(catalog), index=index))
         self._test = test
+        self.folder = folder
 
     @cached_property
     def models(self) -> ModelSet:
@@ -163,10 +168,12 @@ class _Run:
     """One run of a test, in a lake that is empty."""
 
     def __init__(self, test: JobTest, job: Job, project: TestProject) -> None:
-        self._test, self._job, self._project = test, job, project
+        self._test, self._project = test, project
+        read_by_name = [*job.reads, *map(name_of, job.outside.values())]
         for table in test.given:
-            if table not in job.reads:
-                raise UnknownName(f"table read by job {job.name!r}, given in {test.path}:", table, job.reads)
+            if table not in read_by_name:
+                raise UnknownName(f"table read by job {job.name!r}, given in {test.path}:", table, read_by_name)
+        self._job = replace(job, outside={parameter: self._outside(parameter, one) for parameter, one in job.outside.items()})
 
     def found(self, run: str) -> Diff:
         """What the target holds otherwise than expected."""
@@ -176,7 +183,7 @@ class _Run:
             if run == AT_ONCE:
                 for name, rows in given.items():
                     self._append(name, rows)
-                self._project.run(self._job.name)
+                self._carry_out()
             else:
                 self._one_by_one(given, moving)
         return self._compared()
@@ -184,11 +191,39 @@ class _Run:
     def _one_by_one(self, given: Mapping[str, pa.Table], moving: set[str]) -> None:
         for name in given.keys() - moving:
             self._append(name, given[name])
-        self._project.run(self._job.name)
+        self._carry_out()
         for name in (name for name in given if name in moving):
             for place in range(given[name].num_rows):
                 self._append(name, given[name].slice(place, 1))
-                self._project.run(self._job.name)
+                self._carry_out()
+
+    def _carry_out(self) -> None:
+        for _ in run_job(self._project.plan(self._job, Request()), self._project.runtime):
+            pass
+
+    def _outside(self, parameter: str, lookup: Outside) -> Outside:
+        """A file of the project as it is; of what is given, a file of that. Nothing else is asked or read."""
+        name = name_of(lookup)
+        by_key = isinstance(lookup, LookupPostgres) and bool(lookup.key)
+        if name in self._test.given and not by_key:
+            rows = arrow_of(self._test.given[name], self._columns(name), f"{self._test.path}: test {self._test.name!r}, {name}")
+            path = self._project.folder / f"{parameter}.parquet"
+            pq.write_table(rows, path)
+            return LookupFile(str(path))
+        if isinstance(lookup, LookupFile) and "://" not in lookup.path:
+            return lookup
+        raise DeclarationError(
+            f"{self._test.path}: test {self._test.name!r}: the job looks rows up in {name}, which a test does not ask"
+            + (" and cannot stand in for, since it is asked by key" if by_key else ""),
+            next_step=None if by_key else f"add to its given: {{table: {name}, rows: [..]}}",
+        )
+
+    def _columns(self, name: str) -> pa.Schema | None:
+        """Those that the test says beside the rows."""
+        given = self._test.given.get(name)
+        if given is None or given.columns is None:
+            return None
+        return parse_columns(", ".join(f"{name_text(column)} {kind}" for column, kind in given.columns.items()))
 
     def _append(self, name: str, rows: pa.Table) -> None:
         if rows.num_rows:
@@ -201,8 +236,7 @@ class _Run:
         given = self._test.given.get(name)
         declared = self._project.declared_tables.tables.get(name)
         schema = None if declared is None else pa.schema([*declared.schema, *(each.column for each in declared.metadata)])
-        if given is not None and given.columns is not None:
-            schema = parse_columns(", ".join(f"{name_text(column)} {kind}" for column, kind in given.columns.items()))
+        schema = self._columns(name) or schema
         if given is None and (schema is None or not schema.names):
             raise DeclarationError(
                 f"{self._test.path}: test {self._test.name!r} gives no rows of {name}, which job {self._job.name!r} reads",
@@ -229,6 +263,11 @@ class _Run:
         splits = splits_at(table, snapshot_at(table))
         found = [row for batch in read(table, splits, kept.names) for row in batch.to_pylist()]
         return diff(wanted.to_pylist(), found)
+
+
+def name_of(lookup: Outside) -> str:
+    """As what a test gives the rows of a dimension outside of the lake: its path, or its table."""
+    return lookup.path if isinstance(lookup, LookupFile) else lookup.table
 
 
 def arrow_of(given: Rows, schema: pa.Schema | None, where: str) -> pa.Table:
