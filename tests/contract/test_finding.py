@@ -80,13 +80,14 @@ class TestModes:
         assert rows == sorted(rows, key=lambda row: -row["score"])
 
     def test_by_both_the_scores_are_reciprocal_ranks(self, index: VectorIndex) -> None:
-        near = ids(index, Query(5), Asked(RIGHT))
-        words = ids(index, Query(5, Mode.FTS), Asked(texts=["apple"]))
+        distances = {row["id"]: row["distance"] for row in found(index, Query(5), Asked(RIGHT))}
+        text_scores = {row["id"]: row["text_score"] for row in found(index, Query(5, Mode.FTS), Asked(texts=["apple"]))}
+        near, words = list(distances), list(text_scores)
         rows = found(index, Query(5, Mode.HYBRID, columns=("id",)), Asked(RIGHT, ["apple"]))
         for row in rows:
             expected = sum(1 / (60 + ranking.index(row["id"]) + 1) for ranking in (near, words) if row["id"] in ranking)
             assert row["score"] == pytest.approx(expected, rel=1e-12)
-            assert (row["distance"] is not None, row["text_score"] is not None) == (row["id"] in near, row["id"] in words)
+            assert (row["distance"], row["text_score"]) == (distances.get(row["id"]), text_scores.get(row["id"]))
         assert [row["score"] for row in rows] == sorted((row["score"] for row in rows), reverse=True)
         assert len(rows) == 5
 

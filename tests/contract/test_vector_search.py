@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
 from lakeflow.declare import IndexSpec
@@ -79,6 +80,16 @@ class Searched:
 @pytest.fixture(params=["rows", "memory", "lance"])
 def behind(request: pytest.FixtureRequest) -> str:
     return str(request.param)
+
+
+class Silent(EchoProvider):
+    """Has no vector for one text."""
+
+    def predict(self, rows: pa.RecordBatch) -> pa.RecordBatch:
+        answers = super().predict(rows)
+        kept = pc.not_equal(rows.column(0), "silent")
+        column = answers.column(0).take(pa.array(np.arange(rows.num_rows), mask=~np.asarray(kept)))
+        return pa.RecordBatch.from_arrays([column], schema=answers.schema)
 
 
 EMBED = ModelSpec(
@@ -249,6 +260,12 @@ class TestWords:
         assert table.ids(["north", None], 5, mode="fts", filter="id > 2") == [[3], []]
         [hits] = table.find(["north"], 5, mode="fts", measured=("text_score", "distance"))
         assert all(hit["score"] == pytest.approx(hit["text_score"]) and hit["distance"] is None for hit in hits)
+
+    def test_a_text_without_a_vector_has_no_hits(self, table: Searched) -> None:
+        table = replace(table, room=replace(table.room, models=ModelSet([EMBED], Silent)))
+        found = table.find(["north", "silent", "north"], 2)
+        assert [len(hits) for hits in found] == [2, 0, 2]
+        assert found[0] == found[2]
 
     def test_a_text_is_embedded_and_looked_for_in_mode_hybrid(self, table: Searched) -> None:
         by_vector, by_words = (table.ids(["north"], 4, mode=mode)[0] for mode in ("vector", "fts"))
