@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from lakeflow.job import Caps, Job
 from tests.jobs import World, open_world
 from tests.lakes import query
-from tests.property.test_windows import EVENTS, FIRST, SHARE, Run, Scene
+from tests.property.test_windows import EVENTS, FIRST, SHARE, Row, Run, Scene, Wave
 
 LENGTHS = "INTERVAL '5' MINUTE, INTERVAL '10' MINUTE"
 TUMBLE = "TUMBLE(TABLE {source}, DESCRIPTOR(AT), INTERVAL '10' MINUTE)"
@@ -84,8 +84,8 @@ def test_what_a_window_makes_is_what_duckdb_says_of_all_its_rows(world: World) -
     scene = Scene(world)
     scene.declare(0, False)
     running = inserting(scene, QUERIES["groups under a filter"])
-    late = [(1, "a", 0, 0), (9, "a", 3, 0), (33, "b", 1, 0), (None, "a", 1, 0)]
-    for wave in (FIRST, type(FIRST)([late, late[:1]])):
+    late: list[Row] = [(1, "a", 0, 0), (9, "a", 3, 0), (33, "b", 1, 0), (None, "a", 1, 0)]
+    for wave in (FIRST, Wave([late, late[:1]])):
         scene.commit(wave)
         world.run(running)
     start = "epoch_us(time_bucket(INTERVAL '10 minutes', \"at\"))"
