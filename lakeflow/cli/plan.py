@@ -146,6 +146,7 @@ def _job_row(project: Project, node: Node, request: Request, estimating: Estimat
         "makes_table": not project.lake.exists(request.into or job.target),
         "models": list(models_named(job, project.model_names())),
         "versions_due": [],
+        "changed": [],
         "estimates": [],
         "steps": None,
         "problem": None,
@@ -153,6 +154,7 @@ def _job_row(project: Project, node: Node, request: Request, estimating: Estimat
     }
     try:
         row["versions_due"] = _versions_due(project, row["models"])
+        row["changed"] = list(project.changes_of(job)) if request.into is None else []
     except Terminal as error:
         return row | {"problem": error.message, "would_fail": True}
     if missing := [table for table in job.reads if not project.lake.exists(table)]:
@@ -285,7 +287,8 @@ def _job_line(row: Row) -> Row:
         notes.append(f"{row['files']} files changed, {row['files_removed']} removed")
     notes += [f"keeps earlier rows by key in {row['state']}"] if row.get("state") else []
     notes += [_windows_note(row["windows"])] if row.get("windows") else []
-    note = row["problem"] or "; ".join([*notes, *row["versions_due"]])
+    changed = [f"changed since it ran last: {', '.join(row['changed'])}"] if row["changed"] else []
+    note = row["problem"] or "; ".join([*notes, *changed, *row["versions_due"]])
     return {**row, "size": size_text(row["bytes"]) if "bytes" in row else None, "note": note}
 
 

@@ -294,9 +294,12 @@ def _is_scheduled(node: Node) -> bool:
 def _run_job(project: Project, job: Job, request: Request, run: Run, signals: StopSignals) -> None:
     from lakeflow.observe.runs import Status
     from lakeflow.runner.execute import run_job
+    from lakeflow.runner.fingerprint import told
 
     plan = project.plan(job, request)
     run.mode, run.start_position = str(plan.mode), plan.start
+    if plan.mode is Mode.INCREMENTAL and plan.steps and request.into is None and (changes := project.changes_of(job)):
+        note(told(job, changes))
     project.models.stop_when(signals.requested)
     try:
         with Bar(f"running {job.name}", plan.rows) as bar:

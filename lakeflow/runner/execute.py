@@ -27,6 +27,7 @@ from lakeflow.models.registry import ModelSet
 from lakeflow.runner.bodies import Body, PythonBody
 from lakeflow.runner.engines import Engine
 from lakeflow.runner.expecting import Expecting
+from lakeflow.runner.fingerprint import facts_of_job
 from lakeflow.runner.history_step import history_step, stating
 from lakeflow.runner.letters import PartLetters, StepLetters
 from lakeflow.runner.lookups import Lookups, Surroundings, as_of_now, facts_of
@@ -253,7 +254,7 @@ class _Work:
         """Land the change with the step's progress, in the table that its files were written for; its snapshot."""
         table_uuid = str(self.target.metadata.table_uuid)
         facts = facts_of(self.plan.lookups, self.plan.job.outside, self.runtime.surroundings.root)
-        summary = {**change.summary, **facts}
+        summary = {**change.summary, **facts, **facts_of_job(self.plan.job, self.runtime.models.used)}
         change = replace(change, table=self.plan.target, progress=self.progress, table_uuid=table_uuid, summary=summary)
         return self.runtime.commits.commit(change).snapshot_id
 

@@ -174,6 +174,18 @@ class Project:
 
         return plan_job(job, request, self.lake, self.commits, self.runtime.caps, ProjectNames(self))
 
+    def changes_of(self, job: Job) -> tuple[str, ...]:
+        """What of a job is other than when it wrote its target last, in words. Raises what the registry of models raises."""
+        from lakeflow.models.versions import reference
+        from lakeflow.runner.fingerprint import changed_since
+        from lakeflow.runner.uses import models_named
+
+        if not self.lake.exists(job.target):
+            return ()
+        asked = map(reference, models_named(job, self.model_names()))
+        versions = {one.name: self.models.standing(one.name).version for one in asked if one.version is None}
+        return changed_since(job, self.lake.table(job.target), versions)
+
     @cached_property
     def index_room(self) -> IndexRoom:
         """What indexes are built from and where they are kept."""

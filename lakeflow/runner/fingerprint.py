@@ -1,0 +1,69 @@
+"""Whether a job is still what it was when it wrote its target last: its text, its declaration, the versions of its models."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
+
+from lakeflow.job import Job, SqlQuery
+from lakeflow.lake.catalog import Table
+from lakeflow.lake.history import PROGRESS, ancestors
+
+CODE: Final = "lakeflow.job-code"
+MODELS: Final = "lakeflow.job-models"
+"""What each commit of a job says in its snapshot's summary: a fingerprint, and the versions of models asked in its run."""
+
+
+def code_of(job: Job) -> str:
+    """A fingerprint of the job's query or of its function's text, and of what decides its rows beside it: hexadecimal digits.
+
+    Blanks between the words of a query do not count. What a function calls from other modules does not show.
+    """
+    text = " ".join(job.body.text.split()) if isinstance(job.body, SqlQuery) else _source_of(job.body)
+    settings = (job.target, job.mode, job.output, job.key, job.by, job.windowed, job.history, job.inputs, job.outside)
+    return hashlib.sha256(f"{text}\n{settings!r}".encode()).hexdigest()[:16]
+
+
+def _source_of(function: Callable[..., object]) -> str:
+    try:
+        return textwrap.dedent(inspect.getsource(function))
+    except OSError:  # it was typed in, or its file is gone
+        return function.__code__.co_code.hex()
+
+
+def facts_of_job(job: Job, models: Sequence[str]) -> Mapping[str, str]:
+    """What a commit of the job says of it. `models` are the versions asked, as `m$2`."""
+    return {CODE: code_of(job), **({MODELS: ",".join(models)} if models else {})}
+
+
+def changed_since(job: Job, target: Table, versions: Mapping[str, int]) -> tuple[str, ...]:
+    """What is other than at the job's last commit to its target: its code, or models by name. Nothing where none is known.
+
+    `versions` is the version that each model means now which the job names by its name alone.
+    """
+    for snapshot in ancestors(target.metadata):
+        facts = {} if snapshot.summary is None else snapshot.summary.additional_properties
+        if PROGRESS + job.writer in facts:
+            return tuple(_changes(code_of(job), facts, versions))
+    return ()
+
+
+def _changes(code: str, facts: Mapping[str, str], versions: Mapping[str, int]) -> list[str]:
+    found = ["its code"] if facts.get(CODE, code) != code else []
+    for one in filter(None, facts.get(MODELS, "").split(",")):
+        name, _, version = one.partition("$")
+        now = versions.get(name)
+        if now is not None and str(now) != version:
+            found.append(f"model {name}, from version {version} to {now}")
+    return found
+
+
+def told(job: Job, changes: Sequence[str]) -> str:
+    """What is said of changes, and what may be done."""
+    return (
+        f"{' and '.join(changes)} changed since {job.target} was last written: new rows are of the new, those there of "
+        f"the old; lakeflow run {job.name} --mode snapshot makes all of them anew"
+    )
