@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 def steps_of(plan: JobPlan, project: Project, estimates: Sequence[Estimate] = ()) -> tuple[Step, list[str]] | None:
     """The steps of a planned job, all of its commits together, and as lines of a tree, with what its models are expected to
-    take; None for a job in Python, and where there is nothing to read. Raises what the query would raise before its first row."""
+    take; None for a job in Python, and where there is nothing to read. Raises what the query would before its first row."""
     compiled = plan.compiled
     if compiled is None or not any(step.reads for step in plan.steps):
         return None
@@ -38,8 +38,8 @@ def steps_of(plan: JobPlan, project: Project, estimates: Sequence[Estimate] = ()
     for view in compiled.reads:
         known = read if view.at is None else lookups if isinstance(view.at, AtStart) else {}
         nothing = view.at is None and view.name not in read
-        relations[view.view] = relation_over(project.lake.table(view.name), ()) if nothing else (
-            known.get(view.name, relations[view.view])
+        relations[view.view] = (
+            relation_over(project.lake.table(view.name), ()) if nothing else (known.get(view.name, relations[view.view]))
         )
     query = explain(compiled, relations)
     whole = Step(f"{_verb(plan.output)} {plan.target}", rows=query.rows, children=(query,))
@@ -50,7 +50,10 @@ def steps_of(plan: JobPlan, project: Project, estimates: Sequence[Estimate] = ()
 def _cost(estimate: Estimate) -> str:
     """What a model of a job is expected to take, all of its steps together."""
     expected = estimate.expected
-    parts = [f"{expected.calls:,} calls" if expected.calls is not None else "", f"cost {expected.cost:g}" if expected.cost else ""]
+    parts = [
+        f"{expected.calls:,} calls" if expected.calls is not None else "",
+        f"cost {expected.cost:g}" if expected.cost else "",
+    ]
     return " and ".join(filter(None, parts))
 
 

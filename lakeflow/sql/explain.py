@@ -88,11 +88,16 @@ def explain_lines(step: Step, compiled: Compiled, costs: Mapping[str, str] = Map
     expected to take."""
     labels = {call.function: call_label(call) for call in compiled.calls}
     behind = {
-        call.function: f", {costs[call.model.name]}"
+        call.function: f", {costs[_base(call.model.name)]}"
         for call in compiled.calls
-        if isinstance(call, PredictCall | EvaluateCall) and call.model.name in costs
+        if isinstance(call, PredictCall | EvaluateCall) and _base(call.model.name) in costs
     }
     return list(_lines(step, labels, behind, "", ""))
+
+
+def _base(model: str) -> str:
+    """The name without a version."""
+    return model.partition("$")[0]
 
 
 def call_label(call: Call) -> str:
@@ -110,9 +115,7 @@ def call_label(call: Call) -> str:
             assert_never(call)
 
 
-def _lines(
-    step: Step, labels: Mapping[str, str], behind: Mapping[str, str], first: str, rest: str
-) -> Iterator[str]:
+def _lines(step: Step, labels: Mapping[str, str], behind: Mapping[str, str], first: str, rest: str) -> Iterator[str]:
     parts = [" ".join([step.name, *(f"[{_named(one, labels)}]" for one in step.details)])]
     parts += [f"asks {labels[one]}" + _about(step.calls, "times") + behind.get(one, "") for one in step.asks]
     yield f"{first}{', '.join(parts)}{_about(step.rows)}"
@@ -172,16 +175,14 @@ class _Told:
         name = str(node.get("name", "")).strip()
         shown = {found[0] for found in CALLED.finditer(str(extra)) if found["column"]}
         if name == "PROJECTION":
-            shown |= set(_texts(extra.get("Projections"))) & set(self.columns)
+            shown |= set(texts_of(extra.get("Projections"))) & set(self.columns)
         asked = self._asked(name, extra, shown - made)
         if name == "PROJECTION" and not asked and len(children) == 1:
             return children[0], made | shown
         if name == "PROJECTION" and children and children[0].name == WORDS["UNNEST"]:
             children = children[0].children  # DuckDB says nothing of an UNNEST, in which the call stands
         coming = _most(children)
-        details = [
-            with_names(node, key, _bare(text), self.tables) for key in DETAILS for text in texts_of(extra.get(key))
-        ]
+        details = [with_names(node, key, _bare(text), self.tables) for key in DETAILS for text in texts_of(extra.get(key))]
         rows = _rows(name, extra) if not children or coming is not None else None
         rows = coming if rows is None else rows
         if name in SCANS:

@@ -133,7 +133,10 @@ def test_hop_and_cumulate_are_what_they_are_by_definition(times: list[int], slid
     ("call", "message"),
     [
         ("TUMBLE(TABLE b.t, DESCRIPTOR(k), INTERVAL '1' MINUTE)", "column 'k' is VARCHAR; valid: TIMESTAMP"),
-        ("TUMBLE(TABLE b.t, DESCRIPTOR(tz), INTERVAL '1' MINUTE)", "unknown column in DESCRIPTOR, for the time: 'tz'; valid: id, k, ts"),
+        (
+            "TUMBLE(TABLE b.t, DESCRIPTOR(tz), INTERVAL '1' MINUTE)",
+            "unknown column in DESCRIPTOR, for the time: 'tz'; valid: id, k, ts",
+        ),
         ("TUMBLE(TABLE b.t, DESCRIPTOR(ts), INTERVAL '1' MONTH)", "a window of MONTH has no one length"),
         ("TUMBLE(TABLE b.t, DESCRIPTOR(ts), 60)", "expected INTERVAL 'n' UNIT"),
         ("TUMBLE(TABLE b.t, DESCRIPTOR(ts), INTERVAL '0' SECOND)", "longer than nothing"),
