@@ -20,6 +20,7 @@ from pyiceberg.table import Table
 
 from lakeflow.errors import SchemaMismatch
 from lakeflow.lake.catalog import arrow_schema
+from lakeflow.lake.failures import lake_errors
 from lakeflow.lake.latest import require_keys
 from lakeflow.lake.prune import reaches
 from lakeflow.lake.read import Split, snapshot_at, splits_at
@@ -126,7 +127,8 @@ class HistoryMerge:
         known = frame(rows.select(self._names.version))
         least = known.select(pl.col(self._names.since).min())[self._names.since]
         self._least = least if self._least is None else pl.concat([self._least, least]).sort().head(1)
-        self._keys.append(known.select(self._names.key).unique())
+        if self._idle is not None:
+            self._keys.append(known.select(self._names.key).unique())
         self.rows += rows.num_rows
 
     def merge(self, writer: DataWriter) -> Versioned:
@@ -141,7 +143,8 @@ class HistoryMerge:
             versions, idle = self._parts(held), self._parts(held)
             if self._idle is not None and self._least is not None:
                 self._known(self._table, splits, self._names.until, versions)
-                self._idle.refresh()
+                with lake_errors(f"table {'.'.join(self._idle.name())}"):
+                    self._idle.refresh()
                 self._known(self._idle, splits_at(self._idle, snapshot_at(self._idle)), self._names.since, idle)
             opened, gone = self._write_parts(versions, idle, writer, idle_writer)
             self.idle = idle_writer.finish()

@@ -9,6 +9,7 @@ the file's partition value as both bounds. NaN lies in no bounds, and null in no
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
@@ -118,7 +119,8 @@ class Pruner:
     def in_row_groups(self, file: pq.ParquetFile) -> tuple[int, ...]:
         """The row groups of a file, whose columns have field ids, that may hold one of the values."""
         paths = [file.metadata.schema.column(place).path for place in range(file.metadata.num_columns)]
-        places = {by_id(field): paths.index(field.name) for field in file.schema_arrow if paths.count(field.name) == 1}
+        often, first = Counter(paths), {path: place for place, path in enumerate(paths)}
+        places = {by_id(field): first[field.name] for field in file.schema_arrow if often[field.name] == 1}
         asked = [(places.get(number), kind, column) for number, (kind, column) in self._columns.items()]
         chosen = []
         for number in range(file.num_row_groups):
