@@ -43,11 +43,11 @@ def test_the_rows_of_a_table_and_what_the_model_says(asked: Asked, form: str) ->
 def test_settings_of_the_call_are_kept(asked: Asked) -> None:
     asked(
         "SELECT id FROM ML_PREDICT(TABLE bronze.flights, MODEL delay$2, DESCRIPTOR(hour, distance), "
-        "MAP['Max-Tokens', '5', 'x', true])"
+        "MAP['Max-Parallelism', '5', 'async', true])"
     )
     assert asked.compiled is not None
     (call,) = compile_query(asked.compiled.written, FakeNames()).calls
-    assert (call.model.name, dict(call.config)) == ("delay$2", {"max_tokens": "5", "x": "true"})  # type: ignore[union-attr]
+    assert (call.model.name, dict(call.config)) == ("delay$2", {"max_parallelism": "5", "async": "true"})  # type: ignore[union-attr]
 
 
 def test_a_filter_on_the_table_goes_below_the_model_and_one_on_its_answer_does_not(asked: Asked) -> None:

@@ -41,7 +41,7 @@ def test_equal_calls_within_equal_calls_are_one(asked: Asked) -> None:
 
 def test_other_arguments_settings_and_models_are_other_calls(asked: Asked) -> None:
     text = """
-    SELECT AI_COMPLETE('llm', 'a') AS a, AI_COMPLETE('llm', 'A') AS b, AI_COMPLETE('llm', 'a', MAP['x', '1']) AS c,
+    SELECT AI_COMPLETE('llm', 'a') AS a, AI_COMPLETE('llm', 'A') AS b, AI_COMPLETE('llm', 'a', MAP['timeout', '1s']) AS c,
            AI_COMPLETE('llm$2', 'a') AS d FROM dim.carriers LIMIT 1
     """
     assert asked(text) == [dict.fromkeys("abcd", "A")]
