@@ -83,8 +83,10 @@ def land(
         outcome = computed(work, writer())
         try:
             return commit(change_of(outcome, table, summary or {})), outcome
-        except CommitConflict:
+        except CommitConflict as error:
             if attempt == attempts - 1:
+                error.left_behind = error.left_behind or "nothing of this change is in the table"
+                error.next_step = error.next_step or "run the same command again; it is worked out anew on what the table holds"
                 raise
             with lake_errors(f"table {'.'.join(table.name())}"):
                 table.refresh()

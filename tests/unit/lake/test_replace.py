@@ -17,10 +17,10 @@ from lakeflow.declare import PartitionField
 from lakeflow.errors import CommitConflict, SchemaMismatch, UnknownName
 from lakeflow.lake.catalog import Lake
 from lakeflow.lake.commit import Change, Committed, Committer
-from lakeflow.lake.on_base import change_of, land
+from lakeflow.lake.on_base import land
 from lakeflow.lake.replace import GroupReplacement, Replaced
 from lakeflow.lake.write import DataWriter
-from tests.lakes import NAME, append, live_paths, made, open_lake, path_of, query
+from tests.lakes import NAME, append, live_paths, made, open_lake, path_of, query, stored_files
 
 NAN = float("nan")
 SCHEMA = pa.schema([("g", pa.int64()), ("v", pa.string())])
@@ -174,13 +174,19 @@ def test_a_replacement_is_computed_again_where_another_commit_came_first(lake: L
 
 def test_after_its_last_attempt_the_conflict_is_raised_and_nothing_is_in_the_table(lake: Lake) -> None:
     table = lake.table(NAME)
+
+    def commit(change: Change) -> Committed:
+        append(lake, rows((2, "rival")))
+        return Committer(lake).commit(change)
+
     with closing(GroupReplacement(table, ["g"])) as replacement:
         replacement.write(rows((1, "new")))
-        outcome = replacement.merge(DataWriter(table))
-        append(lake, rows((2, "rival")))
-        with pytest.raises(CommitConflict):
-            Committer(lake).commit(change_of(outcome, table, {}))
-    assert contents(lake) == [(2, "rival")]
+        with pytest.raises(CommitConflict) as raised:
+            land(replacement, table, lambda: DataWriter(table), commit, attempts=2)
+    assert raised.value.next_step is not None
+    assert raised.value.next_step.startswith("run the same command again")
+    assert contents(lake) == [(2, "rival"), (2, "rival")]
+    assert stored_files(table) == {path_of(path) for path in live_paths(lake.table(NAME))}
 
 
 def test_an_unknown_column_and_groups_of_another_type_are_refused(lake: Lake) -> None:
