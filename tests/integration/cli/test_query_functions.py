@@ -5,10 +5,15 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
 
+from lakeflow.errors import Interrupted
+from lakeflow.runner.project import Project
+from lakeflow.runner.sql_query import query_project
+from lakeflow.sql.execute import Limits
 from tests.integration.cli.conftest import Shop
 from tests.services.http import Server
 from tests.services.openai import KEY, OpenAI
@@ -75,6 +80,15 @@ def test_a_branch_that_is_not_taken_asks_nothing(stocked: Shop, server: Server, 
     )
     assert [row["note"] for row in found] == ["small", "small", "O3", "small"]
     assert asked(service) == {"o3": 1}
+
+
+def test_what_waits_for_a_service_ends_on_request(stocked: Shop, server: Server, service: OpenAI) -> None:
+    """Where answers are kept, so that nothing that is paid for is lost."""
+    service.latency = 3.0
+    stocked.declare("tables/models.sql", MODELS.format(url=server.url, more="").replace(", 'cache' = 'off'", ""))
+    text = "SELECT note FROM ML_PREDICT(TABLE bronze.orders, MODEL shout, DESCRIPTOR(order_id))"
+    with ExitStack() as held, pytest.raises(Interrupted):
+        query_project(text, Project.open(stocked.folder), Limits(), held, lambda: True).read_all()
 
 
 def test_rows_that_a_model_skips_are_not_there(stocked: Shop, server: Server) -> None:
