@@ -171,7 +171,9 @@ def _nested(select: exp.Select) -> tuple[exp.Select, exp.Select, str | None] | N
             inner.set("with_", named.copy())
         return inner, select, source.alias or None
     ctes = named.expressions if named is not None else []
-    if not ctes or not isinstance(source, exp.Table) or source.args.get("db") or named.args.get("recursive"):
+    if named is None or not ctes or named.args.get("recursive"):
+        return None
+    if not isinstance(source, exp.Table) or source.args.get("db"):
         return None
     last = ctes[-1]
     if source.name.lower() != last.alias.lower() or not isinstance(last.this, exp.Select) or last.args["alias"].columns:
@@ -204,7 +206,8 @@ def _bound(outer: exp.Select, name: str) -> int | None:
     for one in _conditions(where.this) if where is not None else ():
         left, right = one.args.get("this"), one.args.get("expression")
         if isinstance(left, exp.Literal):
-            flipped = {exp.GTE: exp.LTE, exp.GT: exp.LT, exp.EQ: exp.EQ}.get(type(one))
+            turned: dict[type[exp.Expr], type[exp.Expr]] = {exp.GTE: exp.LTE, exp.GT: exp.LT, exp.EQ: exp.EQ}
+            flipped = turned.get(type(one))
             one, left, right = (flipped() if flipped else one), right, left
         is_rank = isinstance(left, exp.Column) and left.name.lower() == name.lower()
         if not is_rank or not isinstance(right, exp.Literal) or not str(right.this).isdigit():
