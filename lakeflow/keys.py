@@ -84,7 +84,8 @@ SECTIONS = (
     Section("run", "How much landings and jobs take at once, and when they commit."),
     Section(
         "start",
-        "How `lakeflow start` keeps landings, jobs and indexes going in one process. A job takes memory as [run] has it, so all take "
+        "How `lakeflow start` keeps landings, jobs and indexes going in one process. "
+        "A job takes memory as [run] has it, so all take "
         "`jobs` times as much at the most, and each landing its `buffer_bytes`.",
     ),
     Section(
@@ -206,7 +207,8 @@ KEYS = (
         "attempts",
         Kind.INTEGER,
         20,
-        "Failures in a row for something that may pass, after which a part is given up; the waits between them grow to a minute.",
+        "Failures in a row for something that may pass, after which a part is given up; "
+        "the waits between them grow to a minute.",
         1,
         1_000_000,
     ),
@@ -215,7 +217,8 @@ KEYS = (
         "most_ahead",
         Kind.INTEGER,
         0,
-        "Rows that a landing may be ahead of the slowest job or index that reads its table, before it waits for it; 0 is no bound.",
+        "Rows that a landing may be ahead of the slowest job or index that reads its table, "
+        "before it waits for it; 0 is no bound.",
         0,
     ),
     Key(
@@ -223,7 +226,8 @@ KEYS = (
         "stop_seconds",
         Kind.NUMBER,
         8.0,
-        "How long what is under way may take to commit once a signal came; what has not by then is done anew at the next start.",
+        "How long what is under way may take to commit once a signal came; "
+        "what has not by then is done anew at the next start.",
         0,
         3600,
     ),
@@ -232,7 +236,8 @@ KEYS = (
         "interval_seconds",
         Kind.NUMBER,
         3600.0,
-        "The interval of `lakeflow maintain --follow`, and of the same beside `lakeflow land --follow` and in `lakeflow start`; 0 is none there.",
+        "The interval of `lakeflow maintain --follow`, and of the same beside `lakeflow land --follow` "
+        "and in `lakeflow start`; 0 is none there.",
         0,
         2_592_000,
     ),

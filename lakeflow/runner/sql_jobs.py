@@ -1,7 +1,8 @@
 """The statements of a file in jobs/ as jobs. Pure.
 
 Each statement that writes a table is a job; a statement set is a job a target, each with progress of its own, which
-read what they have in common once (statement_sets.py). What SET says holds for the statements after it, up to RESET or the end of the file.
+read what they have in common once (statement_sets.py). What SET says holds for the statements after it, up to RESET or
+the end of the file.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The versions of a table for a join at its rows' times: by columns of its own that say so, or by the history of its snapshots."""
+"""The versions of a table for a join at its rows' times: by columns of its own that say so, or by its snapshots."""
 
 from __future__ import annotations
 

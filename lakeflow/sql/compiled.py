@@ -100,9 +100,9 @@ class PredictCall:
 class SearchCall:
     """`function(query[, ..])` gives a LIST of STRUCTs, the nearest rows of `table` by its column `column`, `score` last.
 
-    `query` is a vector, or text where the index has a model or the mode asks for words; `k` how many at the most. `columns` are
-    the columns of the table that a hit holds, `measured` of distance and text_score those that it is to tell; `config` has mode,
-    filter, exact and what else was said.
+    `query` is a vector, or text where the index has a model or the mode asks for words; `k` how many at the most. `columns`
+    are the columns of the table that a hit holds, `measured` of distance and text_score those that it is to tell; `config`
+    has mode, filter, exact and what else was said.
     """
 
     function: str
