@@ -219,7 +219,8 @@ class _Grouping:
                 raise refusal(self._text, "a subquery, a window or a call of a model over groups", one)
             if isinstance(one, exp.Column) and one.name.lower() not in aliases | names:
                 raise refusal(self._text, f"column {one.name!r} beside groups", one)
-        return held.this
+        condition: exp.Expr = held.this
+        return condition
 
     def _key_of(self, node: exp.Expr) -> _Key:
         return next(key for key in self._keys if plain(key.expression) == plain(node))
