@@ -34,7 +34,7 @@ from tests.crashes import Crashes, Plan, Where
 from tests.jobs import World, open_world
 from tests.lakes import query, written
 
-EXAMPLES = int(os.environ.get("LAKEFLOW_WINDOW_EXAMPLES", "8"))
+EXAMPLES = int(os.environ.get("LAKEFLOW_WINDOW_EXAMPLES", "6"))
 SHARE = settings(
     max_examples=EXAMPLES,
     deadline=None,
