@@ -132,8 +132,14 @@ def test_rows_of_another_models_answers_may_be_evaluated(project: Any) -> None:
     ("call", "message"),
     [
         ("MODEL pricing, DESCRIPTOR(price)", "ML_EVALUATE needs ARGS"),
-        ("MODEL pricing, DESCRIPTOR(prize), DESCRIPTOR(size)", r"unknown column for the label 'prize'.*did you mean 'price'"),
-        ("MODEL pricing, DESCRIPTOR(price), DESCRIPTOR(sise)", r"unknown column for INPUT of model 'pricing' 'sise'"),
+        (
+            "MODEL pricing, DESCRIPTOR(prize), DESCRIPTOR(size)",
+            r"unknown column in DESCRIPTOR, for the label: 'prize'.*did you mean 'price'",
+        ),
+        (
+            "MODEL pricing, DESCRIPTOR(price), DESCRIPTOR(sise)",
+            r"unknown column in DESCRIPTOR, for INPUT of model 'pricing': 'sise'",
+        ),
         ("MODEL pricing, DESCRIPTOR(price), DESCRIPTOR(size, kind)", "model 'pricing' takes 1 values, given: 2"),
         ("MODEL prices, DESCRIPTOR(price), DESCRIPTOR(size)", r"unknown model 'prices'.*did you mean 'pricing'"),
         (
