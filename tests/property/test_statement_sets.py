@@ -23,12 +23,12 @@ INSERT INTO gold.names SELECT lower(carrier) AS name, id FROM {SOURCE};
 INSERT INTO gold.both SELECT id, delay FROM {SOURCE} UNION ALL SELECT -id, NULL FROM {SOURCE} WHERE carrier = 'UA';
 END;"""
 ROWS = st.lists(st.tuples(st.integers(1, 99), st.sampled_from(["UA", "AA", None]), st.floats(0, 2)), min_size=1, max_size=4)
-EVENTS = st.lists(st.one_of(ROWS, st.sampled_from([0, 1, 2])), min_size=1, max_size=6)
+EVENTS = st.lists(st.one_of(ROWS, st.sampled_from([0, 1, 2])), min_size=1, max_size=4)
 """What happens to the source: rows are appended, or one job of the set runs without the others."""
 
 
 @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(events=EVENTS, files=st.sampled_from([None, 1, 2]), together=st.lists(st.booleans(), min_size=6, max_size=6))
+@given(events=EVENTS, files=st.sampled_from([None, 1, 2]), together=st.lists(st.booleans(), min_size=4, max_size=4))
 def test_each_table_is_that_of_a_snapshot_run(
     events: list[list[tuple[int, str | None, float]] | int], files: int | None, together: list[bool]
 ) -> None:

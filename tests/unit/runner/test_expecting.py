@@ -300,10 +300,19 @@ def test_a_catalog_that_speaks_json_publishes_too(world: World) -> None:
     assert list(world.table().metadata.refs) == ["main"]
 
 
-@pytest.mark.parametrize("where", [Where.BEFORE_COMMIT, Where.AFTER_COMMIT])
-@pytest.mark.parametrize(("key", "number"), [((), 0), ((), 1), ((), 2), ("id", 1), ("id", 2)])
-def test_wherever_a_run_dies_the_next_lands_each_row_and_letter_once(world: World, where: Where, number: int, key: Any) -> None:
-    """The catalog is asked for the letters, for the branch and for main."""
+@pytest.mark.parametrize(
+    ("key", "where", "number"),
+    [
+        ((), Where.BEFORE_COMMIT, 0),
+        ((), Where.AFTER_COMMIT, 0),
+        ((), Where.BEFORE_COMMIT, 2),
+        ((), Where.AFTER_COMMIT, 2),
+        ("id", Where.AFTER_COMMIT, 1),
+        ("id", Where.AFTER_COMMIT, 2),
+    ],
+)
+def test_wherever_a_run_dies_the_next_lands_each_row_and_letter_once(world: World, key: Any, where: Where, number: int) -> None:
+    """The catalog is asked for the letters, for the branch and for main; after one is as before the next."""
     job = job_with(MUST, lf.not_null("carrier", on_violation="dead_letter"), key=key)
     world.append(flights(GOOD))
     world.run(job)

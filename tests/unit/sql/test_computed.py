@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lakeflow.errors import UsageError
-from lakeflow.sql.computed import check_expression, computed_columns
+from lakeflow.sql.computed import ComputedColumns, check_expression, computed_columns
 
 SCHEMA = pa.schema([("code", pa.string()), ("n", pa.int64()), ("tags", pa.list_(pa.string()))])
 
@@ -22,10 +22,14 @@ def rows(*codes: str | None) -> pa.RecordBatch:
     )
 
 
+@pytest.fixture(scope="module")
+def computed() -> ComputedColumns:
+    return computed_columns([("number", "CAST(code AS INT) * 2"), ("half", "n / 2"), ("first", "tags[1]")], SCHEMA)
+
+
 @given(st.lists(st.sampled_from(["1", "27", "x", "", None]), max_size=40))
 @settings(max_examples=40, deadline=None)
-def test_each_row_has_its_value_and_each_bad_one_its_place(codes: list[str | None]) -> None:
-    computed = computed_columns([("number", "CAST(code AS INT) * 2"), ("half", "n / 2"), ("first", "tags[1]")], SCHEMA)
+def test_each_row_has_its_value_and_each_bad_one_its_place(computed: ComputedColumns, codes: list[str | None]) -> None:
     found, failures = computed.of(rows(*codes))
     good = [place for place, code in enumerate(codes) if code is None or code.isdigit()]
     assert found.column("n").to_pylist() == good
