@@ -196,7 +196,8 @@ def _compiled(job: Job, mode: Mode, names: Names | None) -> Compiled:
     try:
         compiled = compile_query(query.text, names)
     except UsageError as error:
-        error.message = f"{job.origin.path}: job {job.name!r}: {error.message}"
+        if job.origin.path is not None:
+            error.message = f"{job.origin.path}: job {job.name!r}: {error.message}"
         raise
     for call in compiled.calls:
         if isinstance(call, PredictCall) and call.model.loses_rows and call.model.name in query.values:

@@ -17,6 +17,8 @@ import pyarrow as pa
 from duckdb.func import FunctionNullHandling, PythonUDFType
 
 from lakeflow.errors import Terminal
+from lakeflow.sql.database import bound
+from lakeflow.sql.duckdb_errors import message_of
 from lakeflow.sql.relations import duckdb_type, name_text
 
 if TYPE_CHECKING:
@@ -26,6 +28,8 @@ REFUSED = re.compile(
     r"No function matches the given name and argument types '(?P<name>probe_\d+)\((?P<types>.*?)\)'\. ", re.DOTALL
 )
 LITERALS = {"STRING_LITERAL": "VARCHAR", "INTEGER_LITERAL": "BIGINT"}
+
+SETTINGS = {"threads": 1, "integer_division": True, "errors_as_json": True}
 
 SHUT_OFF = {
     "enable_external_access": False,
@@ -44,7 +48,7 @@ class Binder:
 
     def __init__(self, views: Mapping[str, pa.Schema], answer: Answer) -> None:
         self._answer = answer
-        self._connection = duckdb.connect(":memory:", config={"threads": 1, "integer_division": True, **SHUT_OFF})
+        self._connection = duckdb.connect(":memory:", config={**SETTINGS, **SHUT_OFF})
         self._connection.execute("SET TimeZone = 'UTC'")
         self._connection.execute("SET lock_configuration = true")
         for view, schema in views.items():
@@ -70,8 +74,9 @@ class Binder:
             try:
                 found = self._connection.sql(text)
             except duckdb.BinderException as error:
-                refused = REFUSED.search(str(error))
+                refused = REFUSED.search(message_of(error))
                 if refused is None:
+                    bound(self._connection, text)
                     raise
                 given = tuple(self.arrow(one) for one in _split(refused["types"]))
                 result = self._answer(refused["name"], given)

@@ -63,7 +63,7 @@ def compile_query(text: str, names: Names, *, binds: bool = True) -> Compiled:
                     "a window over groups cannot be ordered by what a model or a search says",
                     next_step="make that a column of a subquery first, and order by the column",
                 ) from error
-            plain = text if _is_plain(text, written) else None
+            plain = text if _is_plain(text, written) and not isinstance(written, exp.Describe | exp.Summarize) else None
             raise located(explained(error, plain, _columns(views)), text, written) from error
     return compiled
 

@@ -16,7 +16,7 @@ from lakeflow.sql.relations import ParquetRelation, Relation, literal, local_pat
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from duckdb import DuckDBPyConnection
+    from duckdb import DuckDBPyConnection, DuckDBPyRelation
 
 DATABASE: Final = "lakeflow query"
 """The name of the database within DuckDB; no namespace is called so."""
@@ -105,6 +105,16 @@ def opened(limits: Limits) -> DuckDBPyConnection:
     connection.execute(f"USE {name_text(DATABASE)}")
     connection.execute("DETACH memory")
     return connection
+
+
+def bound(connection: DuckDBPyConnection, text: str) -> DuckDBPyRelation:
+    """A query that has not begun to run. Raises duckdb.Error; of names and types that are wrong with the place, which DuckDB
+    tells of a statement that it executes and not of a relation."""
+    try:
+        return connection.sql(text)
+    except (duckdb.BinderException, duckdb.CatalogException):
+        connection.execute(text)
+        raise
 
 
 def lock(connection: DuckDBPyConnection, relations: Iterable[Relation]) -> None:

@@ -24,6 +24,9 @@ UNKNOWN_COLUMN: Final = (
 UNKNOWN_ALIAS: Final = re.compile(r'Referenced table "(?P<name>.+?)" not found')
 CANDIDATES: Final = re.compile(r"Candidate (?:bindings|tables): (?P<names>[^\n]*)")
 
+LISTED_FUNCTIONS: Final = 8
+"""How many functions of a name are listed, where the arguments fit none of them."""
+
 
 def explained(error: BaseException, text: str | None, columns: Iterable[str]) -> LakeflowError:
     """The error of the tree for what DuckDB said of the query `text`, over tables with `columns`. Without a text, places that
@@ -44,7 +47,16 @@ def explained(error: BaseException, text: str | None, columns: Iterable[str]) ->
         return Interrupted("the query was interrupted")
     if kind not in USERS_FAULT:
         return Terminal(f"DuckDB failed on the query: {_first_line(str(error))}")
-    return _unknown_name(message, columns) or UsageError(_located(message, text, place))
+    unknown = _unknown_name(message, columns)
+    if unknown is None:
+        return UsageError(_located(_without_long_lists(message), text, place))
+    unknown.message = _located(unknown.message, text, place)
+    return unknown
+
+
+def message_of(error: BaseException) -> str:
+    """What DuckDB said, without its kind, whether it came as a text or as JSON."""
+    return _taken_apart(str(error))[1]
 
 
 def _taken_apart(said: str) -> tuple[str, str, tuple[int, int] | None]:
@@ -87,6 +99,16 @@ def _located(message: str, text: str | None, place: tuple[int, int] | None) -> s
     encoded = text.encode()
     start, stop = (len(encoded[:byte].decode(errors="ignore")) for byte in place)
     return pointed(cleaned, text, start, stop)
+
+
+def _without_long_lists(message: str) -> str:
+    """The message with no more than the first of the functions that it names: of + there are forty."""
+    before, heading, listed = message.partition("\tCandidate functions:\n")
+    functions = listed.rstrip("\n").split("\n")
+    if not heading or len(functions) <= LISTED_FUNCTIONS:
+        return message
+    more = f"\t.. and {len(functions) - LISTED_FUNCTIONS} more"
+    return before + heading + "\n".join([*functions[:LISTED_FUNCTIONS], more])
 
 
 def _first_line(message: str) -> str:

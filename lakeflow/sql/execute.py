@@ -24,7 +24,7 @@ import pyarrow as pa
 from lakeflow.errors import Interrupted, LakeflowError, SchemaMismatch, UnknownName, UsageError, did_you_mean
 from lakeflow.sql.compiled import Call, Compiled, EvaluateCall, Function, PredictCall, PureCall, SearchCall, TableRead
 from lakeflow.sql.database import Limits as Limits
-from lakeflow.sql.database import Opening, lock, opened
+from lakeflow.sql.database import Opening, bound, lock, opened
 from lakeflow.sql.duckdb_errors import explained
 from lakeflow.sql.functions import Behind
 from lakeflow.sql.parquet_files import parquet_bodies
@@ -165,7 +165,7 @@ class _Run:
     def reader(self) -> pa.RecordBatchReader:
         with self._closed_on_failure():
             self._prepare()
-            found = self._connection.sql(self._query.text)
+            found = bound(self._connection, self._query.text)
             reader = found.to_arrow_reader(self._limits.batch_rows)
         self._reader = reader
         return pa.RecordBatchReader.from_batches(reader.schema, self._batches(reader))

@@ -81,7 +81,7 @@ def test_a_run_is_recorded(stocked: Shop) -> None:
         ("INSERT INTO gold.made SELECT * FROM gold.made", "the statement reads gold.made, which it writes"),
         ("INSERT INTO gold.made VALUES (1, 2)", "the query gives 2 columns"),
         ("INSERT INTO gold.made VALUES ('text')", "column 'n'"),
-        ("INSERT INTO gold.made SELECT nope FROM bronze.orders", "unknown column 'nope'"),
+        ("INSERT INTO gold.made SELECT nope FROM bronze.orders", "error: line 1:30: unknown column 'nope'"),
         ("CREATE MATERIALIZED TABLE gold.kept AS SELECT 1 AS one", "job 'gold.kept' reads no table"),
         ("SET 'pipeline.name' = 'x'", "is for what is run again and again"),
         ("SET 'execution.runtime-mode' = 'stream'", "did you mean 'streaming'?"),

@@ -377,18 +377,45 @@ def refusal(text: str, relations: dict[str, Relation] | None = None) -> Lakeflow
     [
         ("FROM bronze.flihgts", "unknown table 'bronze.flihgts'; did you mean 'bronze.flights'? valid: bronze.flights"),
         ("FROM flights", "unknown table 'flights'; did you mean 'bronze.flights'? valid: bronze.flights"),
-        ("SELECT carier FROM bronze.flights", "unknown column 'carier'; did you mean 'carrier'? valid: carrier, dep_delay"),
-        ("SELECT f.carier FROM bronze.flights f", "unknown column 'carier'; did you mean 'carrier'? valid: carrier, dep_delay"),
-        (
-            "SELECT flight.carrier FROM bronze.flights",
-            "unknown table or alias 'flight'; did you mean 'flights'? valid: flights",
-        ),
     ],
 )
-def test_an_unknown_name_comes_with_the_known_ones(text: str, message: str) -> None:
+def test_an_unknown_table_comes_with_the_known_ones(text: str, message: str) -> None:
     error = refusal(text)
     assert isinstance(error, UnknownName)
     assert error.message == message
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "place", "message", "underlined"),
+    [
+        (
+            "SELECT 1,\n carier FROM bronze.flights",
+            UnknownName,
+            "2:2",
+            "unknown column 'carier'; did you mean 'carrier'?",
+            "carier",
+        ),
+        ("SELECT 'é', f.carier FROM bronze.flights f", UnknownName, "1:13", "unknown column 'carier'", "f.carier"),
+        ("SELECT flight.carrier FROM bronze.flights", UnknownName, "1:8", "unknown table or alias 'flight'", "flight.carrier"),
+        ("SELECT suum(dep_delay) FROM bronze.flights", UsageError, "1:8", 'Did you mean "sum"?', "suum(dep_delay)"),
+        ("SELECT dep_delay FROM bronze.flights GROUP BY carrier", UsageError, "1:8", "GROUP BY clause", "dep_delay"),
+        ("SELECT dep_delay + carrier FROM bronze.flights", UsageError, "1:18", "No function matches", "+"),
+    ],
+)
+def test_what_duckdb_cannot_bind_is_underlined(text: str, kind: type, place: str, message: str, underlined: str) -> None:
+    error = refusal(text)
+    assert isinstance(error, kind)
+    assert error.message.startswith(f"line {place}: ")
+    assert message in error.message
+    line, marks = error.message.splitlines()[-2:]
+    first = marks.index("^")
+    assert line[first : first + marks.count("^")] == underlined
+
+
+def test_of_many_functions_that_fit_no_argument_the_first_are_listed() -> None:
+    listed = refusal("SELECT dep_delay + carrier FROM bronze.flights").message.partition("Candidate functions:")[2].splitlines()
+    assert sum(" -> " in line for line in listed) == 8
+    assert any(line.startswith("\t.. and ") for line in listed)
 
 
 def test_a_syntax_error_of_duckdb_is_underlined() -> None:
