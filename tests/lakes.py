@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -98,13 +99,20 @@ def query(table: Table, sql: str = "SELECT * FROM rows") -> list[tuple[Any, ...]
     paths = [str(path_of(path)) for path in live_paths(table)]
     if not paths:
         return []
-    with duckdb.connect() as connection:
+    with _database().cursor() as connection:
         if isinstance(files_of(table), LocalFileSystem):
             rows = connection.read_parquet(paths, hive_partitioning=False, union_by_name=True)
         else:
             rows = connection.from_arrow(pa.dataset.dataset(paths, filesystem=files_of(table), format="parquet").to_table())
-        rows.create_view("rows")
-        return connection.sql(sql).fetchall()
+        found = rows.query("rows", sql)
+        assert found is not None, f"no query: {sql}"
+        return found.fetchall()
+
+
+@cache
+def _database() -> duckdb.DuckDBPyConnection:
+    """One for all queries, for it takes longer to open than to ask. It keeps nothing of the files that it has read."""
+    return duckdb.connect(config={"enable_external_file_cache": False})
 
 
 def id_rows(table: Table) -> list[int]:
