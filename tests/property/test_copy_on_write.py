@@ -22,7 +22,7 @@ from lakeflow.lake.replace import GroupReplacement
 from lakeflow.lake.write import DataWriter
 from tests.lakes import NAME, append, made, open_lake, query
 
-EXAMPLES = int(os.environ.get("LAKEFLOW_EXAMPLES", "10"))
+EXAMPLES = int(os.environ.get("LAKEFLOW_EXAMPLES", "6"))
 SCHEMA = pa.schema([("a", pa.int64()), ("b", pa.float64()), ("c", pa.string()), ("v", pa.int64())])
 PARTITIONS = st.sampled_from(
     [

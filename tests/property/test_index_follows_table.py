@@ -28,7 +28,7 @@ TABLE = "gold.docs"
 SCHEMA = pa.schema([("id", pa.int64()), ("text", pa.string()), ("vec", pa.list_(pa.float32()))])
 SPEC = IndexSpec("docs", TABLE, "vec", "id", options={"text_columns": "text", "language": "none"})
 QUERIES = np.array([[1.0, 0.0], [0.3, -1.0]], dtype=np.float32)
-EXAMPLES = int(os.environ.get("LAKEFLOW_INDEX_EXAMPLES", "8"))
+EXAMPLES = int(os.environ.get("LAKEFLOW_INDEX_EXAMPLES", "6"))
 WITHOUT_SHRINKING = (Phase.explicit, Phase.reuse, Phase.generate)
 """An example takes tenths of a second, and is short as it is."""
 
