@@ -112,19 +112,43 @@ def placed(given: Sequence[str], columns: Sequence[str], target: Sequence[str] |
 
 
 def assigned(rows: pa.Table, into: pa.Schema | None) -> pa.Table:
-    """Decimals, which sums are, as the integers or reals that the target has. Raises SchemaMismatch where one does not fit."""
+    """Decimals, which sums and constants are, as the integers or reals that the target has, and integers as its decimals; so
+    within lists. Raises SchemaMismatch where one does not fit."""
     for place, field in enumerate(rows.schema):
         found = into.get_field_index(field.name) if into is not None else -1
-        if into is None or found < 0 or not pa.types.is_decimal(field.type):
+        if into is None or found < 0 or not _assigns(field.type, into.field(found).type):
             continue
-        wanted = into.field(found).type
-        if not (pa.types.is_integer(wanted) or pa.types.is_floating(wanted)):
-            continue
+        wanted = _number(into.field(found).type)
         try:
-            rows = rows.set_column(place, pa.field(field.name, wanted), pc.cast(rows.column(place), wanted))
+            values = pc.cast(pc.cast(rows.column(place), _widest(wanted, field.type)), wanted)
         except pa.ArrowInvalid as error:
             raise SchemaMismatch(f"column {field.name!r} is {wanted} and the query gives {field.type}: {error}") from error
+        rows = rows.set_column(place, pa.field(field.name, wanted), values)
     return rows
+
+
+def _assigns(given: pa.DataType, wanted: pa.DataType) -> bool:
+    if _is_list(given) and _is_list(wanted):
+        return _assigns(given.value_type, wanted.value_type)
+    if pa.types.is_decimal(given):
+        return bool(pa.types.is_integer(wanted) or pa.types.is_floating(wanted))
+    return bool(pa.types.is_integer(given) and pa.types.is_decimal(wanted))
+
+
+def _number(wanted: pa.DataType) -> pa.DataType:
+    """The type, with lists whose elements may be null: whether they may is looked at when rows are fitted to the table."""
+    return pa.large_list(_number(wanted.value_type)) if _is_list(wanted) else wanted
+
+
+def _widest(wanted: pa.DataType, given: pa.DataType) -> pa.DataType:
+    """What Arrow casts by way of: of integers it would have decimals that hold the greatest there is, whatever their values."""
+    if _is_list(wanted):
+        return pa.large_list(_widest(wanted.value_type, given.value_type))
+    return pa.decimal128(38, wanted.scale) if pa.types.is_decimal(wanted) else given
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind))
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,6 +51,21 @@ def test_sums_fit_whole_numbers() -> None:
     assert assigned(rows, pa.schema([("n", pa.decimal128(38, 0))])) == rows
 
 
+def test_integers_become_the_decimals_of_the_target_where_they_fit() -> None:
+    into = pa.schema([("n", pa.decimal128(10, 2))])
+    rows = pa.table({"n": pa.array([5, None], pa.int32())})
+    assert assigned(rows, into).column("n").to_pylist() == [Decimal("5.00"), None]
+    with pytest.raises(SchemaMismatch, match="column 'n' is decimal128"):
+        assigned(pa.table({"n": pa.array([10**9], pa.int64())}), into)
+
+
+def test_a_vector_that_is_written_out_becomes_the_reals_of_the_target() -> None:
+    rows = pa.table({"v": pa.array([[Decimal("1.0"), Decimal("0.5"), None], None, []], pa.list_(pa.decimal128(11, 1)))})
+    vectors = assigned(rows, pa.schema([("v", pa.large_list(pa.field("element", pa.float32(), nullable=False)))])).column("v")
+    assert vectors.type == pa.large_list(pa.float32())
+    assert vectors.to_pylist() == [[1.0, 0.5, None], None, []]
+
+
 def test_a_sum_that_does_not_fit_is_refused() -> None:
     rows = pa.table({"n": pa.array([Decimal(2) ** 70], pa.decimal128(38, 0))})
     with pytest.raises(SchemaMismatch, match="'n' is int64"):
