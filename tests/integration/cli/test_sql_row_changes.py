@@ -24,16 +24,16 @@ def rows(shop: Shop) -> list[tuple[Any, ...]]:
 
 
 @pytest.fixture
-def numbered(stocked: Shop) -> Shop:
+def numbered(shop: Shop) -> Shop:
     """Three files of two rows, a null among them."""
     sql(
-        stocked,
+        shop,
         f"CREATE TABLE {TABLE} (id INT, name STRING, price DECIMAL(9, 2));"
         f"INSERT INTO {TABLE} VALUES (1, 'a', 1.50), (2, 'b', 2.50);"
         f"INSERT INTO {TABLE} VALUES (3, NULL, 3.50), (4, 'd', NULL);"
         f"INSERT INTO {TABLE} VALUES (5, 'e', 5.50), (6, 'f', 6.50)",
     )
-    return stocked
+    return shop
 
 
 def ids(shop: Shop) -> list[int]:
