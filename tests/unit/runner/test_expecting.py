@@ -320,6 +320,7 @@ def test_wherever_a_run_dies_the_next_lands_each_row_and_letter_once(world: Worl
     crashes = Crashes()
     with crashes.survived(Plan(where, number), world.lake):
         world.run(job)
+    assert crashes.happened == 1
     world.run(job)
     assert world.run(job) is None
     assert [row[0] for row in world.rows()] == [1, 2]
