@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sys
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from threading import Event, Thread
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -13,11 +15,14 @@ from lakeflow.cli.common import ProjectOption, TargetOption, open_project
 from lakeflow.cli.output import show_text
 from lakeflow.cli.rows import RowFormat
 from lakeflow.cli.signals import StopSignals, ended_at_once
-from lakeflow.errors import UsageError
+from lakeflow.errors import LakeflowError, UsageError
 
 if TYPE_CHECKING:
     from lakeflow.cli.sql_session import Session
     from lakeflow.sql.statements import ScriptStatement
+
+LOOKS_SECONDS: Final = 0.05
+"""How often a statement that writes is looked at, and its queries interrupted once a signal came."""
 
 HELP = """Run statements, with semicolons between them; without any, on a terminal, a shell.
 
@@ -106,9 +111,35 @@ def _carry_out(session: Session, statement: ScriptStatement) -> None:
             with ended_at_once(held.close):
                 session.carry_out(statement, signals, held)
         else:
-            session.carry_out(statement, signals, held)
+            try:
+                with _interrupting(signals):
+                    session.carry_out(statement, signals, held)
+            except LakeflowError:
+                if not signals.requested():
+                    raise
     if signals.requested():
         raise typer.Exit(signals.exit_code)
+
+
+@contextmanager
+def _interrupting(signals: StopSignals) -> Iterator[None]:
+    """Within it, a signal stops the queries that run: the main thread, which waits for them, would hear of it at their end."""
+    from lakeflow.sql.execute import interrupt_queries
+
+    over = Event()
+
+    def watch() -> None:
+        while not over.wait(LOOKS_SECONDS):
+            if signals.requested():
+                interrupt_queries()
+
+    watcher = Thread(target=watch, name="lakeflow-interrupts", daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        over.set()
+        watcher.join()
 
 
 def _asked(question: str) -> bool:

@@ -49,6 +49,30 @@ def test_a_signal_ends_a_query_at_once_and_leaves_nothing(number: int, code: int
     assert list(spilled.iterdir()) == []
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+def test_a_signal_ends_a_statement_that_waits_for_its_query(stocked: Shop) -> None:
+    query = "SELECT sum(a.range * b.range) FROM range(10000000) a, range(1000000) b"
+    command = [
+        sys.executable,
+        "-m",
+        "lakeflow",
+        "sql",
+        "-e",
+        f"INSERT INTO gold.sums {query}",
+        "--project",
+        str(stocked.folder),
+    ]
+    spilled = stocked.folder / ".lakeflow" / "tmp"
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        while not spilled.is_dir() or not list(spilled.iterdir()):
+            assert process.poll() is None
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate()
+    assert (process.returncode, out, err) == (130, "", "")
+    assert list(spilled.iterdir()) == []
+
+
 def test_what_a_job_prints_does_not_spoil_the_data(stocked: Shop) -> None:
     (stocked.folder / "jobs" / "talkative.py").write_text(
         "import os\nimport lakeflow as lf\n\nprint('loaded')\n\n\n"
