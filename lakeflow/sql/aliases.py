@@ -14,6 +14,7 @@ import duckdb
 from sqlglot import exp
 
 from lakeflow.sql.binding import Binder
+from lakeflow.sql.duckdb_errors import message_of
 from lakeflow.sql.flink import Flink
 from lakeflow.sql.rewrite import Sites
 
@@ -27,7 +28,7 @@ def inline_asked(tree: exp.Expr, sites: Sites, binder: Binder) -> None:
         try:
             binder.columns(tree.sql(dialect=Flink))
         except duckdb.BinderException as error:
-            refused = REFUSED.search(str(error))
+            refused = REFUSED.search(message_of(error))
             name = refused["name"].lower() if refused else ""
         else:
             return
