@@ -64,6 +64,7 @@ def kill_and_count(folder: Path, seed: int, kills: int) -> str:
             assert service.child.kill(), service.child.said()
             struck[f"killed {pause:.0f} s after it was {moment}" if moment else "killed as it started"] += 1
         service = Service.start(nursery)
+        service.wait_for(status="ready")  # before that there may be no catalog, and a signal ends it without a word
         caught_up(started, service)
         stopped = stop(service)
         started.check()
