@@ -114,7 +114,7 @@ class Job:
     output update. `caps` of None leaves the caps to the settings. `creates` is how the target is made where `tables/`
     declares none, but for its columns, which are those of the rows. `statement_set` is where the set of statements
     that it is of begins. `outside` are dimensions that are no tables of the lake, by parameter. `schedule` says when it is due,
-    or how old its target may get; None: whenever it is asked for.
+    or how old its target may get; None: whenever it is asked for. `source` is the function's text, as it was declared.
     """
 
     name: str
@@ -137,6 +137,7 @@ class Job:
     by: tuple[str, ...] = ()
     expect: tuple[Expectation, ...] = ()
     outside: dict[str, Outside] = field(default_factory=dict)
+    source: str = field(default="", repr=False, compare=False)
     history: History | None = None
 
     @property
@@ -225,6 +226,7 @@ def job(
             caps=Caps(max_files, max_rows, max_bytes) if (max_files or max_rows or max_bytes) else None,
             description=inspect.getdoc(function) or "",
             origin=origin,
+            source=_source_of(function),
             schedule=schedule_of(schedule, timezone, freshness, label, origin),
             expect=distinct(expect, f"{origin}: job {label!r}"),
             on_change=_choice(OnChange, on_change, f"on_change of job {label!r}", origin),
@@ -362,6 +364,14 @@ def _choice(kind: type[Choice], value: str, what: str, origin: Origin) -> Choice
     if value not in list(kind):
         raise DeclarationError(f"{origin}: {what} is {value!r}{did_you_mean(value, [str(k) for k in kind])}")
     return kind(value)
+
+
+def _source_of(function: JobFunction) -> str:
+    """The function's text as it is when it is declared: its file may be another by the time it runs."""
+    try:
+        return inspect.getsource(function)
+    except (OSError, SyntaxError):  # it was typed in, or its file went while it was loaded
+        return function.__code__.co_code.hex()
 
 
 def _origin_of(function: JobFunction) -> Origin:

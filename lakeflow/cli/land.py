@@ -237,7 +237,7 @@ def _land(project: Project, table: TableSpec, run: Run, bar: Bar, how: How, endi
         )
 
     def told(landed: Landed) -> None:
-        _fill_in(run, landed)
+        run.add(landed)
 
     try:
         keep_landing(
@@ -256,19 +256,6 @@ def _land(project: Project, table: TableSpec, run: Run, bar: Bar, how: How, endi
         if how.metrics is not None:
             how.metrics.ended(table.name, suspended=isinstance(error, Suspended))
         raise
-
-
-def _fill_in(run: Run, landed: Landed) -> None:
-    """Adds what a landing did to the run, which may be of several, one after the other."""
-    counts = landed.counts
-    run.read += counts.read
-    run.written += counts.written
-    run.dead_lettered += counts.dead_lettered
-    run.skipped += counts.skipped
-    run.filtered += counts.filtered
-    run.start_position = run.start_position or landed.start.dumps()
-    run.end_position = landed.end.dumps()
-    run.snapshot_ids += landed.snapshots
 
 
 def _result(run: Run) -> dict[str, Any]:

@@ -103,8 +103,10 @@ def _meters() -> Meters | None:
     """Counts for Prometheus, where its client is installed."""
     try:
         from lakeflow.start.meters import Meters
-    except ImportError:
-        return None
+    except ModuleNotFoundError as error:
+        if error.name != "prometheus_client":
+            raise
+        return None  # /metrics names the extra
     return Meters()
 
 

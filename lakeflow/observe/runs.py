@@ -19,6 +19,7 @@ from lakeflow.expect import Finding
 from lakeflow.lake.catalog import SYSTEM_NAMESPACE, Lake
 from lakeflow.lake.commit import Change, CommitProtocol
 from lakeflow.lake.write import DataWriter
+from lakeflow.landing.counts import Landed
 from lakeflow.models.usage import Asked
 from lakeflow.observe import expectations
 from lakeflow.observe.expectations import expectation_rows
@@ -70,6 +71,18 @@ class Run:
     usage: Mapping[str, Asked] = field(default_factory=dict)
     models: tuple[str, ...] = ()
     findings: tuple[Finding, ...] = ()
+
+    def add(self, landed: Landed) -> None:
+        """Add what a landing did to the run, which may be of several, one after the other."""
+        counts = landed.counts
+        self.read += counts.read
+        self.written += counts.written
+        self.dead_lettered += counts.dead_lettered
+        self.skipped += counts.skipped
+        self.filtered += counts.filtered
+        self.start_position = self.start_position or landed.start.dumps()
+        self.end_position = landed.end.dumps()
+        self.snapshot_ids += landed.snapshots
 
     @property
     def asked(self) -> Asked:

@@ -148,19 +148,20 @@ def _run_steps(
     total = RunCounts()
     snapshots: list[int] = []
     body = body_of(plan, runtime)
+    facts = facts_of(plan, runtime.surroundings.root)  # before the dimensions are read
     if not plan.steps and not runtime.lake.exists(plan.target):
         _target(plan, _no_rows(plan.job, runtime.lake), body, runtime, expecting)
     for step in plan.steps:
         if stop():
             return
         if (now := as_of_now(plan, runtime.lake)) is not plan:
-            plan, body = now, body_of(now, runtime)
+            plan, body, facts = now, body_of(now, runtime), facts_of(now, runtime.surroundings.root)
         step = _by_windows(plan, step, progress, runtime)
         target = _target(plan, step.reads, body, runtime, expecting)
         expecting.begin()
         moved = Progress(plan.job.writer, progress, step.end)
         letters = StepLetters(plan.job, target, moved, kept, runtime.lake, runtime.commits, runtime.buffer_bytes)
-        work = _Work(plan, step, target, moved, body, runtime, on_rows, letters, expecting)
+        work = _Work(plan, step, target, moved, body, runtime, on_rows, letters, expecting, facts)
         snapshot, counts = _step_of(plan, step)(work)
         kept = letters.kept
         snapshots.append(snapshot)
@@ -230,6 +231,7 @@ class _Work:
     on_rows: Callable[[int], None]
     letters: StepLetters
     expecting: Expecting
+    facts: Mapping[str, str]
 
     @property
     def rows(self) -> int:
@@ -253,8 +255,7 @@ class _Work:
     def commit(self, change: Change) -> int:
         """Land the change with the step's progress, in the table that its files were written for; its snapshot."""
         table_uuid = str(self.target.metadata.table_uuid)
-        facts = facts_of(self.plan.lookups, self.plan.job.outside, self.runtime.surroundings.root)
-        summary = {**change.summary, **facts, **facts_of_job(self.plan.job, self.runtime.models.used)}
+        summary = {**change.summary, **self.facts, **facts_of_job(self.plan.job, self.runtime.models.used)}
         change = replace(change, table=self.plan.target, progress=self.progress, table_uuid=table_uuid, summary=summary)
         return self.runtime.commits.commit(change).snapshot_id
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import inspect
-import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from lakeflow.job import Job, SqlQuery
@@ -22,16 +20,9 @@ def code_of(job: Job) -> str:
 
     Blanks between the words of a query do not count. What a function calls from other modules does not show.
     """
-    text = " ".join(job.body.text.split()) if isinstance(job.body, SqlQuery) else _source_of(job.body)
+    text = " ".join(job.body.text.split()) if isinstance(job.body, SqlQuery) else job.source
     settings = (job.target, job.mode, job.output, job.key, job.by, job.windowed, job.history, job.inputs, job.outside)
     return hashlib.sha256(f"{text}\n{settings!r}".encode()).hexdigest()[:16]
-
-
-def _source_of(function: Callable[..., object]) -> str:
-    try:
-        return textwrap.dedent(inspect.getsource(function))
-    except OSError:  # it was typed in, or its file is gone
-        return function.__code__.co_code.hex()
 
 
 def facts_of_job(job: Job, models: Sequence[str]) -> Mapping[str, str]:

@@ -84,10 +84,10 @@ def as_of_now(plan: JobPlan, lake: Lake) -> JobPlan:
     return plan if [one.snapshot_id for one in now] == [one.snapshot_id for one in plan.lookups] else replace(plan, lookups=now)
 
 
-def facts_of(sources: Sequence[Source], outside: Mapping[str, Outside], root: Path) -> dict[str, str]:
+def facts_of(plan: JobPlan, root: Path) -> dict[str, str]:
     """What a commit's summary says of the dimensions that its rows were joined to: a table's snapshot, a file's time."""
-    facts = {f"lakeflow.lookup.{source.name}": str(source.snapshot_id or "empty") for source in sources}
-    for lookup in outside.values():
+    facts = {f"lakeflow.lookup.{source.name}": str(source.snapshot_id or "empty") for source in plan.lookups}
+    for lookup in plan.job.outside.values():
         if isinstance(lookup, LookupFile) and (local := local_path(lookup, root)) is not None and local.exists():
             written = datetime.fromtimestamp(local.stat().st_mtime, UTC)
             facts[f"lakeflow.lookup.{lookup.path}"] = f"{written.isoformat()}, {local.stat().st_size} bytes"

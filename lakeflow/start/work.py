@@ -125,7 +125,7 @@ class _Landing:
     def keep(self) -> None:
         while not self.stop.requested():
             self._wait_for_readers()
-            land_once(self._open, follow=True, stop=self._stops, told=self._add)
+            land_once(self._open, follow=True, stop=self._stops, told=self.run.add)
 
     def _stops(self) -> bool:
         return self.stop.requested() or self.ahead > 0
@@ -164,18 +164,6 @@ class _Landing:
         while self.ahead and not self.stop.requested():
             self.stop.own.wait(min(1.0, self.project.settings.run.follow_seconds))
             self._look(self.most_ahead // 2)
-
-    def _add(self, landed: Landed) -> None:
-        """Several landings, one after the other, are one run."""
-        run, counts = self.run, landed.counts
-        run.read += counts.read
-        run.written += counts.written
-        run.dead_lettered += counts.dead_lettered
-        run.skipped += counts.skipped
-        run.filtered += counts.filtered
-        run.start_position = run.start_position or landed.start.dumps()
-        run.end_position = landed.end.dumps()
-        run.snapshot_ids += landed.snapshots
 
 
 def _less(counts: Counts, before: Counts) -> Counts:

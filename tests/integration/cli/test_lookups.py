@@ -80,6 +80,19 @@ def test_a_file_that_cannot_be_looked_up(stocked: Shop, ending: str, text: str |
     assert text is not None or "did you mean 'cities.cvs'" in done.err
 
 
+def test_a_commit_tells_of_the_file_that_was_read_and_not_of_a_later_one(stocked: Shop) -> None:
+    """The job itself writes the file anew, once it has been read."""
+    path = stocked.folder / "data" / "cities.parquet"
+    path.parent.mkdir()
+    CITIES.write_parquet(path)
+    size = path.stat().st_size
+    text = BY_FILE.replace("{ending}", ".parquet").replace("{more}", "")
+    later = f"    __import__('pathlib').Path({str(path)!r}).write_bytes(b'no parquet')\n    return orders"
+    stocked.declare("jobs/placed.py", text.replace("    return orders", later))
+    assert stocked.json("run", "placed")[0]["written"] == 4
+    assert summary(stocked, "gold.placed")["lakeflow.lookup.data/cities.parquet"].endswith(f" {size} bytes")
+
+
 def test_an_empty_file_gives_nulls_and_loses_no_row(stocked: Shop) -> None:
     (stocked.folder / "data").mkdir()
     CITIES.clear().write_parquet(stocked.folder / "data" / "cities.parquet")

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from lakeflow.runner.fingerprint import CODE, MODELS, _changes
+import importlib.util
+from pathlib import Path
+
+from lakeflow.job import Job
+from lakeflow.runner.fingerprint import CODE, MODELS, _changes, code_of
 
 
 def test_models_by_their_versions() -> None:
@@ -13,3 +17,32 @@ def test_models_by_their_versions() -> None:
 
 def test_a_commit_from_before_there_were_fingerprints_tells_nothing() -> None:
     assert _changes("a", {}, {"delay": 2}) == []
+
+
+JOB = """
+import lakeflow as lf
+
+
+@lf.job(target="gold.t")
+def passed(rows=lf.Read("bronze.t")):
+    return rows{more}
+"""
+
+
+def test_a_file_that_is_edited_while_its_job_runs_does_not_change_what_runs(tmp_path: Path) -> None:
+    def loaded() -> Job:
+        spec = importlib.util.spec_from_file_location("edited", file)
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        job: Job = module.passed
+        return job
+
+    file = tmp_path / "edited.py"
+    file.write_text(JOB.replace("{more}", ""))
+    runs = loaded()
+    before = code_of(runs)
+    file.write_text("# moved\n\n" + JOB.replace("{more}", ".head(1000)"))
+    assert code_of(runs) == before
+    assert code_of(loaded()) != before
