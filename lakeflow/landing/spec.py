@@ -70,6 +70,8 @@ _OWN_OPTIONS = (
     "commit.max-bytes",
     "commit.interval",
     "target-file-size",
+    "valid_from",  # this and the next are for those who join the table as of their rows' times
+    "valid_until",
 )
 _PASSED_ON = ("scan.startup.", "properties.")
 DEBEZIUM_AS = "debezium.as"

@@ -43,6 +43,11 @@ def test_without_options_the_defaults_hold() -> None:
     assert dict(spec.properties) == {}
 
 
+def test_a_landed_table_may_say_from_when_its_rows_are_valid() -> None:
+    plain, said = spec_of({}), spec_of({"valid_from": "since", "valid_until": "until"})
+    assert replace(said, declared=plain.declared, options=plain.options) == plain
+
+
 def test_every_option_is_read() -> None:
     spec = spec_of(
         {
