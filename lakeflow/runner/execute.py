@@ -33,6 +33,7 @@ from lakeflow.runner.letters import PartLetters, StepLetters
 from lakeflow.runner.lookups import Lookups, Surroundings, as_of_now, facts_of
 from lakeflow.runner.plan import JobPlan, Source, Step, pack
 from lakeflow.runner.recompute import recompute_of
+from lakeflow.runner.searched import facts_of_searches
 from lakeflow.runner.sql_body import Queries, sql_body
 from lakeflow.runner.vector_search import Searches
 from lakeflow.runner.window_read import arrived
@@ -160,8 +161,9 @@ def _run_steps(
         target = _target(plan, step.reads, body, runtime, expecting)
         expecting.begin()
         moved = Progress(plan.job.writer, progress, step.end)
+        told = {**facts, **facts_of_searches(plan.job, runtime.searches)}
         letters = StepLetters(plan.job, target, moved, kept, runtime.lake, runtime.commits, runtime.buffer_bytes)
-        work = _Work(plan, step, target, moved, body, runtime, on_rows, letters, expecting, facts)
+        work = _Work(plan, step, target, moved, body, runtime, on_rows, letters, expecting, told)
         snapshot, counts = _step_of(plan, step)(work)
         kept = letters.kept
         snapshots.append(snapshot)
@@ -265,7 +267,8 @@ RunStep = Callable[[_Work], tuple[int, RunCounts]]
 
 def _by_windows(plan: JobPlan, step: Step, progress: str | None, runtime: Runtime) -> Step:
     """The step with all that its windows need; as it is, where the job has none or is a query that sees the whole table."""
-    if plan.job.windowed is None or (plan.mode is Mode.SNAPSHOT and isinstance(plan.job.body, SqlQuery)):
+    windowed = plan.job.windowed
+    if windowed is None or (plan.mode is Mode.SNAPSHOT and isinstance(plan.job.body, SqlQuery) and not windowed.waits):
         return step
     return arrived(plan, step, progress, runtime.declared)
 

@@ -185,6 +185,7 @@ def _keyed(
 
 def _compiled(job: Job, mode: Mode, names: Names | None) -> Compiled:
     """The query, once it is known to run in this mode. Raises DeclarationError, pointing at what is wrong in the job's file."""
+    from lakeflow.runner.sql_placed import is_placed, placed_names
     from lakeflow.sql.compile import compile_query
 
     query = job.body
@@ -193,8 +194,9 @@ def _compiled(job: Job, mode: Mode, names: Names | None) -> Compiled:
         raise DeclarationError(f"{job.origin.path}: job {job.name!r}: {query.obstacle}", next_step=_way_round(job))
     if names is None:
         raise UsageError(f"job {job.name!r} is a query, which runs in a project", next_step=f"lakeflow run {job.name}")
+    placed = is_placed(job)
     try:
-        compiled = compile_query(query.text, names)
+        compiled = compile_query(query.text, placed_names(job, names) if placed else names, placed=placed)
     except UsageError as error:
         if job.origin.path is not None:
             error.message = f"{job.origin.path}: job {job.name!r}: {error.message}"

@@ -22,10 +22,12 @@ from lakeflow.lake.read import Snapshot, snapshot_at, splits_at
 from lakeflow.models.lost import Lost
 from lakeflow.runner.history_step import given_columns
 from lakeflow.runner.plan import JobPlan, Source
+from lakeflow.runner.sql_placed import is_placed, placed_relation, placed_schema, relation_of
 from lakeflow.runner.sql_windows import check_key
 from lakeflow.runner.window_rows import rows_among
+from lakeflow.runner.windows import View
 from lakeflow.sql.compiled import AtRef, AtRow, AtSnapshot, AtStart, AtTime, Compiled, Function, Moment, TableRead
-from lakeflow.sql.relations import Relation
+from lakeflow.sql.relations import ArrowRelation, Relation
 
 if TYPE_CHECKING:
     from lakeflow.runner.shared_scan import SharedScan
@@ -201,6 +203,8 @@ class SqlBody:
         """What a view reads: the new rows of the step, a lookup as of the start of the run, or a table at a moment."""
         from lakeflow.runner.querying import relation_over
 
+        if read.at is None and is_placed(self.plan.job):
+            return self._in_windows(read, reads)
         if read.at is None and read.name in self.sample:
             return self.sample[read.name]
         lookups, at_start = self.plan.lookups, isinstance(read.at, AtStart)
@@ -215,6 +219,23 @@ class SqlBody:
             return relation_over(self.lake.table(read.name), ())
         table, snapshot = _at(self.lake.table(read.name), read.at)
         return relation_over(table, splits_at(table, snapshot))
+
+    def _in_windows(self, read: TableRead, reads: Sequence[Source]) -> Relation:
+        """The rows of the table, each in every window of the step that it is not too late for."""
+        from lakeflow.sql.columns_read import columns_read
+
+        [source] = [one for one in reads if one.name == read.name]
+        windowed = self.plan.job.windowed
+        assert windowed is not None, "the caller looked"
+        sample = self.sample.get(read.name)
+        if isinstance(sample, ArrowRelation):
+            view = View(windowed.window)
+            return relation_of(placed_schema(source, view), view, lambda columns: ((0, one) for one in sample.reader()))
+        view = source.view or View(windowed.window)
+        schema = placed_schema(source, view)
+        without_rows = ArrowRelation(schema, lambda: pa.RecordBatchReader.from_batches(schema, []))
+        others = {one.view: self._relation(one, reads) for one in self.compiled.reads if one.view != read.view}
+        return placed_relation(source, view, columns_read(self.compiled, {**others, read.view: without_rows}, schema.names))
 
     def _versions(self, name: str) -> Relation:
         """The versions of a table that is looked up, as far as they were known at the start of the run."""

@@ -12,13 +12,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Final, assert_never
+from typing import TYPE_CHECKING, Final, assert_never
 
 from lakeflow.declare import Origin, TableSpec
 from lakeflow.dimension import History, history_of
 from lakeflow.errors import DeclarationError, UnknownName, UsageError
 from lakeflow.job import Caps, Job, Lookup, Materialized, Mode, Output, Read, SqlQuery, check_on_change, schedule_of
 from lakeflow.runner.sql_on_change import following
+from lakeflow.runner.sql_windows import WINDOW_KEYS, windowed_of
 from lakeflow.schedule import Cron
 from lakeflow.sql.statements import (
     CreateMaterializedTable,
@@ -31,7 +32,10 @@ from lakeflow.sql.statements import (
     SetOption,
     StatementSet,
 )
-from lakeflow.window import Windowed
+from lakeflow.window import Emit, Windowed
+
+if TYPE_CHECKING:  # it loads sqlglot
+    from lakeflow.sql.incremental_windows import WindowQuery
 
 NAME: Final = "pipeline.name"
 RUNTIME_MODE: Final = "execution.runtime-mode"
@@ -41,7 +45,7 @@ SCHEDULE: Final = "lakeflow.schedule"
 TIMEZONE: Final = "lakeflow.timezone"
 FRESHNESS: Final = "lakeflow.freshness"
 ON_CHANGE: Final = "lakeflow.on-change"
-KEYS: Final = (NAME, RUNTIME_MODE, MAX_FILES, MAX_ROWS, MAX_BYTES, SCHEDULE, TIMEZONE, FRESHNESS, ON_CHANGE)
+KEYS: Final = (NAME, RUNTIME_MODE, MAX_FILES, MAX_ROWS, MAX_BYTES, SCHEDULE, TIMEZONE, FRESHNESS, ON_CHANGE, *WINDOW_KEYS)
 """What SET may say in a file of jobs/."""
 
 Writing = Insert | CreateTableAs | CreateMaterializedTable
@@ -121,10 +125,10 @@ def _job(name: str, one: _Written, tables: Mapping[str, TableSpec]) -> Job:
             next_step=f"INSERT INTO {target} in its place, or take the declaration away",
         )
     columns = statement.columns if isinstance(statement, Insert) else ()
-    query, inputs, ordered, windowed = _query(name, statement.query, columns, one.origin)
+    query, inputs, ordered, windows = _query(name, statement.query, columns, one.origin)
     declared = creates or tables.get(target)
-    if windowed is not None and _mode(one, query) is Mode.SNAPSHOT:
-        windowed = None
+    mode = _mode(one, query)
+    windowed = windowed_of(None if mode is Mode.SNAPSHOT else windows, one.options, f"{one.origin}: job {name!r}")
     key = declared.primary_key if declared and windowed is None else ()
     if key and not ordered and query.obstacle is None and not query.is_keyed:
         message = (
@@ -132,15 +136,14 @@ def _job(name: str, one: _Written, tables: Mapping[str, TableSpec]) -> Job:
             "by UNION ALL, or by a join whose first table is looked up"
         )
         query = replace(query, obstacle=message)
-    mode = _mode(one, query)
-    output = Output.COMPLETE if mode is Mode.SNAPSHOT else Output.UPDATE if key or query.is_keyed or windowed else Output.APPEND
+    mode = _mode(one, query)  # which the obstacle may change
     job = Job(
         name,
         target,
         inputs,
         query,
         mode,
-        output,
+        _output(mode, windowed, bool(key) or query.is_keyed),
         key,
         _caps(one),
         (declared.comment if declared else None) or "",
@@ -155,25 +158,34 @@ def _job(name: str, one: _Written, tables: Mapping[str, TableSpec]) -> Job:
     return following(job, one.options.get(ON_CHANGE), declared)
 
 
+def _output(mode: Mode, windowed: Windowed | None, merges: bool) -> Output:
+    if mode is Mode.SNAPSHOT:
+        return Output.COMPLETE
+    if windowed is not None:
+        return Output.APPEND if windowed.emit is Emit.APPEND else Output.UPDATE
+    return Output.UPDATE if merges else Output.APPEND
+
+
 def _history(declared: TableSpec | None, label: str) -> History | None:
     return history_of(declared.options, declared.primary_key, label) if declared is not None else None
 
 
 def _query(
     name: str, query: Query, columns: tuple[str, ...], origin: Origin
-) -> tuple[SqlQuery, dict[str, Read | Lookup], bool, Windowed | None]:
+) -> tuple[SqlQuery, dict[str, Read | Lookup], bool, WindowQuery | None]:
     """The body, the tables that it reads, whether it keeps their order, and its windows where it goes on by them.
 
     In a query over moments alone the first table stands for what is read.
     """
-    from lakeflow.runner.sql_windows import windowed_of
     from lakeflow.sql.incremental import shape_of
+    from lakeflow.sql.searched import searched_in
 
     try:
-        shape = shape_of(query.padded)
+        shape, searched = shape_of(query.padded), searched_in(query.padded)
     except UsageError as error:
         raise DeclarationError(f"{origin.path}: job {name!r}: {error.message}", next_step=error.next_step) from error
-    body = SqlQuery(query.padded, columns, shape.texts, shape.values, shape.obstacle, shape.is_keyed)
+    texts = shape.texts | searched.texts
+    body = SqlQuery(query.padded, columns, texts, shape.values, shape.obstacle, shape.is_keyed, searched.columns)
     moving = shape.moving
     if not moving:
         if not shape.still:
@@ -186,7 +198,7 @@ def _query(
     for table in shape.still:
         if table not in moving or shape.moving:
             inputs[table if table not in inputs else f"{table}, looked up"] = Lookup(table)
-    return body, inputs, shape.is_ordered, None if shape.windows is None else windowed_of(shape.windows)
+    return body, inputs, shape.is_ordered, shape.windows
 
 
 def _materialized(statement: Writing) -> Materialized | None:

@@ -107,6 +107,14 @@ def window_text(window: Window, relation: str, columns: Sequence[str], time: str
     return _outer(f"SELECT *, {end} AS __end FROM ({inner}) AS __started", columns, made, added)
 
 
+def placed_text(relation: str, columns: Sequence[str]) -> str:
+    """The SELECT over rows that are in their windows already: `columns` has window_start and window_end."""
+    start, end, time = ADDED
+    kept = [name_text(name) for name in columns if name not in (start, end)]
+    last = f"{name_text(end)} - INTERVAL '1 millisecond' AS {name_text(time)}"
+    return f"SELECT {', '.join([*kept, name_text(start), name_text(end), last])} FROM {relation} AS __rows"
+
+
 def _outer(inner: str, columns: Sequence[str], made: str, added: Sequence[str]) -> str:
     kept = list(map(name_text, columns))
     moments = ("__start", "__end", "__end - 1000")

@@ -21,7 +21,7 @@ from lakeflow.sql.calls_arguments import Arguments
 from lakeflow.sql.calls_evaluate import evaluation_columns, read_evaluate
 from lakeflow.sql.calls_search import decide_search, read_search
 from lakeflow.sql.calls_types import input_types, output_names
-from lakeflow.sql.calls_windows import ADDED, TIMES, read_window, window_text
+from lakeflow.sql.calls_windows import ADDED, TIMES, placed_text, read_window, window_text
 from lakeflow.sql.compiled import Call, EvaluateCall, Names, PredictCall, PureCall, Signature
 from lakeflow.sql.flink import EVALUATE, PREDICT, SEARCH, WINDOWS, AiCall, Flink, TableArgument
 from lakeflow.sql.pure.registry import pure_functions
@@ -64,11 +64,12 @@ class Sites:
 class Rewriter:
     """Rewrites the calls of a tree in place, one by one, inner ones before outer ones."""
 
-    def __init__(self, text: str, names: Names, binder: Binder, sites: Sites) -> None:
+    def __init__(self, text: str, names: Names, binder: Binder, sites: Sites, *, placed: bool = False) -> None:
         self.text = text
         self.names = names
         self.binder = binder
         self.sites = sites
+        self.placed = placed
 
     def rewrite(self, call: AiCall) -> None:
         """Put DuckDB's SQL in the place of a call. Raises UsageError and UnknownName, pointing at it."""
@@ -212,6 +213,8 @@ class Rewriter:
         if columns[time] not in TIMES:
             message = f"{window.kind}: column {time!r} is {columns[time]}; valid: {', '.join(TIMES)}"
             raise Arguments(self.text, call, "").wrong(message, window.time if "start" in window.time.meta else None)
+        if self.placed:
+            return Rows(placed_text(relation, list(columns)))
         added = output_names(list(columns), ADDED)
         return Rows(window_text(window, relation, list(columns), time, TIMES[columns[time]], added))
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from lakeflow.job import Caps, Job
 from tests.jobs import World, open_world
 from tests.lakes import query
-from tests.property.test_windows import EVENTS, FIRST, SHARE, Row, Run, Scene, Wave
+from tests.property.test_windows import EVENTS, FIRST, SHARE, Compact, Row, Run, Scene, Wave, expected, late_rows
 
 LENGTHS = "INTERVAL '5' MINUTE, INTERVAL '10' MINUTE"
 TUMBLE = "TUMBLE(TABLE {source}, DESCRIPTOR(AT), INTERVAL '10' MINUTE)"
@@ -78,6 +78,40 @@ def test_a_query_over_windows_gives_the_same_in_both_modes(world: World, kind: s
     world.caps = Caps()
     world.run(running, "snapshot", into=check)
     assert all_rows(scene, scene.target) == all_rows(scene, check)
+
+
+CALLS = {
+    "tumble": "TUMBLE(TABLE {source}, DESCRIPTOR(at), INTERVAL '10' MINUTE)",
+    "hop": f"HOP(TABLE {{source}}, DESCRIPTOR(at), {LENGTHS})",
+    "cumulate": CUMULATE,
+}
+
+
+@SHARE
+@given(
+    kind=st.sampled_from(sorted(CALLS)),
+    events=EVENTS,
+    lateness=st.sampled_from([0, 4]),
+    emit=st.sampled_from(["update", "append"]),
+    parts=st.booleans(),
+)
+def test_what_set_says_of_late_rows_holds_as_in_python(
+    world: World, kind: str, events: list[Any], lateness: int, emit: str, parts: bool
+) -> None:
+    scene = Scene(world)
+    scene.declare(3, parts)
+    said = {"late": "drop", "lateness": f"{lateness}m", "emit": emit, "delay": "1m", "idle": "6m"}
+    running = world.sql_job(
+        "".join(f"SET 'lakeflow.{key}' = '{value}';" for key, value in said.items())
+        + f"""INSERT INTO {scene.target} SELECT window_start, window_end, "user", count(*) AS n, CAST(sum(x) AS BIGINT) AS sum
+        FROM {CALLS[kind].format(source=scene.source)} GROUP BY window_start, window_end, "user";"""
+    )
+    scene.play([FIRST, *events], running)
+    wanted = expected(scene.waves, kind, late="drop", emit=emit, lateness=lateness, delay=1, idle=6, parts=parts)
+    assert scene.rows() == wanted.counted()
+    assert late_rows(scene) == (wanted.late, wanted.untimed)
+    if Compact() not in events:
+        assert scene.snapshot(running) == wanted.counted()
 
 
 def test_what_a_window_makes_is_what_duckdb_says_of_all_its_rows(world: World) -> None:

@@ -14,6 +14,7 @@ from lakeflow.job import Caps, Job, Lookup, Mode, Output, Read, SqlQuery
 from lakeflow.runner.sql_jobs import jobs_of
 from lakeflow.runner.uses import models_named
 from lakeflow.sql.parse import parse_jobs
+from lakeflow.window import Emit, Late, Tumble, microseconds
 
 PATH = Path("jobs/daily.sql")
 KEYED = TableSpec("gold.keyed", pa.schema([("id", pa.int64())]), primary_key=("id",), comment="By id.")
@@ -166,3 +167,38 @@ def test_models_are_known_by_the_texts_of_the_calls() -> None:
 def test_what_is_refused(text: str, message: str) -> None:
     with pytest.raises(DeclarationError, match=message):
         jobs(text, KEYED)
+
+
+HOURLY = """INSERT INTO gold.hourly SELECT window_start, window_end, count(*) AS n
+FROM TUMBLE(TABLE bronze.clicks, DESCRIPTOR(at), INTERVAL '1' HOUR) GROUP BY window_start, window_end;"""
+SESSIONS = """INSERT INTO gold.sessions SELECT window_start, window_end, count(*) AS n
+FROM SESSION(TABLE bronze.clicks, DESCRIPTOR(at), INTERVAL '1' HOUR) GROUP BY window_start, window_end;"""
+
+
+def test_what_set_says_of_windows() -> None:
+    said = {"late": "dead_letter", "lateness": "10m", "emit": "append", "delay": "5m", "idle": "1h"}
+    made = job("".join(f"SET 'lakeflow.{key}' = '{value}';" for key, value in said.items()) + HOURLY)
+    assert made.windowed is not None
+    assert made.windowed.window == Tumble("at", "1h", lateness="10m")
+    assert (made.windowed.late, made.windowed.emit) == (Late.DEAD_LETTER, Emit.APPEND)
+    assert (made.windowed.delay, made.windowed.idle) == (microseconds("5m", ""), microseconds("1h", ""))
+    assert made.output is Output.APPEND
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "query", "words"),
+    [
+        ("late", "droped", HOURLY, "did you mean 'drop'"),
+        ("lateness", "ten minutes", HOURLY, "valid: a number and one of"),
+        ("lateness", "-1m", HOURLY, "nothing or longer"),
+        ("lateness", "1m", SESSIONS, "SESSION takes no lateness"),
+        ("late", "drop", SESSIONS, "valid with Session"),
+        ("emit", "append", SESSIONS, "valid with Session"),
+        ("idle", "0s", HOURLY, "longer than nothing"),
+        ("late", "drop", "INSERT INTO gold.t SELECT * FROM bronze.clicks;", "this one does not"),
+        ("lateness", "1m", f"SET 'execution.runtime-mode' = 'batch'; {HOURLY}", "this one does not"),
+    ],
+)
+def test_what_set_cannot_say_of_windows(key: str, value: str, query: str, words: str) -> None:
+    with pytest.raises(DeclarationError, match=words):
+        jobs(f"SET 'lakeflow.{key}' = '{value}'; {query}")
