@@ -221,7 +221,7 @@ def _embed(piece: list[str], model: str, file: Path) -> None:
 def described(texts: pl.DataFrame) -> str:
     """What the texts are, in a sentence."""
     kinds = ", ".join(f"{count:,} of kind {kind}" for kind, count in sorted(Counter(texts["kind"]).items()))
-    words = texts["text"].str.split(" ").list.len().mean()
+    words = texts.select(pl.col("text").str.split(" ").list.len().cast(pl.Float64)).to_numpy().mean()
     return (
         f"{texts.height:,} distinct real texts of this machine ({kinds}; {texts['package'].n_unique():,} packages, {words:.0f} "
         "words on average), embedded by all-MiniLM-L6-v2 to 384 elements"
