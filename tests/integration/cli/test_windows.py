@@ -105,6 +105,35 @@ def test_late_rows_that_are_dead_letters_are_listed_by_their_kind(site: Shop) ->
     assert site.json("deadletters", "--kind", "untimed") == []
 
 
+IN_SQL = """
+SET 'lakeflow.late' = 'dead_letter';
+SET 'lakeflow.lateness' = '10m';
+SET 'lakeflow.emit' = 'append';
+INSERT INTO gold.hourly
+SELECT WINDOW_START, window_end, upper("user") AS "user", count(*) AS clicks
+FROM TUMBLE(TABLE bronze.clicks, DESCRIPTOR(AT), INTERVAL '1' HOUR) GROUP BY window_start, window_end, "user";
+"""
+
+
+def test_a_query_leaves_late_rows_and_writes_windows_once_they_are_complete(site: Shop) -> None:
+    (site.folder / "jobs" / "hourly.py").unlink()
+    site.declare("jobs/hourly.sql", IN_SQL)
+    clicks(site, (0, "ann"), (10, "ann"), (80, "bob"))
+    site.json("run", "hourly")
+    assert rows(site, "gold.hourly", "window_start") == {(0, "ANN", 2)}, (
+        "the watermark is at 75, 10 minutes behind the hour's end"
+    )
+    clicks(site, (1, "ann"), (140, "bob"))
+    ran = by_name(site.json("run", "hourly"))["hourly"]
+    assert (ran["read"], ran["written"], ran["dead_lettered"]) == (2, 1, 1)
+    assert rows(site, "gold.hourly", "window_start") == {(0, "ANN", 2), (60, "BOB", 1)}
+    [letter] = site.json("deadletters", "--kind", "late")
+    assert (letter["table"], letter["kind"]) == ("gold.hourly", "late")
+    before = rows(site, "gold.hourly", "window_start")
+    site.json("run", "hourly", "--mode", "snapshot")
+    assert rows(site, "gold.hourly", "window_start") == before
+
+
 def test_a_query_that_loses_the_window_is_told_how_to_run(site: Shop) -> None:
     clicks(site, (0, "ann"))
     site.declare("jobs/sessions.sql", SESSIONS.replace("window_end AS ended, ", "").replace(", window_end", ""))
