@@ -34,6 +34,9 @@ UNKNOWN = Origin()
 SYSTEM_NAMESPACE = "lakeflow"
 """The namespace of lakeflow's own tables."""
 
+INDEX_SNAPSHOT = "index_snapshot_id"
+"""What a hit of a search may tell beside its score: the snapshot of the table up to which its index held rows."""
+
 
 @dataclass(frozen=True, slots=True)
 class PartitionField:

@@ -78,7 +78,8 @@ class SqlQuery:
     column of the file. Its columns go to `columns` of the target by place; none named: to all of the target. `texts` are the
     names and texts that stand in its calls of models, `values` those in calls that are values of expressions or joined by LEFT,
     where no row can be left out. `obstacle` says, pointing into the text, why the query cannot run incrementally; None where
-    it can. `is_keyed` tells that it then goes on from what it keeps of earlier rows by key.
+    it can. `is_keyed` tells that it then goes on from what it keeps of earlier rows by key. `searched` are the tables and
+    columns that it searches for vectors.
     """
 
     text: str
@@ -87,6 +88,7 @@ class SqlQuery:
     values: frozenset[str] = frozenset()
     obstacle: str | None = None
     is_keyed: bool = False
+    searched: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

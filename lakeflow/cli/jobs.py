@@ -26,7 +26,7 @@ Example:
 
   lakeflow jobs
 """
-SHOW_HELP = """Show a job: what it reads and writes, the models that it names, and what it says of itself.
+SHOW_HELP = """Show a job: what it reads, searches and writes, the models that it names, and what it says of itself.
 
 Example:
 
@@ -71,7 +71,7 @@ def show_verb(
     target: TargetOption = None,
     output: OutputOption = Format.TEXT,
 ) -> None:
-    from lakeflow.runner.uses import models_named
+    from lakeflow.runner.uses import indexes_named
 
     opened = open_project(project, target)
     jobs = opened.declarations.jobs
@@ -84,7 +84,8 @@ def show_verb(
         | {
             "key": list(job.key),
             "by": list(job.by),
-            "models": list(models_named(job, opened.model_names())),
+            "models": list(opened.models_of(job)),
+            "searches": [spec.name for spec in indexes_named(job, opened.declared_tables.indexes)],
             "batch": {"files": caps.files, "rows": caps.rows, "bytes": caps.bytes},
             "description": job.description,
         }
@@ -131,12 +132,14 @@ def _caps_text(caps: Caps) -> str:
 
 
 def graph_verb(project: ProjectOption = None, target: TargetOption = None, output: OutputOption = Format.TEXT) -> None:
+    from lakeflow.runner.graph import as_index
+
     edges = _edges(open_project(project, target))
     if output is Format.JSON:
         show_json(edges)
         return
     for edge in edges:
-        head = f"{', '.join(edge['reads'])} -> {edge['kind']} {edge['name']}"
+        head = f"{', '.join([*edge['reads'], *map(as_index, edge.get('searches', ()))])} -> {edge['kind']} {edge['name']}"
         show_text(f"{head} -> {edge['writes']}" if edge["writes"] else head)
 
 
@@ -167,6 +170,7 @@ def _edges(project: Project) -> list[dict[str, Any]]:
             "kind": "job" if isinstance(node.work, Job) else "index",
             "name": node.name,
             "reads": list(node.reads),
+            "searches": list(node.searches),
             "writes": node.writes,
         }
         for node in project.nodes

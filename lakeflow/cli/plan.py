@@ -125,17 +125,16 @@ def _estimating(project: Project, nodes: Sequence[Node]) -> Estimating | None:
     from lakeflow.models.versions import reference
     from lakeflow.observe.recorded import recorded_of
     from lakeflow.runner.estimating import Estimating
-    from lakeflow.runner.uses import models_named
 
     jobs = [node.work for node in nodes if isinstance(node.work, Job)]
-    named = {reference(name).name for job in jobs for name in models_named(job, project.model_names())}
+    named = {reference(name).name for job in jobs for name in project.models_of(job)}
     remote = [name for name in named if is_remote(project.models.specs[name])]
     return Estimating(project.models, recorded_of(project.lake, remote), project.runtime) if remote else None
 
 
 def _job_row(project: Project, node: Node, request: Request, estimating: Estimating | None) -> Row:
     """A job's plan as one row; where it cannot be made yet, why."""
-    from lakeflow.runner.uses import models_named
+    from lakeflow.runner.searched import positions
 
     job = node.work
     assert isinstance(job, Job)
@@ -144,7 +143,8 @@ def _job_row(project: Project, node: Node, request: Request, estimating: Estimat
         "mode": str(request.mode or job.mode),
         "target": request.into or job.target,
         "makes_table": not project.lake.exists(request.into or job.target),
-        "models": list(models_named(job, project.model_names())),
+        "models": list(project.models_of(job)),
+        "searches": {},
         "versions_due": [],
         "changed": [],
         "estimates": [],
@@ -157,7 +157,7 @@ def _job_row(project: Project, node: Node, request: Request, estimating: Estimat
         row["changed"] = list(project.changes_of(job)) if request.into is None else []
     except Terminal as error:
         return row | {"problem": error.message, "would_fail": True}
-    if missing := [table for table in job.reads if not project.lake.exists(table)]:
+    if missing := project.missing_of(node):
         return row | {"problem": f"waits for {', '.join(missing)}, not there yet"}
     try:
         planned = project.plan(job, request)
@@ -165,6 +165,7 @@ def _job_row(project: Project, node: Node, request: Request, estimating: Estimat
         return row | {"problem": error.message, "would_fail": True}
     row |= _planned(planned)
     try:
+        row["searches"] = positions(job, project.declared_tables.indexes, project.index_room)
         row |= _windows(planned)
         row |= _steps(project, planned, ())
         estimates = estimating.of(planned, row["models"]) if estimating else []
@@ -287,9 +288,14 @@ def _job_line(row: Row) -> Row:
         notes.append(f"{row['files']} files changed, {row['files_removed']} removed")
     notes += [f"keeps earlier rows by key in {row['state']}"] if row.get("state") else []
     notes += [_windows_note(row["windows"])] if row.get("windows") else []
+    notes += [f"searches {name}, {_as_of(snapshot)}" for name, snapshot in row["searches"].items()]
     changed = [f"changed since it ran last: {', '.join(row['changed'])}"] if row["changed"] else []
     note = row["problem"] or "; ".join([*notes, *changed, *row["versions_due"]])
     return {**row, "size": size_text(row["bytes"]) if "bytes" in row else None, "note": note}
+
+
+def _as_of(snapshot: int | None) -> str:
+    return "empty now" if snapshot is None else f"as of snapshot {snapshot} now"
 
 
 def _model_line(job: str, estimate: Row) -> Row:

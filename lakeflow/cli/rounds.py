@@ -35,18 +35,18 @@ class Patience:
         return True
 
     def left(self) -> tuple[Node, ...]:
-        """The nodes to run, in their order: not given up, and reading nothing that one which is would have to write."""
+        """The nodes to run, in their order: not given up, and needing nothing that one which is would have to make."""
         out = left_out(self._nodes, self.given_up)
         return tuple(node for node in self._nodes if node.name not in out)
 
 
 def left_out(nodes: Sequence[Node], failed: set[str]) -> set[str]:
-    """The names of `failed` nodes, and of those that read what such a node or another left out should have written."""
+    """The names of `failed` nodes, and of those that read or search what such a node or another left out should have made."""
     out = set(failed)
     stale: set[str] = set()
     for node in nodes:
-        if stale.intersection(node.reads):
+        if stale.intersection(node.needs):
             out.add(node.name)
-        if node.name in out and node.writes:
-            stale.add(node.writes)
+        if node.name in out and node.makes:
+            stale.add(node.makes)
     return out

@@ -49,8 +49,9 @@ HELP = """Run jobs and bring the indexes up to date, in the order of the graph.
 Incremental jobs read what was appended since their last run; --mode snapshot reads the whole table as of now, or as of
 --snapshot-id or --as-of, and replaces the target atomically. Stops when all is read; --follow stays until a signal comes.
 
-What reads the table of a job that failed is left out. --follow gives a job or index up whose failure a retry does not
-mend, or that failed in ten rounds in a row, goes on with the rest, and exits with 1 at its end, which comes where none is left.
+What reads the table of a job that failed, or searches an index that failed, is left out. --follow gives a job or index up
+whose failure a retry does not mend, or that failed in ten rounds in a row, goes on with the rest, and exits with 1 at its
+end, which comes where none is left.
 A materialized table that is suspended is not run.
 
 --due is for cron: it leaves out jobs that are not due, by schedule or freshness and their last runs in lakeflow.runs. Those
@@ -206,7 +207,7 @@ def _round(
             if timetable is not None and isinstance(node.work, Job):
                 timetable.take(node.work)
         elif node.name in left_out(nodes, failed):
-            stale = {other.writes for other in nodes if other.name in failed}.intersection(node.reads)
+            stale = {other.makes for other in nodes if other.name in failed}.intersection(node.needs)
             note(f"{node.name} is left out: {', '.join(sorted(filter(None, stale)))} was not brought up to date")
             result = _not_run(node, "left out")
             failed.add(node.name)
@@ -246,9 +247,9 @@ def _run_set(
 
 
 def _missing(project: Project, node: Node) -> list[str]:
-    """The tables of the node that are still to be made. Where they cannot be asked for, the run will tell."""
+    """What the node waits for, that is still to be made. Where it cannot be asked for, the run will tell."""
     try:
-        return [table for table in node.reads if not project.lake.exists(table)]
+        return project.missing_of(node)
     except LakeflowError:
         return []
 

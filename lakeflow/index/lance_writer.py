@@ -157,4 +157,5 @@ def state_of(entry: Entry, table: Any, place: str) -> IndexState:
             kind=kind_of(index),
             updated_at=entry.updated_at,
             columns=states(table, layout),
+            version=entry.revision,
         )

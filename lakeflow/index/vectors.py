@@ -95,7 +95,7 @@ class IndexState:
 
     `position` is None until the first rows were recorded. `unindexed_rows` are those that a search compares one by
     one: all of them while `kind` is flat. `size_bytes` is on disk, without old versions. `updated_at` is UTC. `columns` are
-    those that are indexed beside the vectors.
+    those that are indexed beside the vectors. `version` is another each time a position is recorded or the index is built.
     """
 
     identity: Identity
@@ -106,6 +106,7 @@ class IndexState:
     kind: str
     updated_at: datetime
     columns: tuple[ColumnState, ...] = ()
+    version: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,22 +10,45 @@ from graphlib import CycleError, TopologicalSorter
 from lakeflow.declare import IndexSpec
 from lakeflow.errors import DeclarationError, UnknownName
 from lakeflow.job import Job
+from lakeflow.runner.uses import indexes_named
 
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A job or an index: what it reads, and the table that it writes (an index writes none)."""
+    """A job or an index: what it reads, the table that it writes (an index writes none), and the indexes that it searches."""
 
     name: str
     reads: tuple[str, ...]
     writes: str | None
     work: Job | IndexSpec
+    searches: tuple[str, ...] = ()
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """What it comes behind: tables, and indexes as `index NAME`."""
+        return frozenset([*self.reads, *map(as_index, self.searches)])
+
+    @property
+    def makes(self) -> str | None:
+        """What comes behind it names that among its `needs`."""
+        return as_index(self.name) if self.writes is None else self.writes
+
+
+def as_index(name: str) -> str:
+    """An index among tables, whose names hold no blank."""
+    return f"index {name}"
 
 
 def nodes_of(jobs: Iterable[Job], indexes: Iterable[IndexSpec]) -> tuple[Node, ...]:
-    """Every job and index as a node. Raises DeclarationError where two share a name or two jobs write one table."""
-    nodes = [Node(job.name, job.reads, job.target, job) for job in jobs]
-    nodes += [Node(index.name, (index.table,), None, index) for index in indexes]
+    """Every job and index as a node. Raises DeclarationError where two share a name or two jobs write one table.
+
+    A job that searches an index comes behind its update, but for one over its own target: that it searches as earlier runs
+    have left it.
+    """
+    listed = tuple(indexes)
+    by_name = {index.name: index for index in listed}
+    nodes = [Node(job.name, job.reads, job.target, job, _searched(job, by_name)) for job in jobs]
+    nodes += [Node(index.name, (index.table,), None, index) for index in listed]
     names: dict[str, Node] = {}
     writers: dict[str, Node] = {}
     for node in nodes:
@@ -39,22 +62,26 @@ def nodes_of(jobs: Iterable[Job], indexes: Iterable[IndexSpec]) -> tuple[Node, .
     return tuple(nodes)
 
 
+def _searched(job: Job, indexes: Mapping[str, IndexSpec]) -> tuple[str, ...]:
+    return tuple(spec.name for spec in indexes_named(job, indexes) if spec.table != job.target)
+
+
 def ordered(nodes: Sequence[Node]) -> tuple[Node, ...]:
-    """The nodes so that each comes after those that write what it reads; else in their order by name.
+    """The nodes so that each comes after those that write what it reads or update what it searches; else by name.
 
     Raises DeclarationError for a cycle, naming it.
     """
-    producer = {node.writes: node for node in nodes if node.writes}
+    producer = {node.makes: node for node in nodes}
     by_name = {node.name: node for node in nodes}
     sorter: TopologicalSorter[str] = TopologicalSorter()
     for node in nodes:
-        sorter.add(node.name, *(producer[table].name for table in node.reads if table in producer))
+        sorter.add(node.name, *(producer[one].name for one in sorted(node.needs) if one in producer))
     try:
         return tuple(by_name[name] for name in _by_name(sorter))
     except CycleError as error:
         cycle = " -> ".join(error.args[1])
         raise DeclarationError(
-            f"jobs form a cycle: {cycle}; a job must not read, even by way of others, what it writes"
+            f"jobs form a cycle: {cycle}; a job must not read, even by way of others, what it writes, nor search an index of it"
         ) from error
 
 

@@ -174,15 +174,29 @@ class Project:
 
         return plan_job(job, request, self.lake, self.commits, self.runtime.caps, ProjectNames(self))
 
+    def models_of(self, job: Job) -> tuple[str, ...]:
+        """The models that a job names, also by way of the indexes that it searches."""
+        from lakeflow.runner.uses import models_used
+
+        return models_used(job, self.model_names(), self.declared_tables.indexes)
+
+    def missing_of(self, node: Node) -> list[str]:
+        """What a job or an index still waits for: tables that are to be made, and indexes, as `index NAME`, to be built."""
+        from lakeflow.runner.searched import unbuilt
+
+        missing = [table for table in node.reads if not self.lake.exists(table)]
+        if not node.searches or missing:
+            return missing
+        return unbuilt(node, self.declared_tables.indexes, self.index_room)
+
     def changes_of(self, job: Job) -> tuple[str, ...]:
         """What of a job is other than when it wrote its target last, in words. Raises what the registry of models raises."""
         from lakeflow.models.versions import reference
         from lakeflow.runner.fingerprint import changed_since
-        from lakeflow.runner.uses import models_named
 
         if not self.lake.exists(job.target):
             return ()
-        asked = map(reference, models_named(job, self.model_names()))
+        asked = map(reference, self.models_of(job))
         versions = {one.name: self.models.standing(one.name).version for one in asked if one.version is None}
         return changed_since(job, self.lake.table(job.target), versions)
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
 
-from lakeflow.declare import IndexSpec
+from lakeflow.declare import INDEX_SNAPSHOT, IndexSpec
 from lakeflow.errors import ModelError, UsageError
 from lakeflow.index.columns import require_text
 from lakeflow.index.finding import Asked, find
@@ -51,7 +51,8 @@ class ModelReranker:
 
 @dataclass(frozen=True, slots=True)
 class Searcher:
-    """An index, opened for one kind of search; as of now each time. Safe in several threads."""
+    """An index, opened for one kind of search; as of now each time. Safe in several threads. `tells_snapshot`: hits say as of
+    what, in the column `INDEX_SNAPSHOT`."""
 
     spec: IndexSpec
     index: VectorIndex
@@ -60,11 +61,14 @@ class Searcher:
     model: Model | None = None
     reranker: ModelReranker | None = None
     passages: str | None = None
+    tells_snapshot: bool = False
 
     def search(self, texts: Texts | None, vectors: pa.Array | None = None) -> pa.Table:
         """The hits of each query as `find` gives them, query_index its place. A query with a null text or vector has none.
 
-        Without `vectors`, those of `texts` are made by the index's model. Raises as `find` does.
+        Without `vectors`, those of `texts` are made by the index's model. Raises as `find` does. The snapshot that hits tell,
+        before their distance, is the index's position when the search began; where its update is under way, rows that are
+        newer may be among them.
         """
         count = len(texts) if vectors is None else len(vectors)  # type: ignore[arg-type]
         present = np.ones(count, dtype=bool)
@@ -83,25 +87,33 @@ class Searcher:
             self.reranker,
             self.passages,
         )
+        position = self.index.state().position if self.tells_snapshot else None
         found = find(self.index, self.spec.name, self.identity, self.query, asked)
+        if self.tells_snapshot:
+            told = pa.array([position.snapshot_id if position else None] * found.num_rows, pa.int64())
+            found = found.add_column(found.schema.get_field_index("distance"), INDEX_SNAPSHOT, told)
         places = np.flatnonzero(present)[found.column("query_index").to_numpy()]
         return found.set_column(0, "query_index", pa.array(places, pa.int32()))
 
 
 def open_search(spec: IndexSpec, room: IndexRoom, query: Query, *, by_text: bool, rerank: str | None = None) -> Searcher:
     """An index for searches by `query`, with the models it needs opened. `by_text`: the queries are texts, with no vectors.
+    Where its columns name `INDEX_SNAPSHOT`, and the index keeps none of that name, hits tell theirs.
 
     Raises UnknownName for an index that was never built and a model that is not there, UsageError where the mode needs text
     columns, DeclarationError and IndexMismatch as `query_model` does, ModelError for a model that cannot rank.
     """
     index = room.open(spec)
     state = index.state()
+    tells = INDEX_SNAPSHOT in (query.columns or ()) and INDEX_SNAPSHOT not in index.schema().names
+    if tells:
+        query = replace(query, columns=tuple(name for name in query.columns or () if name != INDEX_SNAPSHOT))
     text_columns = settings_of(spec).text_columns
     if query.mode is not Mode.VECTOR:
         require_text(spec.name, settings_of(spec))
     model = query_model(spec, room, state) if by_text and query.mode is not Mode.FTS else None
     if rerank is None:
-        return Searcher(spec, index, state.identity, query, model)
+        return Searcher(spec, index, state.identity, query, model, tells_snapshot=tells)
     if not text_columns:
         raise UsageError(
             f"index {spec.name!r} names no 'text_columns', of which a model that ranks reads the first",
@@ -109,7 +121,7 @@ def open_search(spec: IndexSpec, room: IndexRoom, query: Query, *, by_text: bool
         )
     ranking = room.models.get(rerank)
     require_ranks(ranking.spec)
-    return Searcher(spec, index, state.identity, query, model, ModelReranker(ranking), text_columns[0])
+    return Searcher(spec, index, state.identity, query, model, ModelReranker(ranking), text_columns[0], tells)
 
 
 def require_ranks(spec: ModelSpec) -> None:

@@ -20,8 +20,8 @@ from lakeflow.models.spec import ModelSpec
 from lakeflow.models.versions import reference, version_of
 from lakeflow.runner.load import Declarations
 from lakeflow.runner.querying import relation
-from lakeflow.runner.sql_search import index_over
 from lakeflow.runner.sql_versions import versions_of
+from lakeflow.runner.uses import index_over
 from lakeflow.sql.compiled import AtRef, AtRow, AtSnapshot, AtStart, AtTime, Compiled, Moment, Signature, TableRead
 from lakeflow.sql.relations import Relation
 from lakeflow.sql.versions import VERSION_COLUMNS

@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lakeflow.declare import IndexSpec
+from lakeflow.declare import INDEX_SNAPSHOT, IndexSpec
 from lakeflow.errors import SchemaMismatch, UnknownName, UsageError, did_you_mean
 from lakeflow.index.exact import ExactSearch
 from lakeflow.index.query import Mode, Query
@@ -25,6 +25,7 @@ from lakeflow.lake.catalog import arrow_schema
 from lakeflow.lake.read import read, snapshot_at, splits_at
 from lakeflow.runner.indexing import IndexRoom
 from lakeflow.runner.searching import matrix, open_search
+from lakeflow.runner.uses import index_over
 from lakeflow.sql.compiled import Function, SearchCall
 
 DEFAULT_METRIC: Final = "cosine"
@@ -78,12 +79,6 @@ def search_function(call: SearchCall, room: IndexRoom, indexes: Iterable[IndexSp
     return Function(call.function, (call.query if text else pa.list_(pa.float32()),), call.result, _Searching(call, search))
 
 
-def index_over(table: str, column: str, indexes: Iterable[IndexSpec]) -> IndexSpec | None:
-    """The index over a column; of several the first by name."""
-    found = sorted((one for one in indexes if (one.table, one.column) == (table, column)), key=lambda one: one.name)
-    return found[0] if found else None
-
-
 def read_config(call: SearchCall) -> Asked:
     """The settings of a call. Raises UnknownName and UsageError."""
     config = {name.lower().replace("-", "_"): value for name, value in call.config.items()}
@@ -109,7 +104,7 @@ def read_config(call: SearchCall) -> Asked:
         call.k,
         Mode(config.get("mode", "vector").lower()),
         config.get("filter"),
-        tuple(call.columns.names),
+        (*call.columns.names, *(name for name in call.measured if name == INDEX_SNAPSHOT)),
         exact == "true",
         _number(what, config, "max_distance"),
         _whole(what, config, "probes"),
@@ -171,7 +166,8 @@ def _metric(table: str, config: Mapping[str, str]) -> str | None:
 def _by_rows(call: SearchCall, asked: Asked, room: IndexRoom) -> Search:
     """Every row of the table as of now is compared."""
     table = room.lake.table(call.table)
-    splits = splits_at(table, snapshot_at(table))
+    head = snapshot_at(table)
+    splits = splits_at(table, head)
     search = ExactSearch(
         call.table,
         arrow_schema(table).remove_metadata(),
@@ -189,6 +185,9 @@ def _by_rows(call: SearchCall, asked: Asked, room: IndexRoom) -> Search:
             found = found.filter(pc.less_equal(found.column("distance"), pa.scalar(asked.query.max_distance, pa.float64())))
         places = np.flatnonzero(np.asarray(queries.is_valid()))[found.column("query_index").to_numpy()]
         found = found.append_column("text_score", pa.nulls(found.num_rows, pa.float32()))
+        if INDEX_SNAPSHOT in call.measured:
+            snapshot = pa.array([head.snapshot_id if head else None] * found.num_rows, pa.int64())
+            found = found.append_column(INDEX_SNAPSHOT, snapshot)
         return found.set_column(0, "query_index", pa.array(places, pa.int32()))
 
     return find

@@ -48,7 +48,7 @@ def together(node: Node, nodes: Sequence[Node], request: Request, left_out: Coll
     if not _shares(node, request):
         return (node,)
     following = nodes[nodes.index(node) :]
-    written = {other.writes for other in following}
+    made = {other.makes for other in following}
     return tuple(
         other
         for other in following
@@ -57,7 +57,7 @@ def together(node: Node, nodes: Sequence[Node], request: Request, left_out: Coll
             _shares(other, request)
             and _set_of(other) == _set_of(node)
             and other.name not in left_out
-            and not written.intersection(other.reads)
+            and not made.intersection(other.needs)
         )
     )
 

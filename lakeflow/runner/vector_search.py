@@ -77,10 +77,10 @@ def vector_search(
 
     `query` is a column of vectors, or of texts: of a text the index's model makes the vector (modes vector and hybrid), and its
     words are looked for (fts and hybrid). `text` is a column with the words beside vectors. `columns` of the index come with a
-    hit (None: all that it keeps but the vector), then `distance` (modes vector and hybrid), `text_score` (fts and hybrid), both
-    FLOAT, and `score`, DOUBLE; a name that the frame has already gets a number. The other settings are those of
-    `lakeflow.index.query.Query`; `rerank` names a model. A row whose query is null has no hits; `how` says whether a row
-    without hits is left out or stays, with nulls.
+    hit (None: all that it keeps but the vector; `index_snapshot_id` among them is the snapshot of the index's table as of which
+    it was found), then `distance` (modes vector and hybrid), `text_score` (fts and hybrid), both FLOAT, and `score`, DOUBLE; a
+    name that the frame has already gets a number. The other settings are those of `lakeflow.index.query.Query`; `rerank` names
+    a model. A row whose query is null has no hits; `how` says whether a row without hits is left out or stays, with nulls.
 
     Raises, before any row is read: UsageError outside of a run, for a column of another type and for a setting out of its
     bounds, UnknownName for an index or a column that is not there, and what `open_search` raises.

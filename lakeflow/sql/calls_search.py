@@ -5,7 +5,7 @@
 
 'vec' stands for DESCRIPTOR(vec); without a k the nearest 10 are found; DISTANCE => 'cosine' is MAP['distance', 'cosine']. The
 columns of the table come out (of an index with 'columns' those), or those that MAP['output_columns', 'a,b'] names, among them
-`distance` and `text_score`, and `score`, higher nearer. The order of the
+`distance`, `text_score` and `index_snapshot_id`, and `score`, higher nearer. The order of the
 arguments and their names are those of Flink's validator (SqlVectorSearchTableFunction).
 """
 
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 from sqlglot import exp
 
-from lakeflow.declare import IndexSpec
+from lakeflow.declare import INDEX_SNAPSHOT, IndexSpec
 from lakeflow.errors import UnknownName, UsageError
 from lakeflow.sql.calls import Decide
 from lakeflow.sql.calls_arguments import Arguments
@@ -35,7 +35,7 @@ NEAREST = 10
 """How many rows are found where the query does not say."""
 
 VECTOR = pa.list_(pa.float32())
-MEASURED = ("distance", "text_score")
+MEASURED = ("distance", "text_score", INDEX_SNAPSHOT)
 """What a hit may tell beside `score`."""
 
 

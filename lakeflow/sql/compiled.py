@@ -16,7 +16,7 @@ from typing import Protocol
 
 import pyarrow as pa
 
-from lakeflow.declare import IndexSpec
+from lakeflow.declare import INDEX_SNAPSHOT, IndexSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +101,8 @@ class SearchCall:
     """`function(query[, ..])` gives a LIST of STRUCTs, the nearest rows of `table` by its column `column`, `score` last.
 
     `query` is a vector, or text where the index has a model or the mode asks for words; `k` how many at the most. `columns`
-    are the columns of the table that a hit holds, `measured` of distance and text_score those that it is to tell; `config`
-    has mode, filter, exact and what else was said.
+    are the columns of the table that a hit holds, `measured` of distance, text_score and index_snapshot_id those that it is
+    to tell; `config` has mode, filter, exact and what else was said.
     """
 
     function: str
@@ -116,7 +116,8 @@ class SearchCall:
 
     @property
     def result(self) -> pa.DataType:
-        return pa.list_(pa.struct([*self.columns, *(pa.field(name, pa.float64()) for name in (*self.measured, "score"))]))
+        told = (pa.field(name, pa.int64() if name == INDEX_SNAPSHOT else pa.float64()) for name in (*self.measured, "score"))
+        return pa.list_(pa.struct([*self.columns, *told]))
 
 
 @dataclass(frozen=True, slots=True)

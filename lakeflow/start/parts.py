@@ -8,7 +8,7 @@ from enum import StrEnum
 
 from lakeflow.declare import TableSpec
 from lakeflow.job import Job
-from lakeflow.runner.graph import Node
+from lakeflow.runner.graph import Node, as_index
 
 
 class Kind(StrEnum):
@@ -31,13 +31,25 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One landing, job or index: what it reads, and the table that it writes (an index writes none)."""
+    """One landing, job or index: what it reads, the table that it writes (an index writes none); what it `needs` and `makes`
+    are tables and indexes, as nodes have it."""
 
     kind: Kind
     name: str
     reads: tuple[str, ...] = ()
     writes: str | None = None
     job: Job | None = None
+    searches: tuple[str, ...] = ()
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """What it comes behind."""
+        return frozenset([*self.reads, *map(as_index, self.searches)])
+
+    @property
+    def makes(self) -> str | None:
+        """What comes behind it names that among its `needs`."""
+        return as_index(self.name) if self.kind is Kind.INDEX else self.writes
 
     @property
     def label(self) -> str:
@@ -63,4 +75,4 @@ def parts_of(landed: Iterable[TableSpec], nodes: Iterable[Node]) -> tuple[Part, 
 def part_of(node: Node) -> Part:
     """A job or an index as a part."""
     job = node.work if isinstance(node.work, Job) else None
-    return Part(Kind.INDEX if job is None else Kind.JOB, node.name, node.reads, node.writes, job)
+    return Part(Kind.INDEX if job is None else Kind.JOB, node.name, node.reads, node.writes, job, node.searches)

@@ -1,7 +1,8 @@
 """What `lakeflow start` does next: what is started now, what waits for what, what is given up. Pure; the clocks are passed in.
 
 A landing runs on. A job or an index runs when it is due: by its schedule, or else at an interval and as soon as a table that it
-reads was written; not while a job that writes what it reads runs or is due before it, nor while one of those has failed.
+reads was written; not while what makes the tables that it reads and the indexes that it searches runs or is due before it,
+nor while one of those has failed.
 What fails for something that passes is tried again, later each time, and given up after so many failures in a row; what fails
 for good is given up at once. The others go on.
 """
@@ -173,25 +174,25 @@ class Supervisor:
         return record.due <= now
 
     def _comes_after(self, record: _Record, due: Sequence[_Record]) -> bool:
-        """Whether a job that writes what this one reads runs now, or is due and has not run since this one did."""
-        before = [other for other in self._nodes() if other.part.writes in record.part.reads and other.part.writes]
+        """Whether what makes what this one needs runs now, or is due and has not run since this one did."""
+        before = [other for other in self._nodes() if other.part.makes in record.part.needs]
         return any(other.running or (other in due and other.begun <= record.begun) for other in before)
 
     def _held_up(self) -> set[str]:
-        """The labels of what reads, even by way of others, the table of a job that has failed and not worked since."""
+        """The labels of what needs, even by way of others, what one makes that has failed and not worked since."""
         return _downstream(self._nodes(), {record.part.label for record in self._nodes() if record.failing})
 
 
 def _downstream(nodes: Sequence[_Record], failed: set[str]) -> set[str]:
-    """The labels of the nodes that read what a failed one, or another such node, writes. Nodes are in the graph's order."""
+    """The labels of the nodes that need what a failed one, or another such node, makes. Nodes are in the graph's order."""
     stale: set[str] = set()
     held: set[str] = set()
     for record in nodes:
         part = record.part
-        if stale.intersection(part.reads):
+        if stale.intersection(part.needs):
             held.add(part.label)
-        if part.writes and (part.label in failed or part.label in held):
-            stale.add(part.writes)
+        if part.makes and (part.label in failed or part.label in held):
+            stale.add(part.makes)
     return held
 
 

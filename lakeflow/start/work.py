@@ -65,7 +65,7 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """A run ended. `waits` are tables that are still to be made; `run` is None where it was not come to."""
+    """A run ended. `waits` are tables and indexes that are still to be made; `run` is None where it was not come to."""
 
     part: Part
     run: Run | None
@@ -182,7 +182,7 @@ def run_node(project: Project, part: Part, node: Node, stop: Stop, looked: dict[
     run = Run(str(part.kind), node.name, node.writes or node.reads[0], str(mode))
     rebuilt: str | None = None
     try:
-        if missing := tuple(table for table in node.reads if not project.lake.exists(table)):
+        if missing := tuple(project.missing_of(node)):
             return Ended(part, None, waits=missing)
         if isinstance(node.work, Job) and is_suspended(node.work, project.lake):
             run.status = Status.SUSPENDED

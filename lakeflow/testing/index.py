@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -57,6 +58,7 @@ class _Built:
     rows: dict[str | int, Row] = field(default_factory=dict)
     position: SnapshotPosition | None = None
     revision: int = 0
+    token: str = field(default_factory=lambda: secrets.token_hex(6))
     updated_at: datetime = field(default_factory=lambda: datetime.now(UTC))
 
     columns: tuple[ColumnIndex, ...] = ()
@@ -65,7 +67,8 @@ class _Built:
         size = len(self.rows) * self.layout.identity.width * 4
         columns = tuple(ColumnState(one.column, one.kind, 0) for one in sorted(self.columns, key=lambda one: one.name))
         rows = len(self.rows)
-        return IndexState(self.layout.identity, self.position, rows, rows, size, "flat", self.updated_at, columns)
+        version = f"{self.token}.{self.revision}"
+        return IndexState(self.layout.identity, self.position, rows, rows, size, "flat", self.updated_at, columns, version)
 
     def meeting(self, where: str | None) -> list[Row]:
         """The rows that meet a condition."""

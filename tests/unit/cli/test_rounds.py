@@ -25,6 +25,13 @@ def test_what_reads_the_table_of_a_node_that_is_left_out_is_left_out_too() -> No
     assert left_out(CHAIN, set()) == set()
 
 
+def test_what_searches_an_index_that_was_not_brought_up_to_date_is_left_out() -> None:
+    asks = Node("asks", ("questions",), "answers", cast(Any, None), ("c",))
+    assert left_out([*CHAIN, asks], {"c"}) == {"c", "asks"}
+    assert left_out([*CHAIN, asks], {"b"}) == {"b", "c", "asks"}
+    assert left_out([*CHAIN, asks], {"d"}) == {"d"}
+
+
 class TestPatience:
     def test_a_terminal_error_gives_a_node_up_with_all_that_follows_from_it(self) -> None:
         patience = Patience(CHAIN)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -28,6 +29,7 @@ def job(name: str, reads: str, schedule: Cron | timedelta | None = None) -> Part
 
 A, B, C, D = job("a", "raw.a"), job("b", "a.t"), job("c", "b.t"), job("d", "raw.d")
 INDEX = Part(Kind.INDEX, "i", ("b.t",))
+SEARCHES = replace(D, searches=("i",))
 
 
 class Desk:
@@ -110,6 +112,22 @@ class TestOrder:
             desk.end(next(part for part in desk.all.running if part.name == name))
         assert order == ["a", "d", "e"] * 2
 
+    def test_a_job_starts_after_the_index_that_it_searches_and_no_news_of_the_index_are_its(self) -> None:
+        desk = Desk(A, B, INDEX, SEARCHES)
+        assert desk.round(A, B, INDEX, SEARCHES) == ["a", "b", "i", "d"]
+        desk.now = 1.0
+        desk.all.moved(B, desk.now)
+        assert desk.start() == ["i"]
+        desk.all.moved(Part(Kind.LANDING, "raw.d", (), "raw.d"), desk.now)
+        assert desk.start() == [], "the index is updated just now"
+        desk.end(INDEX, wrote=True)
+        assert desk.start() == ["d"]
+        desk.end(SEARCHES)
+        desk.all.moved(B, desk.now)
+        assert desk.start() == ["i"]
+        desk.end(INDEX, wrote=True)
+        assert desk.start() == [], "no question is new"
+
     def test_landings_take_no_place_of_jobs(self) -> None:
         assert Desk(LANDING, A, at_once=1).start() == ["raw.a", "a"]
 
@@ -156,6 +174,18 @@ class TestFailures:
         desk.now = 100 * EVERY
         assert desk.start() == ["d"]
         assert desk.all.gave_up
+
+    def test_what_searches_an_index_waits_while_its_update_fails(self) -> None:
+        desk = Desk(INDEX, SEARCHES)
+        assert desk.start() == ["i"]
+        assert desk.end(INDEX, AWAY) is State.BACKING_OFF
+        assert desk.start() == []
+        assert desk.state(SEARCHES) is State.HELD_UP
+        assert desk.all.held_up_by(INDEX) == ["d"]
+        desk.now = 1.0
+        assert desk.start() == ["i"]
+        desk.end(INDEX)
+        assert desk.start() == ["d"]
 
     @pytest.mark.parametrize("error", [AWAY, Fenced("another process has it")])
     def test_what_passes_is_tried_again_later_each_time_and_given_up_in_the_end(self, error: LakeflowError) -> None:
