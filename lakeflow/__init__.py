@@ -15,12 +15,14 @@ from lakeflow.expect import fresh, in_range, no_rows, not_null, one_of, referenc
 from lakeflow.job import Job, Lookup, Mode, Output, Read, job
 from lakeflow.lookup import LookupFile, LookupPostgres
 from lakeflow.window import Cumulate, Hop, Session, Tumble
+from lakeflow.within import Within
 
 if TYPE_CHECKING:
     from lakeflow.models.evaluation.evaluate import ml_evaluate as ml_evaluate
     from lakeflow.models.predict import ml_embed as ml_embed
     from lakeflow.models.predict import ml_predict as ml_predict
     from lakeflow.runner.project import Project as Project
+    from lakeflow.runner.splitting import split as split
     from lakeflow.runner.vector_search import vector_search as vector_search
 
 __all__ = [
@@ -37,6 +39,7 @@ __all__ = [
     "Read",
     "Session",
     "Tumble",
+    "Within",
     "fresh",
     "in_range",
     "job",
@@ -49,6 +52,7 @@ __all__ = [
     "references",
     "row_count",
     "satisfies",
+    "split",
     "unique",
     "vector_search",
 ]
@@ -58,6 +62,7 @@ _LOADED_WHEN_ASKED_FOR = {
     "ml_embed": "lakeflow.models.predict",
     "ml_evaluate": "lakeflow.models.evaluation.evaluate",
     "ml_predict": "lakeflow.models.predict",
+    "split": "lakeflow.runner.splitting",
     "vector_search": "lakeflow.runner.vector_search",
 }
 

@@ -53,6 +53,7 @@ def test_each_fenced_library_has_a_contract() -> None:
         *measuring,
         *signing,
         "cronsim",
+        "markdown_it",
         "prompt_toolkit",
         "psycopg2",
         "pyiceberg",

@@ -9,7 +9,7 @@ onnx_inputs.py, onnx_outputs.py, onnx_text.py, onnx_pairs.py.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, assert_never
 
@@ -80,6 +80,12 @@ class OnnxProvider:
         if self._graph is None:
             raise ModelError(f"{self._spec.label} is asked before it was checked, or after it was closed")
         return require_answers(self._spec, self._graph.predict(rows))
+
+    def token_starts(self, text: str) -> Sequence[int] | None:
+        """See `Tokenizing`."""
+        from lakeflow.models.providers.onnx_text import TextGraph
+
+        return self._graph.places.starts(text) if isinstance(self._graph, TextGraph) else None
 
     def close(self) -> None:
         self._graph = None

@@ -23,6 +23,7 @@ from lakeflow.models.providers.onnx_outputs import Answer, answer_column, empty_
 from lakeflow.models.providers.onnx_pooling import Floats, cut_by_tokens, normalized, padded, pooled
 from lakeflow.models.providers.onnx_session import Session, Tensor
 from lakeflow.models.providers.onnx_settings import Pooling, TensorRef, TextSettings
+from lakeflow.models.providers.onnx_tokens import TokenPlaces
 from lakeflow.models.providers.task_outputs import check_task
 from lakeflow.models.spec import ModelSpec
 
@@ -41,6 +42,7 @@ class TextGraph:
         self._settings = settings
         self._layout = read_layout(spec.label, path)
         self._tokenizer = open_tokenizer(spec.label, self._layout, settings.max_tokens or self._layout.max_tokens)
+        self.places = TokenPlaces(self._tokenizer, lower_case=self._layout.lower_case)
         self._session = Session(spec.label, self._layout.graph, settings.session)
         self._types = input_types(spec.label, self._session)
         self._output = _output(spec, self._session, settings)

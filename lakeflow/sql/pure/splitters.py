@@ -13,9 +13,9 @@ import pyarrow as pa
 
 from lakeflow.errors import UnknownName, UsageError, did_you_mean
 from lakeflow.sql.pure.arguments import Kind, Parameter, bound, by_settings
-from lakeflow.sql.pure.formats import FORMATS, PLAIN
 from lakeflow.sql.pure.registry import Bound, PureFunction
-from lakeflow.sql.pure.splitting import Cutting, Literal, Pattern, Position, Separator, chunks
+from lakeflow.text.formats import FORMATS, PLAIN
+from lakeflow.text.splitting import Cutting, Literal, Pattern, Position, Separator, chunks
 
 CHUNKS: Final = pa.list_(pa.string())
 SIZES: Final = (Parameter("text", Kind.TEXT), Parameter("chunkSize", Kind.WHOLE), Parameter("chunkOverlap", Kind.WHOLE))

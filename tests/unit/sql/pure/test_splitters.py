@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lakeflow.errors import UnknownName, UsageError
-from lakeflow.sql.pure.formats import FORMATS, PLAIN
-from lakeflow.sql.pure.splitting import CHARACTERS, Cutting, Literal, Pattern, Position, Separator, chunks
+from lakeflow.text.formats import FORMATS, PLAIN
+from lakeflow.text.splitting import CHARACTERS, Cutting, Literal, Pattern, Position, Separator, chunks
 from tests.unit.sql.pure.calling import call, value, values
 
 SENTENCES = "This is the text I would like to chunk up. It is the example text for this exercise"

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from lakeflow.sql.pure.splitting import CHARACTERS, Literal, Separator
+from lakeflow.text.splitting import CHARACTERS, Literal, Separator
 
 PLAIN: Final = (Literal("\n\n"), Literal("\n"), Literal(" "), CHARACTERS)
 """Paragraphs, lines, words, characters."""

@@ -132,7 +132,7 @@ def _pieces(text: str, span: Span, separator: Separator, keep: Position | None) 
     """What stands between the separators of a stretch, with those that are kept."""
     start, end = span
     found: list[Span] = []
-    for dropped, behind in _places(text[start:end], separator):
+    for dropped, behind in places(text[start:end], separator):
         match keep:
             case Position.START:
                 behind = dropped
@@ -145,8 +145,8 @@ def _pieces(text: str, span: Span, separator: Separator, keep: Position | None) 
     return [*found, (start, end)]
 
 
-def _places(text: str, separator: Separator) -> Iterator[Span]:
-    """Where each separator's dropped part begins and ends."""
+def places(text: str, separator: Separator) -> Iterator[Span]:
+    """Where the dropped part of each separator in a text begins and ends. Raises UsageError for an expression that is none."""
     match separator:
         case Literal(dropped, before, after):
             whole = before + dropped + after
