@@ -284,3 +284,9 @@ def reaches(table: Table, column: str, least: pl.Series) -> Callable[[DataFile],
         return held.nulls or held.high is None or bool(held.high >= moment)
 
     return may
+
+
+def column_bounds(table: Table, column: str) -> Callable[[DataFile], Held]:
+    """What the manifests tell of a column of a primitive type in a file: values as they are ordered, and nulls."""
+    field = table.schema().find_field(column)
+    return lambda data_file: _held(data_file, field.field_id, field.field_type)

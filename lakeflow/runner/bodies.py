@@ -14,6 +14,7 @@ from lakeflow.job import Job
 from lakeflow.models.lost import Forgotten, Lost
 from lakeflow.models.predict import bound
 from lakeflow.models.registry import ModelSet
+from lakeflow.runner.chosen_rows import scan_within
 from lakeflow.runner.frames import arrow_schema_of
 from lakeflow.runner.lookups import Lookups
 from lakeflow.runner.plan import Source
@@ -79,7 +80,9 @@ class PythonBody:
 
 
 def _scan(job: Job, source: Source, on_rows: Callable[[int], None]) -> pl.LazyFrame:
-    """The rows of a source as the job sees them: in windows, or of some keys alone, where it is by such."""
+    """The rows of a source as the job sees them: in windows, or of a range or some keys alone, where it is by such."""
+    if source.within is not None:
+        return scan_within(source, on_rows)
     rows = source_scan(source.table, source.splits, source.view or _any_window(job), on_rows)
     if source.keys is None:
         return rows

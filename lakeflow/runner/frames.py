@@ -11,14 +11,19 @@ from polars.io.plugins import register_io_source
 from lakeflow.lake.catalog import Table, arrow_schema
 from lakeflow.lake.read import Split, read
 
+Batches = Callable[[Table, Sequence[Split], Sequence[str] | None], Iterator[pa.RecordBatch]]
+"""Reads columns of a table's splits."""
+
 FRAME_BYTES = 4 << 20
 """Polars reads some thirty frames ahead whatever their size, so memory is bounded by how large one is."""
 
 
-def scan(table: Table, splits: Sequence[Split], on_rows: Callable[[int], None] = lambda rows: None) -> pl.LazyFrame:
+def scan(
+    table: Table, splits: Sequence[Split], on_rows: Callable[[int], None] = lambda rows: None, batches: Batches = read
+) -> pl.LazyFrame:
     """The rows of the splits, in their order, as a LazyFrame that reads a row group of one file at a time.
 
-    Only the columns that the query needs are read. `on_rows` is told the rows as they are read, before any filter.
+    Only the columns that the query needs are read, by `batches`. `on_rows` is told rows as they are read, before any filter.
     Where Polars asks for the first rows and a filter at once, it means the filter of the first rows.
     """
     schema = polars_schema(arrow_schema(table))
@@ -28,7 +33,7 @@ def scan(table: Table, splits: Sequence[Split], on_rows: Callable[[int], None] =
     ) -> Iterator[pl.DataFrame]:
         left = n_rows
         unneeded = [] if with_columns != [] else schema.names()[:1]  # without any column, a frame has no rows to count
-        for batch in read(table, splits, unneeded or with_columns):
+        for batch in batches(table, splits, unneeded or with_columns):
             frame = _frame(batch)
             on_rows(frame.height)
             if left is not None:

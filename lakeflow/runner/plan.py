@@ -13,6 +13,7 @@ from lakeflow.job import Caps, Job, Lookup, Mode, Output, Read, SqlQuery
 from lakeflow.lake.catalog import SYSTEM_NAMESPACE, Lake, Table, arrow_schema
 from lakeflow.lake.commit import CommitProtocol
 from lakeflow.lake.history import writers_in
+from lakeflow.lake.ranges import ValueRange
 from lakeflow.lake.read import Split, position_at, snapshot_at, splits_at
 from lakeflow.progress import JobProgress, SnapshotPosition
 from lakeflow.runner.keyed import KeyedPlan, identity, keyed_plan
@@ -23,6 +24,7 @@ from lakeflow.sql.compiled import Compiled, Names, PredictCall
 if TYPE_CHECKING:
     import polars as pl
 
+    from lakeflow.runner.interval_plan import Joined
     from lakeflow.runner.window_read import Arrived
     from lakeflow.runner.windows import View
 
@@ -53,7 +55,7 @@ class Source:
     """A table that a run reads: under which parameter, at which snapshot, which of its splits, in which windows.
 
     `removed` are files that the table no longer has and whose rows are to go from the target. Of `keys`, a row each under the
-    names of columns, the rows of the splits are read alone; None: all.
+    names of columns, the rows of the splits are read alone; None: all. So are those `within` a range of a column's values.
     """
 
     parameter: str
@@ -63,6 +65,7 @@ class Source:
     view: View | None = None
     removed: tuple[Split, ...] = ()
     keys: pl.DataFrame | None = field(default=None, compare=False)
+    within: ValueRange | None = None
 
     @property
     def name(self) -> str:
@@ -81,12 +84,14 @@ class Source:
 class Step:
     """One commit of a run: the splits that it reads of the tables that are read, and the progress after it.
 
-    `arrived` is set as a step of a job by windows is carried out: its reads are then all that its windows need.
+    `arrived` is set as a step of a job by windows is carried out: its reads are then all that its windows need. `joined` is what
+    a step of a join within a bound joins, beside the new rows in `reads`.
     """
 
     reads: tuple[Source, ...]
     end: str
     arrived: Arrived | None = None
+    joined: Joined | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +164,22 @@ def plan_job(
     if start is None:
         _check_free(target, job, output, lake)
     return JobPlan(job, mode, output, target, start, lookups, steps, letters, compiled, keyed)
+
+
+def plan_again(job: Job, lake: Lake, commits: CommitProtocol, names: Names | None = None) -> JobPlan:
+    """A plan without steps, of a job that is to be given rows which it has read before. Raises as `plan_job` does."""
+    mode = Mode.INCREMENTAL
+    compiled = _compiled(job, mode, names) if isinstance(job.body, SqlQuery) else None
+    lookups = tuple(
+        whole(parameter, _table(lake, job, s.table)) for parameter, s in job.inputs.items() if isinstance(s, Lookup)
+    )
+    start = commits.progress(job.target, job.writer)
+    return JobPlan(_windows_in_case(job, lake), mode, _output(job, mode), job.target, start, lookups, (), None, compiled)
+
+
+def backfill_writer(job: Job) -> str:
+    """The name under which the job's target keeps the progress of its backfills."""
+    return f"backfill.{job.name}"
 
 
 def _windows_in_case(job: Job, lake: Lake) -> Job:
@@ -246,7 +267,7 @@ def _check_free(target: str, job: Job, output: Output, lake: Lake) -> None:
         return
     table = lake.table(target)
     # Its own name is there where a rival's first commit came just now: that one is fenced, not refused.
-    others = [writer for writer in writers_in(table.metadata) if writer != job.writer]
+    others = [writer for writer in writers_in(table.metadata) if writer not in (job.writer, backfill_writer(job))]
     foreign = target != job.target and output is Output.COMPLETE and bool(splits_at(table, snapshot_at(table)))
     if others or foreign:
         raise UsageError(
@@ -276,6 +297,12 @@ def _reads(job: Job) -> dict[str, Read]:
 def _incremental_steps(job: Job, lake: Lake, start: str | None, caps: Caps, letters: Kept | None) -> Iterator[Step]:
     """A step whose letters have landed and whose rows have not comes first, as it was cut then."""
     reads = _reads(job)
+    if job.within is not None:
+        from lakeflow.runner.interval_plan import interval_steps
+
+        tables = {parameter: _table(lake, job, source.table) for parameter, source in reads.items()}
+        yield from interval_steps(job, tables, start, caps, letters)
+        return
     if len(reads) > 1 and isinstance(job.body, SqlQuery):
         yield from _united_steps(job, lake, start, caps, letters)
         return
@@ -283,7 +310,7 @@ def _incremental_steps(job: Job, lake: Lake, start: str | None, caps: Caps, lett
         raise DeclarationError(
             f"{job.origin}: job {job.name!r} reads {len(reads)} tables incrementally "
             f"({', '.join(read.table for read in reads.values())}), whose new rows would miss each other's old ones; "
-            "make all but one an lf.Lookup, or say mode='snapshot'"
+            "make all but one an lf.Lookup, join two of them within=lf.Within(..), or say mode='snapshot'"
         )
     [(parameter, source)] = reads.items()
     table = _table(lake, job, source.table)

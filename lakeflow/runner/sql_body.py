@@ -20,6 +20,7 @@ from lakeflow.lake.catalog import Lake, Table, arrow_schema
 from lakeflow.lake.moments import at_ref, at_snapshot, at_time
 from lakeflow.lake.read import Snapshot, snapshot_at, splits_at
 from lakeflow.models.lost import Lost
+from lakeflow.runner.chosen_rows import chosen_relation
 from lakeflow.runner.history_step import given_columns
 from lakeflow.runner.plan import JobPlan, Source
 from lakeflow.runner.sql_placed import is_placed, placed_relation, placed_schema, relation_of
@@ -210,6 +211,8 @@ class SqlBody:
         lookups, at_start = self.plan.lookups, isinstance(read.at, AtStart)
         for source in (*lookups, *reads) if at_start else reads if read.at is None else ():
             if source.name == read.name:
+                if source.within is not None or source.keys is not None:
+                    return chosen_relation(source)
                 if self.queries.shared is not None and any(source is one for one in reads):
                     return self.queries.shared.relation(source.table, source.splits)
                 return relation_over(source.table, source.splits)
