@@ -25,6 +25,7 @@ from lakeflow.lookup import Lookup as Lookup
 from lakeflow.lookup import LookupFile, LookupPostgres, Outside
 from lakeflow.schedule import Cron, cron_of, duration_of
 from lakeflow.window import Emit, Length, Window, Windowed, windows_of
+from lakeflow.within import Within, check_within, no_recompute
 
 if TYPE_CHECKING:
     import polars as pl
@@ -116,7 +117,8 @@ class Job:
     output update. `caps` of None leaves the caps to the settings. `creates` is how the target is made where `tables/`
     declares none, but for its columns, which are those of the rows. `statement_set` is where the set of statements
     that it is of begins. `outside` are dimensions that are no tables of the lake, by parameter. `schedule` says when it is due,
-    or how old its target may get; None: whenever it is asked for. `source` is the function's text, as it was declared.
+    or how old its target may get; None: whenever it is asked for. `source` is the function's text, as it was declared. `within`
+    is how it joins the two tables that it reads, in the order of `inputs`, where both bring new rows.
     """
 
     name: str
@@ -141,6 +143,7 @@ class Job:
     outside: dict[str, Outside] = field(default_factory=dict)
     source: str = field(default="", repr=False, compare=False)
     history: History | None = None
+    within: Within | None = None
 
     @property
     def function(self) -> Callable[..., pl.LazyFrame]:
@@ -154,7 +157,7 @@ class Job:
         """Whether its rows may be computed part by part. A function that appends promises so; a query is known to."""
         if isinstance(self.body, SqlQuery) and self.body.obstacle is not None:
             return False
-        return self.mode is Mode.INCREMENTAL and self.output is Output.APPEND and self.windowed is None
+        return self.mode is Mode.INCREMENTAL and self.output is Output.APPEND and self.windowed is None and self.within is None
 
     @property
     def reads(self) -> tuple[str, ...]:
@@ -192,6 +195,7 @@ def job(
     expect: Sequence[Expectation] = (),
     on_change: str = "fail",
     history: History | None = None,
+    within: Within | None = None,
 ) -> Callable[[JobFunction], Job]:
     """Declare a job. Raises DeclarationError where the declaration contradicts itself.
 
@@ -206,6 +210,7 @@ def job(
     `expect` is what must hold of its rows, and of the table that they make: lf.not_null("carrier"), and others of expect.py.
     `on_change` is what becomes of rows that were changed or removed in the table that is read: fail, ignore_deletes or
     recompute (docs/jobs.md). With `history` the target keeps every version of a key's row, as lf.History says.
+    With `within` the function joins two tables, both lf.Read, within a bound on their times (docs/joins.md).
     """
 
     def declare(function: JobFunction) -> Job:
@@ -221,7 +226,7 @@ def job(
             outside=_outside_of(function),
             body=function,
             mode=_choice(Mode, mode, f"mode of job {label!r}", origin),
-            output=_output(mode, output, key, by_keys, by_windows, label, origin),
+            output=Output.UPDATE if _keeps(within, mode) else _output(mode, output, key, by_keys, by_windows, label, origin),
             by=by_keys,
             windowed=by_windows,
             key=(key,) if isinstance(key, str) else tuple(key),
@@ -233,7 +238,11 @@ def job(
             expect=distinct(expect, f"{origin}: job {label!r}"),
             on_change=_choice(OnChange, on_change, f"on_change of job {label!r}", origin),
             history=history,
+            within=within if mode == Mode.INCREMENTAL else None,
         )
+        reads = [source.table for source in made.inputs.values() if isinstance(source, Read)]
+        others = {"key": key, "by": by, "output": output, "window": window, "history": history}
+        check_within(within, reads, [f"{name}=" for name, said in others.items() if said], f"{origin}: job {label!r}")
         check_history(history, made.key, output, f"{origin}: job {label!r}")
         check_on_change(made)
         return made
@@ -252,6 +261,11 @@ def schedule_of(cron: str | None, timezone: str, freshness: str | None, label: s
     if cron is None and timezone != "UTC":
         raise DeclarationError(f"{origin}: job {label!r} has the timezone {timezone!r} and no schedule that it could be of")
     return cron_of(cron, timezone, f"schedule of job {label!r}", origin) if cron is not None else None
+
+
+def _keeps(within: object, mode: str) -> bool:
+    """Whether rows that have no match are there until it comes."""
+    return mode == Mode.INCREMENTAL and isinstance(within, Within) and within.keeps
 
 
 def is_keyed(job: Job) -> bool:
@@ -274,6 +288,8 @@ def check_on_change(job: Job) -> None:
             "groups, sessions or a watermark between its runs",
             next_step="say on_change = 'fail', and run the job with --mode snapshot after such changes, or 'ignore_deletes'",
         )
+    if job.on_change is OnChange.RECOMPUTE and job.within is not None:
+        raise no_recompute(label)
     if job.on_change is OnChange.RECOMPUTE and job.history is not None:
         raise DeclarationError(
             f"{label}: the history of a key does not forget what was once said of it; valid: 'fail', 'ignore_deletes'"

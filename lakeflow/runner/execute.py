@@ -28,13 +28,14 @@ from lakeflow.runner.bodies import Body, PythonBody
 from lakeflow.runner.engines import Engine
 from lakeflow.runner.expecting import Expecting
 from lakeflow.runner.fingerprint import facts_of_job
-from lakeflow.runner.history_step import history_step, stating
+from lakeflow.runner.history_step import stating
 from lakeflow.runner.letters import PartLetters, StepLetters
 from lakeflow.runner.lookups import Lookups, Surroundings, as_of_now, facts_of
 from lakeflow.runner.plan import JobPlan, Source, Step, pack
 from lakeflow.runner.recompute import recompute_of
 from lakeflow.runner.searched import facts_of_searches
 from lakeflow.runner.sql_body import Queries, sql_body
+from lakeflow.runner.step_kinds import special_step
 from lakeflow.runner.vector_search import Searches
 from lakeflow.runner.window_read import arrived
 from lakeflow.runner.window_rows import require_windows
@@ -274,20 +275,8 @@ def _by_windows(plan: JobPlan, step: Step, progress: str | None, runtime: Runtim
 
 
 def _step_of(plan: JobPlan, step: Step) -> RunStep:
-    if plan.job.history is not None:
-        return history_step
-    if step.arrived is not None:
-        from lakeflow.runner.window_step import window_step
-
-        return window_step
-    if plan.job.by and plan.output is Output.UPDATE:
-        from lakeflow.runner.by_step import by_step
-
-        return by_step
-    if plan.keyed is not None:
-        from lakeflow.runner.keyed_step import keyed_step
-
-        return keyed_step
+    if (special := special_step(plan, step)) is not None:
+        return special
     if plan.output is Output.UPDATE:
         return _merge_step
     return _replace_by_key_step if plan.job.key else _write_step

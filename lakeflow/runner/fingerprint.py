@@ -22,7 +22,8 @@ def code_of(job: Job) -> str:
     """
     text = " ".join(job.body.text.split()) if isinstance(job.body, SqlQuery) else job.source
     settings = (job.target, job.mode, job.output, job.key, job.by, job.windowed, job.history, job.inputs, job.outside)
-    return hashlib.sha256(f"{text}\n{settings!r}".encode()).hexdigest()[:16]
+    joined = () if job.within is None else (job.within,)
+    return hashlib.sha256(f"{text}\n{(*settings, *joined)!r}".encode()).hexdigest()[:16]
 
 
 def facts_of_job(job: Job, models: Sequence[str]) -> Mapping[str, str]:

@@ -84,8 +84,8 @@ class Source:
 class Step:
     """One commit of a run: the splits that it reads of the tables that are read, and the progress after it.
 
-    `arrived` is set as a step of a job by windows is carried out: its reads are then all that its windows need. `joined` is what
-    a step of a join within a bound joins, beside the new rows in `reads`.
+    `arrived` is set as a step of a job by windows is carried out: its reads are then all that its windows need. `joined` is
+    what a step of a join within a bound joins, beside the new rows in `reads`.
     """
 
     reads: tuple[Source, ...]

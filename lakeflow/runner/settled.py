@@ -14,7 +14,7 @@ def settled(jobs: Mapping[str, Job]) -> Mapping[str, Job]:
     found = dict(jobs)
     while changing := [job for job in found.values() if _is_open(job) and _reads_changes(job, found)]:
         for job in changing:
-            found[job.name] = replace(job, mode=Mode.SNAPSHOT, output=Output.COMPLETE, windowed=None)
+            found[job.name] = replace(job, mode=Mode.SNAPSHOT, output=Output.COMPLETE, windowed=None, within=None)
     return found
 
 

@@ -35,6 +35,7 @@ from lakeflow.sql.statements import (
 from lakeflow.window import Emit, Windowed
 
 if TYPE_CHECKING:  # it loads sqlglot
+    from lakeflow.sql.incremental_intervals import JoinQuery
     from lakeflow.sql.incremental_windows import WindowQuery
 
 NAME: Final = "pipeline.name"
@@ -125,7 +126,7 @@ def _job(name: str, one: _Written, tables: Mapping[str, TableSpec]) -> Job:
             next_step=f"INSERT INTO {target} in its place, or take the declaration away",
         )
     columns = statement.columns if isinstance(statement, Insert) else ()
-    query, inputs, ordered, windows = _query(name, statement.query, columns, one.origin)
+    query, inputs, ordered, windows, joined = _query(name, statement.query, columns, one.origin)
     declared = creates or tables.get(target)
     mode = _mode(one, query)
     windowed = windowed_of(None if mode is Mode.SNAPSHOT else windows, one.options, f"{one.origin}: job {name!r}")
@@ -133,17 +134,18 @@ def _job(name: str, one: _Written, tables: Mapping[str, TableSpec]) -> Job:
     if key and not ordered and query.obstacle is None and not query.is_keyed:
         message = (
             f"{target} has a PRIMARY KEY, of which the last row stands, and the query changes the order of rows: "
-            "by UNION ALL, or by a join whose first table is looked up"
+            "by UNION ALL, by a join of two tables that bring new rows, or by one whose first table is looked up"
         )
         query = replace(query, obstacle=message)
     mode = _mode(one, query)  # which the obstacle may change
+    within = joined.within if joined is not None and mode is Mode.INCREMENTAL else None
     job = Job(
         name,
         target,
         inputs,
         query,
         mode,
-        _output(mode, windowed, bool(key) or query.is_keyed),
+        _output(mode, windowed, bool(key) or query.is_keyed or (within is not None and within.keeps)),
         key,
         _caps(one),
         (declared.comment if declared else None) or "",
@@ -153,6 +155,7 @@ def _job(name: str, one: _Written, tables: Mapping[str, TableSpec]) -> Job:
         schedule=_schedule(name, one),
         windowed=windowed,
         history=_history(declared, f"{one.origin}: job {name!r}"),
+        within=within,
     )
     check_on_change(job)
     return following(job, one.options.get(ON_CHANGE), declared)
@@ -172,8 +175,9 @@ def _history(declared: TableSpec | None, label: str) -> History | None:
 
 def _query(
     name: str, query: Query, columns: tuple[str, ...], origin: Origin
-) -> tuple[SqlQuery, dict[str, Read | Lookup], bool, WindowQuery | None]:
-    """The body, the tables that it reads, whether it keeps their order, and its windows where it goes on by them.
+) -> tuple[SqlQuery, dict[str, Read | Lookup], bool, WindowQuery | None, JoinQuery | None]:
+    """The body, the tables that it reads, whether it keeps their order, its windows where it goes on by them, and how it joins
+    two tables that bring new rows.
 
     In a query over moments alone the first table stands for what is read.
     """
@@ -198,7 +202,7 @@ def _query(
     for table in shape.still:
         if table not in moving or shape.moving:
             inputs[table if table not in inputs else f"{table}, looked up"] = Lookup(table)
-    return body, inputs, shape.is_ordered, shape.windows
+    return body, inputs, shape.is_ordered, shape.windows, shape.joined
 
 
 def _materialized(statement: Writing) -> Materialized | None:

@@ -4,7 +4,7 @@ A query runs incrementally where what it makes of a row depends on that row and 
 cutting of the rows comes to the same as running it once over all. A source of rows is *moving* if it is made of the table's new
 rows, and *still* else: a table at a moment (FOR SYSTEM_TIME AS OF PROCTIME(), as of the start of the run), a search, values, or
 a subquery of such. Over moving rows a query may choose, compute, filter, unnest, call models, join what is still, and put rows
-of one table or of several together by UNION ALL. Over what is still, anything goes.
+of one table or of several together by UNION ALL. Two moving tables may be joined within a bound (incremental_intervals.py).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NoReturn
 
 import duckdb
 from sqlglot import exp
@@ -26,6 +26,7 @@ from lakeflow.sql.query import is_function, names_cte, span, table_name
 from lakeflow.sql.tokens import pointed
 
 if TYPE_CHECKING:
+    from lakeflow.sql.incremental_intervals import JoinQuery
     from lakeflow.sql.incremental_windows import WindowQuery
 
 STATEFUL_CALLS: Final = frozenset({"SESSION", "ML_EVALUATE"})
@@ -54,7 +55,7 @@ class Shape:
     incrementally, pointing into the query; None where it can. `is_ordered` tells that rows come out in the order of the
     table's rows, as merging by key needs it: those of UNION ALL come a branch after the other, and those of a join in the order
     of what stands first in FROM. `is_keyed` tells that it goes on from what it keeps of earlier rows by key (keyed.py),
-    `windows` that it goes on whole windows at a time.
+    `windows` that it goes on whole windows at a time, `joined` how it joins the two tables of `moving` within a bound.
     """
 
     moving: tuple[str, ...]
@@ -65,6 +66,7 @@ class Shape:
     is_ordered: bool = True
     is_keyed: bool = False
     windows: WindowQuery | None = None
+    joined: JoinQuery | None = None
 
 
 def shape_of(text: str) -> Shape:
@@ -75,16 +77,21 @@ def shape_of(text: str) -> Shape:
     moving = _once(read.name for read in reads if read.at is None)
     judge = Judge(text)
     at_moments = [read.name for read in reads if read.at is not None]
-    obstacle, is_keyed, windows = _obstacle(judge, tree, reads)
+    is_keyed, windows, joined = False, None, None
+    if len(moving) > 1:
+        obstacle, joined = _of_several(judge, tree, reads)
+    else:
+        obstacle, is_keyed, windows = _obstacle(judge, tree)
     return Shape(
-        moving,
+        moving if joined is None else joined.tables,
         _once([*at_moments, *searched]),
         frozenset(_texts(tree.find_all(AiCall))),
         frozenset(_texts(call for call in tree.find_all(AiCall) if _keeps_rows(call))),
         obstacle,
-        is_ordered=not judge.unordered,
+        is_ordered=not judge.unordered and joined is None,
         is_keyed=is_keyed,
         windows=windows,
+        joined=joined,
     )
 
 
@@ -115,15 +122,24 @@ def _texts(calls: Iterable[AiCall]) -> Iterator[str]:
                 yield str(said.this)
 
 
-def _obstacle(judge: Judge, tree: exp.Expr, reads: Sequence[TableRead]) -> tuple[str | None, bool, WindowQuery | None]:
+def _of_several(judge: Judge, tree: exp.Expr, reads: Sequence[TableRead]) -> tuple[str | None, JoinQuery | None]:
+    """What keeps a query over several tables from running over new rows of each; how it joins two of them, if it does."""
+    from lakeflow.sql.incremental_intervals import join_query
+
+    try:
+        joined = join_query(judge.text, tree, reads)
+        if joined is None:
+            judge.moves(tree, {})
+    except UsageError as error:
+        return error.message, None
+    return None, joined
+
+
+def _obstacle(judge: Judge, tree: exp.Expr) -> tuple[str | None, bool, WindowQuery | None]:
     """What keeps a query from running over new rows alone; whether it can by what it keeps of earlier ones, or by windows."""
     from lakeflow.sql.incremental_windows import window_query
     from lakeflow.sql.keyed import keyed_query
 
-    try:
-        _second_table(judge.text, reads)
-    except UsageError as error:
-        return (None if _is_united(judge, tree) else error.message), False, None
     try:
         judge.moves(tree, {})
     except UsageError as error:
@@ -141,25 +157,6 @@ def _obstacle(judge: Judge, tree: exp.Expr, reads: Sequence[TableRead]) -> tuple
     except UsageError as error:
         return of_windows or error.message, False, None
     return (None, True, None) if found is not None else (of_windows or first, False, None)
-
-
-def _is_united(judge: Judge, tree: exp.Expr) -> bool:
-    """Whether rows of several tables meet in UNION ALL alone, so that each may be read by itself."""
-    try:
-        return judge.moves(tree, {})
-    except UsageError:
-        return False
-
-
-def _second_table(text: str, reads: Sequence[TableRead]) -> None:
-    plain = [read for read in reads if read.at is None]
-    other = next((read for read in plain if read.name != plain[0].name), None)
-    if other is not None:
-        message = (
-            f"{other.name} is a second table beside {plain[0].name}: new rows of the one would miss old rows of the other; "
-            "a table that is looked up says FOR SYSTEM_TIME AS OF PROCTIME()"
-        )
-        raise UsageError(pointed(message, text, other.start, other.stop))
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,7 +225,7 @@ class Judge:
         joined = self._source(source, ctes)
         side, method, kind = (str(join.args.get(part) or "").upper() for part in ("side", "method", "kind"))
         if moving and joined:
-            self._refuse("a join of a table with itself", source)
+            return self._meets(join, source)
         if not moving and not joined:
             return False
         if joined:
@@ -237,6 +234,10 @@ class Judge:
         if side not in ("", kept) or method == "POSITIONAL" or (joined and kind in ("SEMI", "ANTI")):
             self._refuse(f"{' '.join(filter(None, (method, side, kind)))} JOIN, which keeps rows of the other side,", source)
         return True
+
+    def _meets(self, join: exp.Expr, source: exp.Expr) -> bool:
+        """A join of rows that move with others that move."""
+        self._refuse("a join of a table with itself", source)
 
     def _source(self, source: exp.Expr, ctes: Mapping[str, bool]) -> bool:
         """A source of rows in FROM."""
@@ -309,7 +310,7 @@ class Judge:
                     self._refuse(f"the aggregate {called(node).upper()}", node)
         return True
 
-    def _refuse(self, what: str, node: exp.Expr) -> None:
+    def _refuse(self, what: str, node: exp.Expr) -> NoReturn:
         start, stop = span(node)
         message = f"{what} needs rows that came before: the query cannot run incrementally"
         if (start, stop) == (0, 1):
