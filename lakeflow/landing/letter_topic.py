@@ -15,8 +15,9 @@ from lakeflow.errors import DeclarationError
 from lakeflow.landing.dead_letters import DeadLetter
 from lakeflow.landing.spec import LandingSpec
 from lakeflow.progress import KafkaOffsets
-from lakeflow.topics.letter_producer import LetterProducer, Outgoing
+from lakeflow.topics.letter_producer import LetterProducer
 from lakeflow.topics.names import includes
+from lakeflow.topics.sink import Outgoing
 from lakeflow.topics.source import Headers
 
 CONNECT = "__connect.errors."

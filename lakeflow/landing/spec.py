@@ -73,7 +73,7 @@ _OWN_OPTIONS = (
     "valid_from",  # this and the next are for those who join the table as of their rows' times
     "valid_until",
 )
-_PASSED_ON = ("scan.startup.", "properties.")
+_PASSED_ON = ("scan.startup.", "properties.", "sink.")
 DEBEZIUM_AS = "debezium.as"
 
 

@@ -6,17 +6,16 @@ Idempotent: librdkafka's own retries neither repeat a record nor turn two around
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from lakeflow.errors import ConfigError, LakeflowError, SourceUnavailable, Terminal
-from lakeflow.topics.kafka_errors import AWAY, DENIED, FORBIDDEN, UNKNOWN, Asked, translated
+from lakeflow.topics.kafka_errors import DENIED, FORBIDDEN, UNKNOWN, Asked, translated
 from lakeflow.topics.kafka_settings import asking_settings, brokers, without_secrets
-from lakeflow.topics.source import Headers
+from lakeflow.topics.sink import Outgoing
+from lakeflow.topics.topic_there import what_is_wrong
 
 LOG = logging.getLogger("lakeflow.topics")
 CLIENT_LOG = logging.getLogger("lakeflow.topics.librdkafka")
@@ -31,26 +30,11 @@ DEFAULTS: Mapping[str, str] = {
 OTHERS_ONLY = ("transactional.id", "message.timeout.ms", "delivery.timeout.ms")
 SLICE = 0.1
 """Seconds that librdkafka may wait by itself: no signal is seen meanwhile."""
-AGAIN = 0.1
-MAKING = 5.0
-"""Seconds that brokers have to make a topic that was asked for."""
 CLOSING = 1.0
 """Seconds that `close` waits for what was given up."""
 
-
 _Failure = tuple[KafkaError, str]
 """What befell a record, and what messages call it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Outgoing:
-    """A record to be written: `timestamp` in ms since the epoch, -1 for now; `origin` is what messages call it."""
-
-    key: bytes | None
-    value: bytes | None
-    headers: Headers
-    timestamp: int
-    origin: str
 
 
 class LetterProducer:
@@ -78,7 +62,9 @@ class LetterProducer:
                 f"[kafka], for writing to topic {topic!r}: {self._clean(error.args[0].str())}",
                 next_step="correct it in lakeflow.toml; the keys are librdkafka's (CONFIGURATION.md there)",
             ) from None
-        self._check_topic(request_timeout)
+        wrong = what_is_wrong(self._producer, topic, request_timeout, lambda: self._refusal is not None)
+        if wrong is not None:
+            raise self._error(wrong, "whether it is there")
 
     def write(self, records: Sequence[Outgoing]) -> None:
         """Write the records; each is in the topic once this returns.
@@ -123,30 +109,6 @@ class LetterProducer:
             else:
                 self._producer.poll(0)
                 return
-
-    def _check_topic(self, seconds: float) -> None:
-        """Asked for by its name, a topic that is not there is made by brokers which make topics by themselves."""
-        deadline = time.monotonic() + seconds
-        missing_by = min(deadline, time.monotonic() + MAKING)
-        missing: KafkaError | None = None
-        while True:
-            error = self._asked(max(0.001, min(1.0, deadline - time.monotonic())))
-            if error is None:
-                return
-            self._producer.poll(0)
-            missing = error if error.code() in UNKNOWN else missing
-            passes = error.code() in AWAY or error.retriable() or error.code() in UNKNOWN
-            if self._refusal is not None or not passes or time.monotonic() >= (missing_by if missing else deadline):
-                raise self._error(missing or error, "whether it is there")
-            time.sleep(AGAIN)
-
-    def _asked(self, seconds: float) -> KafkaError | None:
-        """What is wrong with the topic; None where it is there."""
-        try:
-            found: KafkaError | None = self._producer.list_topics(self._topic, timeout=seconds).topics[self._topic].error
-        except KafkaException as failure:
-            return failure.args[0]  # type: ignore[no-any-return]  # as librdkafka makes them
-        return found
 
     def _noted(self, error: KafkaError) -> None:
         """Called by librdkafka within poll and flush: a refusal says more than the time-out of the records behind it."""

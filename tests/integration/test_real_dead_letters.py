@@ -14,7 +14,8 @@ from confluent_kafka import TopicPartition as Place
 from confluent_kafka.admin import AclOperation, ResourceType  # type: ignore[attr-defined]
 
 from lakeflow.errors import ConfigError
-from lakeflow.topics.letter_producer import LetterProducer, Outgoing
+from lakeflow.topics.letter_producer import LetterProducer
+from lakeflow.topics.sink import Outgoing
 from tests.integration.commands import Commands, project
 from tests.lakes import open_lake, query
 from tests.rig.kafka import Kafka

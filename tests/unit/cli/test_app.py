@@ -36,7 +36,22 @@ BEFORE_A_PROJECT = {"init": {"--output"}, "demo": {"--project", "--output"}}
 
 def test_every_verb_is_there() -> None:
     assert set(NAMES) == {
-        *("init", "demo", "doctor", "plan", "land", "run", "start", "query", "sql", "search", "runs", "status", "maintain"),
+        *(
+            "init",
+            "demo",
+            "doctor",
+            "plan",
+            "land",
+            "run",
+            "produce",
+            "start",
+            "query",
+            "sql",
+            "search",
+            "runs",
+            "status",
+            "maintain",
+        ),
         *("index build", "index update", "index status", "index verify", "index evaluate", "test"),
         *("deadletters list", "deadletters show", "deadletters replay"),
         *("tables list", "tables show", "tables drop", "tables infer"),

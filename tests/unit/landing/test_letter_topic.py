@@ -17,7 +17,7 @@ from lakeflow.landing.open import open_decoder
 from lakeflow.landing.reading import OwnReading
 from lakeflow.landing.writer import Landing
 from lakeflow.testing.source import Crash, ListSource
-from lakeflow.topics.letter_producer import Outgoing
+from lakeflow.topics.sink import Outgoing
 from lakeflow.topics.source import Earliest
 from tests.crashes import Crashes, Plan, Where
 from tests.unit.landing.letters import BROKEN, SIZES, TABLE, TOPIC, Post, record

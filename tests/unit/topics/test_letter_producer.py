@@ -11,7 +11,8 @@ from confluent_kafka import TopicPartition as Place
 from lakeflow.errors import ConfigError, SourceUnavailable, Terminal
 from lakeflow.topics.embedded import EmbeddedBroker
 from lakeflow.topics.kafka import KafkaSource
-from lakeflow.topics.letter_producer import LetterProducer, Outgoing
+from lakeflow.topics.letter_producer import LetterProducer
+from lakeflow.topics.sink import Outgoing
 from lakeflow.topics.source import Records
 
 TOPIC = "letters"
