@@ -221,7 +221,7 @@ class Ledger:
 
     def claims(self) -> Claims:
         """The last backfill of the job into this target."""
-        return Claims.loads(self._text())
+        return Claims.loads(self._commits.progress(BACKFILLS, self._writer))
 
     def done(self) -> Done:
         """What of it, or of an earlier one, the target holds."""
@@ -318,9 +318,6 @@ class Ledger:
 
     def _commit(self, found: str | None, claims: Claims, change: Change) -> None:
         self._commits.commit(replace(change, progress=Progress(self._writer, found, claims.dumps())))
-
-    def _text(self) -> str | None:
-        return self._commits.progress(BACKFILLS, self._writer)
 
     def _rows(self, number: int, chunks: Sequence[Range], kind: pa.DataType | None) -> pa.Table:
         now = datetime.now(UTC)

@@ -29,13 +29,19 @@ if TYPE_CHECKING:
 def by_step(work: _Work) -> tuple[int, RunCounts]:
     """Carry out a step: its snapshot, and its counts. Raises UnknownName where a table has no such columns, JobFailed where the
     job gives rows of other keys."""
-    from lakeflow.runner.execute import RunCounts
-
     job, [source] = work.plan.job, work.step.reads
     require_columns(job.by, arrow_schema(source.table), source.name)
-    require_columns(job.by, arrow_schema(work.target), work.plan.target)
     keys = _keys(source, job.by)
-    reads = (replace(source, splits=_held(work, source, keys), keys=keys),)
+    return put_keys(work, replace(source, splits=_held(work, source, keys), keys=keys))
+
+
+def put_keys(work: _Work, source: Source) -> tuple[int, RunCounts]:
+    """Put what the job makes of the source's keys in place of what the target holds of them. Raises as `by_step`."""
+    from lakeflow.runner.execute import RunCounts
+
+    job, keys, reads = work.plan.job, source.keys, (source,)
+    assert keys is not None, "a source of keys"
+    require_columns(job.by, arrow_schema(work.target), work.plan.target)
     work.body.prepare()
     lost = work.letters.part()
     putting = Putting(work.target, job.by, _groups(work, keys), work.writer, work.runtime.spool)

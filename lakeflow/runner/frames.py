@@ -19,11 +19,12 @@ FRAME_BYTES = 4 << 20
 
 
 def scan(
-    table: Table, splits: Sequence[Split], on_rows: Callable[[int], None] = lambda rows: None, batches: Batches = read
+    table: Table, splits: Sequence[Split], on_rows: Callable[[int], None] = lambda rows: None, batches: Batches | None = None
 ) -> pl.LazyFrame:
     """The rows of the splits, in their order, as a LazyFrame that reads a row group of one file at a time.
 
-    Only the columns that the query needs are read, by `batches`. `on_rows` is told rows as they are read, before any filter.
+    Only the columns that the query needs are read, by `batches` where it is given. `on_rows` is told rows as they are read,
+    before any filter.
     Where Polars asks for the first rows and a filter at once, it means the filter of the first rows.
     """
     schema = polars_schema(arrow_schema(table))
@@ -33,7 +34,7 @@ def scan(
     ) -> Iterator[pl.DataFrame]:
         left = n_rows
         unneeded = [] if with_columns != [] else schema.names()[:1]  # without any column, a frame has no rows to count
-        for batch in batches(table, splits, unneeded or with_columns):
+        for batch in (batches or read)(table, splits, unneeded or with_columns):
             frame = _frame(batch)
             on_rows(frame.height)
             if left is not None:
