@@ -30,9 +30,10 @@ EVALUATED = (
     *("name", "kind", "rows", "k", "sample", "probes", "refine", "recall", "queries_per_second"),
     "exact_queries_per_second",
 )
-UPDATE_HELP = """Bring what was appended to the tables into their indexes.
+UPDATE_HELP = """Bring what became of the tables into their indexes.
 
-An index that was never built, or whose table changed by more than appends, is built anew.
+Rows that were appended, changed or removed are brought in or taken out. An index that was never built, or most of whose rows
+are others, is built anew.
 
 Examples:
 

@@ -23,6 +23,7 @@ from lakeflow.index.columns import ColumnKind, column_indexes, require_text
 from lakeflow.index.condition import sql
 from lakeflow.index.lance_book import Book, Entry, keyed_by, new_entry, stored_by
 from lakeflow.index.lance_columns import nearest_texts
+from lakeflow.index.lance_copy import can_copy, copy_table
 from lakeflow.index.lance_errors import Vanished, mapped
 from lakeflow.index.lance_upkeep import ann_index
 from lakeflow.index.lance_writer import LanceRebuild, LanceWriter, fenced_by_a_rebuild, state_of
@@ -174,12 +175,18 @@ class LanceIndex:
             if entry.stored_in != ours.stored_in:
                 self._drop(ours.stored_in)
                 check_identity(self.name, entry.identity, identity)
-        with fenced_by_a_rebuild(self._book, entry), mapped(f"adding columns to the index {self.name!r}", self._place):
+        with fenced_by_a_rebuild(self._book, entry):
+            table = self._extended(entry, layout)
+        return LanceWriter(self._book, entry, Layout(self.name, identity, table.schema), table, self.settings, self._backoff)
+
+    def _extended(self, entry: Entry, layout: Layout) -> Any:
+        """The table of the rows, with the columns of `layout` that it had not."""
+        with mapped(f"adding columns to the index {self.name!r}", self._place):
             table = self._open(entry)
             added = columns_to_add(self.name, table.schema, layout.schema)
             if added:
                 table.add_columns(added)
-        return LanceWriter(self._book, entry, Layout(self.name, identity, table.schema), table, self.settings, self._backoff)
+            return table
 
     @contextmanager
     def rebuild(self, identity: Identity, schema: pa.Schema) -> Iterator[IndexWriter]:
@@ -190,23 +197,54 @@ class LanceIndex:
         fresh = new_entry(self.name, identity)
         table = self._create(fresh, layout)
         writer = LanceRebuild(self._book, fresh, layout, table, self.settings, self._backoff)
-        try:
+        with self._put_in_place(writer, fresh.stored_in, lambda done: self._swap(old, done)):
             yield writer
-            done = writer.finished()
-            replaced = self._replaced_by(done)
-            swapped = self._swap(old, done)
+
+    def can_revise(self) -> bool:
+        """As `VectorIndex.can_revise`."""
+        return can_copy(self._place)
+
+    @contextmanager
+    def revise(self, identity: Identity, schema: pa.Schema) -> Iterator[IndexWriter]:
+        """As `VectorIndex.revise`."""
+        old = self._book.need(self.name)
+        check_identity(self.name, old.identity, identity)
+        layout = layout_of(self.name, identity, schema, self._columns)
+        column_indexes(layout, self.settings)
+        fresh = old.moved(stored_in=new_entry(self.name, identity).stored_in)
+        try:
+            with fenced_by_a_rebuild(self._book, old), mapped(f"copying the index {self.name!r}", self._place):
+                copy_table(self._place, old.stored_in, fresh.stored_in)
+            table = self._extended(fresh, layout)
         except BaseException:
             self._drop(fresh.stored_in)
             raise
+        kept = Layout(self.name, identity, table.schema)
+        writer = LanceRebuild(self._book, fresh, kept, table, self.settings, self._backoff)
+        condition = f"target.revision = '{old.revision}'"
+        with self._put_in_place(writer, fresh.stored_in, lambda done: self._book.swap(done, condition)):
+            yield writer
+
+    @contextmanager
+    def _put_in_place(self, writer: LanceRebuild, stored_in: str, swap: Callable[[Entry], bool]) -> Iterator[None]:
+        """After the block, what `writer` wrote stands in place of the old index; where the block raises, it goes."""
+        try:
+            yield
+            done = writer.finished()
+            replaced = self._replaced_by(done)
+            swapped = swap(done)
+        except BaseException:
+            self._drop(stored_in)
+            raise
         if not swapped:
-            self._drop(fresh.stored_in)
+            self._drop(stored_in)
             raise Fenced(
-                f"index {self.name!r} was built or rebuilt by another process in the meantime",
-                left_behind="that other index; nothing of this rebuild",
+                f"index {self.name!r} was updated, built or rebuilt by another process in the meantime",
+                left_behind="that other index; nothing of this one",
                 next_step=f"lakeflow index status {self.name}",
             )
-        for stored_in in replaced:
-            self._drop(stored_in)
+        for one in replaced:
+            self._drop(one)
 
     def _replaced_by(self, fresh: Entry) -> list[str]:
         """The tables that go once `fresh` is in place: the old one, and what dead rebuilds left.

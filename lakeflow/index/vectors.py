@@ -246,6 +246,19 @@ class VectorIndex(Protocol):
         """
         ...
 
+    def can_revise(self) -> bool:
+        """Whether the index lies where it can be copied at little cost: see `revise`."""
+        ...
+
+    def revise(self, identity: Identity, schema: pa.Schema) -> AbstractContextManager[IndexWriter]:
+        """A writer into a copy of the index that takes the place of the old one when the block ends, as in `rebuild`.
+
+        It goes on from the position of the old one. So rows can be taken out for good: a writer that was left behind
+        writes to what was replaced. Raises what `writer` does, and Fenced where another writer recorded a position or rebuilt
+        the index in between.
+        """
+        ...
+
 
 def check_k(k: int) -> None:
     """Raises UsageError where `k` is not in 1..10,000."""

@@ -8,15 +8,16 @@ from lakeflow.declare import IndexSpec
 from lakeflow.errors import SourceChanged, Terminal
 from lakeflow.index.vectors import IndexState, check_identity
 from lakeflow.lake.read import appended
-from lakeflow.runner.indexing import IndexRoom, identity_of, index_state
+from lakeflow.runner.indexing import IndexRoom, identity_of, index_state, pending
 
 
 @dataclass(frozen=True, slots=True)
 class IndexPlan:
     """An index against its table's head. `state` is None where it was never built.
 
-    `files` and `rows` are what an update would read: what was appended since the index's position, or, where
-    `rebuild` says why it would be built anew, the whole table. `refused` is why an update would be refused.
+    `files` and `rows` are what an update would read: what came since the index's position, or, where `rebuild` says why it would
+    be built anew, the whole table. `changed` are the rows of files that went since, which an update reads as well, to bring in
+    no more than what differs. `refused` is why an update would be refused.
     """
 
     spec: IndexSpec
@@ -26,6 +27,7 @@ class IndexPlan:
     rows: int = 0
     rebuild: str | None = None
     refused: str | None = None
+    changed: int = 0
 
     @property
     def standing(self) -> str:
@@ -38,7 +40,7 @@ class IndexPlan:
             return "not built"
         if self.rebuild:
             return f"to be built from the whole table: {self.rebuild}"
-        return "behind" if self.files else "up to date"
+        return "behind" if self.files or self.changed else "up to date"
 
 
 def plan_index(spec: IndexSpec, room: IndexRoom) -> IndexPlan:
@@ -47,11 +49,17 @@ def plan_index(spec: IndexSpec, room: IndexRoom) -> IndexPlan:
     if not room.lake.exists(spec.table):
         return IndexPlan(spec, state, table_exists=False)
     table = room.lake.table(spec.table)
-    rebuild = None
+    rebuild, changed = None, 0
     try:
-        if state is not None:
+        if state is None:
+            splits = appended(table, None)
+        else:
             check_identity(spec.name, state.identity, identity_of(spec, table, room.models, state.identity.width))
-        splits = appended(table, state.position if state else None)
+            batches = pending(table, state.position, room.caps)
+            splits = tuple(split for batch in batches for split in batch.splits)
+            changed = sum(split.rows for batch in batches for split in batch.removed)
+            if changed and not room.open(spec).can_revise():
+                splits, changed, rebuild = appended(table, None), 0, f"rows were changed or removed, and {room.place} is no folder"
     except SourceChanged as change:
         rebuild = change.message
         splits = appended(table, None)
@@ -59,4 +67,5 @@ def plan_index(spec: IndexSpec, room: IndexRoom) -> IndexPlan:
         return IndexPlan(spec, state, table_exists=True, refused=error.message)
     if state is None and splits:
         rebuild = "it was not there yet"
-    return IndexPlan(spec, state, True, len(splits), sum(split.rows for split in splits), rebuild)
+    rows = sum(split.rows for split in splits)
+    return IndexPlan(spec, state, True, len(splits), rows, rebuild, changed=changed)

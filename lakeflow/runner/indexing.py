@@ -10,14 +10,19 @@ import pyarrow as pa
 from lakeflow.declare import IndexSpec
 from lakeflow.errors import DeclarationError, IndexMismatch, SchemaMismatch, SourceChanged, UnknownName
 from lakeflow.index.lance import LanceIndex
+from lakeflow.index.settings import settings_of
 from lakeflow.index.vectors import Identity, IndexState, IndexWriter, UpsertCounts, VectorIndex, check_identity
-from lakeflow.job import Caps
+from lakeflow.job import Caps, OnChange
 from lakeflow.lake.catalog import Lake, Table, arrow_schema
-from lakeflow.lake.read import Split, appended, cut, read
+from lakeflow.lake.changes import batches_after
+from lakeflow.lake.read import Batch, Split, appended, cut, read
 from lakeflow.lake.schema import require_columns
 from lakeflow.models.predict import predict_batch
 from lakeflow.models.registry import Model, ModelSet
 from lakeflow.progress import SnapshotPosition
+from lakeflow.runner.index_follow import Following, TooMuchChanged
+
+OnRows = Callable[[int], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +49,14 @@ class Indexed:
     rebuilt: str | None = None
 
 
-def update_index(spec: IndexSpec, room: IndexRoom, *, on_rows: Callable[[int], None] = lambda rows: None) -> Indexed:
-    """Bring the rows that were appended since the index's position into it; build it where it is missing.
+def update_index(spec: IndexSpec, room: IndexRoom, *, on_rows: OnRows = lambda rows: None) -> Indexed:
+    """Bring what became of the table since the index's position into it; build it where it is missing.
 
-    Where the table changed by more than appends, the index is built anew, for it is derived. Raises IndexMismatch
-    where it was built from another model, width, metric, key or table.
+    Rows that were appended replace those of their key. Where rows were changed in place or went, as by a merge, those that are
+    others now are brought in and those that are gone are taken out, in a copy that takes the index's place; an index that
+    cannot be copied, one of whose table most rows are others, and one whose table no longer tells what became of it since, are
+    built anew, for an index is derived. Raises IndexMismatch where it was built from another model, width, metric, key or
+    table, Fenced where another process recorded a position first.
     """
     table = checked_table(spec, room.lake)
     state = index_state(spec, room)
@@ -56,18 +64,47 @@ def update_index(spec: IndexSpec, room: IndexRoom, *, on_rows: Callable[[int], N
         return build_index(spec, room, reason="it was not there yet", on_rows=on_rows)
     check_identity(spec.name, state.identity, identity_of(spec, table, room.models, state.identity.width))
     try:
-        splits = appended(table, state.position)
+        batches = pending(table, state.position, room.caps)
+        if any(batch.removed for batch in batches):
+            return _follow(spec, room, table, state.identity, batches, on_rows)
     except SourceChanged as change:
         return build_index(spec, room, reason=change.message, on_rows=on_rows)
     writer = room.open(spec).writer(state.identity, index_schema(spec, table))
-    if not splits:
+    if not batches:
         writer.keep_up()
         return Indexed(UpsertCounts(), state.position, state.position)
-    return _fill(spec, writer, table, splits, room.caps, on_rows)
+    return _fill(spec, writer, table, batches, on_rows)
+
+
+def pending(table: Table, position: SnapshotPosition | None, caps: Caps) -> tuple[Batch, ...]:
+    """What an update of an index at `position` reads. Raises SourceChanged where the table does not tell."""
+    return tuple(batches_after(table, position, OnChange.RECOMPUTE, caps))
+
+
+def _follow(
+    spec: IndexSpec, room: IndexRoom, table: Table, identity: Identity, batches: Sequence[Batch], on_rows: OnRows
+) -> Indexed:
+    """Raises SourceChanged where a file that is needed is no longer there."""
+    index, schema = room.open(spec), index_schema(spec, table)
+    last = batches[-1].end.snapshot_id
+    if not index.can_revise():
+        reason = (
+            f"rows of {spec.table} were changed or removed up to snapshot {last}, and an index at {room.place} is not copied"
+        )
+        return build_index(spec, room, reason=reason, on_rows=on_rows)
+    following = Following(table, spec.key, schema.names, settings_of(spec).chunk_bytes, on_rows)
+    try:
+        with index.revise(identity, schema) as writer:
+            start = writer.position
+            counts = following.bring(writer, index, batches)
+        return Indexed(counts, start, writer.position)
+    except TooMuchChanged:
+        reason = f"most rows of {spec.table} are others since snapshot {last}"
+        return build_index(spec, room, reason=reason, on_rows=on_rows)
 
 
 def build_index(
-    spec: IndexSpec, room: IndexRoom, *, reason: str = "it was asked for", on_rows: Callable[[int], None] = lambda rows: None
+    spec: IndexSpec, room: IndexRoom, *, reason: str = "it was asked for", on_rows: OnRows = lambda rows: None
 ) -> Indexed:
     """Build the index from the whole table, beside the old one, and swap them when done."""
     table = checked_table(spec, room.lake)
@@ -77,7 +114,7 @@ def build_index(
         return Indexed(UpsertCounts(), None, None, f"{reason}, but {spec.table} holds no vector yet")
     identity = identity_of(spec, table, room.models, width)
     with room.open(spec).rebuild(identity, index_schema(spec, table)) as writer:
-        done = _fill(spec, writer, table, splits, room.caps, on_rows)
+        done = _fill(spec, writer, table, tuple(cut(splits, room.caps, table)), on_rows)
     return replace(done, rebuilt=reason)
 
 
@@ -113,20 +150,18 @@ def embedded(model: Model, texts: Sequence[str]) -> pa.Array:
     return predict_batch(model, pa.RecordBatch.from_pydict({name: list(texts)}), [name]).column(0)
 
 
-def _fill(
-    spec: IndexSpec, writer: IndexWriter, table: Table, splits: Sequence[Split], caps: Caps, on_rows: Callable[[int], None]
-) -> Indexed:
+def _fill(spec: IndexSpec, writer: IndexWriter, table: Table, batches: Sequence[Batch], on_rows: OnRows) -> Indexed:
     """Rows first, position after, a batch at a time."""
     start = writer.position
     counts = UpsertCounts()
     columns = index_schema(spec, table).names
-    for batch in cut(splits, caps, table):
+    for batch in batches:
         counts += writer.upsert(_told(read(table, batch.splits, columns), on_rows), batch.end.sequence)
         writer.record(batch.end)
     return Indexed(counts, start, writer.position)
 
 
-def _told(batches: Iterator[pa.RecordBatch], on_rows: Callable[[int], None]) -> Iterator[pa.RecordBatch]:
+def _told(batches: Iterator[pa.RecordBatch], on_rows: OnRows) -> Iterator[pa.RecordBatch]:
     for batch in batches:
         yield batch
         on_rows(batch.num_rows)

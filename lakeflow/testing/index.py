@@ -84,6 +84,7 @@ class MemoryIndex:
     def __init__(self, spec: IndexSpec) -> None:
         self.name = spec.name
         self.settings = settings_of(spec)
+        self._spec = spec
         self._columns = spec.columns
         self._built: _Built | None = None
 
@@ -176,6 +177,24 @@ class MemoryIndex:
         if self._built is not old:
             raise Fenced(f"index {self.name!r} was rebuilt in the meantime", next_step=f"lakeflow index status {self.name}")
         self._built = fresh
+
+    def can_revise(self) -> bool:
+        """As `VectorIndex.can_revise`."""
+        return True
+
+    @contextmanager
+    def revise(self, identity: Identity, schema: pa.Schema) -> Iterator[IndexWriter]:
+        """As `VectorIndex.revise`."""
+        old = self._need()
+        revision = old.revision
+        copy = MemoryIndex(self._spec)
+        copy._built = _Built(old.layout, {key: dict(row) for key, row in old.rows.items()}, old.position, revision)
+        writer = copy.writer(identity, schema)
+        yield writer
+        writer.keep_up()
+        if self._built is not old or old.revision != revision:
+            raise Fenced(f"index {self.name!r} was updated in the meantime", next_step=f"lakeflow index status {self.name}")
+        self._built = copy._built
 
     def _need(self) -> _Built:
         if self._built is None:

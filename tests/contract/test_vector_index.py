@@ -556,3 +556,64 @@ class TestRebuild:
         with pytest.raises(Fenced):
             second.__exit__(None, None, None)
         assert contents(opened()) == {"new": 1}
+
+
+class TestRevise:
+    def test_a_copy_takes_the_place_of_the_index_when_the_block_ends(self, index: VectorIndex, opened: Open) -> None:
+        filled(index)
+        assert index.can_revise()
+        with index.revise(IDENTITY, SCHEMA) as writer:
+            assert writer.position == position(1)
+            writer.upsert([batch([("a", 10, UP), ("new", 5, EAST)])], 2)
+            assert writer.delete(["b"], 2) == 1
+            writer.record(position(2))
+            assert contents(opened()) == {"a": 1, "b": 2, "it's": 3, "d": None}, "readers see the old one until then"
+        assert contents(opened()) == {"a": 10, "it's": 3, "d": None, "new": 5}
+        assert opened().state().position == position(2)
+
+    def test_a_block_that_raises_leaves_the_old_one(self, index: VectorIndex, opened: Open) -> None:
+        def dies() -> None:
+            with index.revise(IDENTITY, SCHEMA) as writer:
+                writer.delete(["a", "b"], 2)
+                writer.record(position(2))
+                raise KeyboardInterrupt
+
+        filled(index)
+        with pytest.raises(KeyboardInterrupt):
+            dies()
+        assert contents(opened()) == {"a": 1, "b": 2, "it's": 3, "d": None}
+        assert opened().state().position == position(1)
+
+    def test_of_two_writers_the_one_that_records_first_stays(self, index: VectorIndex, opened: Open) -> None:
+        def late() -> None:
+            with index.revise(IDENTITY, SCHEMA) as writer:
+                writer.delete(["a"], 3)
+                writer.record(position(3))
+                other = opened().writer(IDENTITY, SCHEMA)
+                other.upsert([batch([("e", 2, UP)])], 2)
+                other.record(position(2))
+
+        filled(index)
+        with pytest.raises(Fenced):
+            late()
+        assert contents(opened()) == {"a": 1, "b": 2, "it's": 3, "d": None, "e": 2}
+        assert opened().state().position == position(2)
+
+    def test_a_writer_that_was_left_behind_writes_no_row_into_the_copy(self, index: VectorIndex, opened: Open) -> None:
+        zombie = filled(index).writer(IDENTITY, SCHEMA)
+        with opened().revise(IDENTITY, SCHEMA) as writer:
+            writer.delete(["a"], 3)
+            writer.record(position(3))
+        with pytest.raises(Fenced):
+            zombie.upsert([batch([("a", 1, EAST), ("late", 1, EAST)])], 2)
+        assert contents(opened()) == {"b": 2, "it's": 3, "d": None}
+
+    def test_what_is_not_there_or_of_another_model_is_refused(self, index: VectorIndex) -> None:
+        with pytest.raises(UnknownName), index.revise(IDENTITY, SCHEMA):
+            raise AssertionError("there is nothing to copy")
+        filled(index)
+        with (
+            pytest.raises(IndexMismatch, match="model_fingerprint"),
+            index.revise(replace(IDENTITY, model_fingerprint="sha-2"), SCHEMA),
+        ):
+            raise AssertionError("it is of another model")

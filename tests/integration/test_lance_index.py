@@ -181,6 +181,48 @@ def test_a_rebuild_that_died_leaves_the_old_index_and_the_next_removes_its_rest(
     assert sorted(keys_by_a_second_reader(tmp_path)) == sorted(str(key) for key in range(20))
 
 
+def die_in_a_revision(place: Path) -> None:
+    with opened(place).revise(IDENTITY, SCHEMA) as writer:
+        writer.delete([str(key) for key in range(5)], 2)
+        writer.record(position(2))
+        os._exit(9)
+
+
+def test_a_revision_that_died_leaves_the_old_index_and_the_next_removes_its_rest(tmp_path: Path) -> None:
+    index = opened(tmp_path, flat_below="300")
+    writer = index.writer(IDENTITY, SCHEMA)
+    writer.upsert([rows(range(400))], 1)
+    assert writer.record(position(1)).kind == "ivf_rq"
+    dead = multiprocessing.get_context("spawn").Process(target=die_in_a_revision, args=(tmp_path,))
+    dead.start()
+    dead.join(60)
+    assert dead.exitcode == 9
+    assert (index.state().rows, index.state().position) == (400, position(1))
+    assert len(list(tmp_path.glob("docs.*.lance"))) == 2
+    with index.revise(IDENTITY, SCHEMA) as fresh:
+        assert fresh.delete([str(key) for key in range(7)], 3) == 7
+        fresh.record(position(3))
+    assert len(list(tmp_path.glob("docs.*.lance"))) == 1
+    assert sorted(keys_by_a_second_reader(tmp_path)) == sorted(str(key) for key in range(7, 400))
+    state = index.state()
+    assert (state.kind, state.unindexed_rows, state.position) == ("ivf_rq", 0, position(3)), "it was copied, not built anew"
+
+
+def test_a_copy_shares_the_files_of_rows_and_of_indexes_where_the_disk_can(tmp_path: Path) -> None:
+    index = opened(tmp_path, flat_below="300")
+    writer = index.writer(IDENTITY, SCHEMA)
+    writer.upsert([rows(range(400))], 1)
+    writer.record(position(1))
+    [old] = tmp_path.glob("docs.*.lance")
+    shared = {path.stat().st_ino for part in ("data", "_indices") for path in (old / part).rglob("*") if path.is_file()}
+    with index.revise(IDENTITY, SCHEMA) as fresh:
+        fresh.upsert([rows(range(400, 402))], 2)
+        fresh.record(position(2))
+    [new] = tmp_path.glob("docs.*.lance")
+    assert new != old
+    assert shared <= {path.stat().st_ino for path in new.rglob("*")}
+
+
 class NeverRemoves(LanceIndex):
     """As if the process had died between the swap and the removal of what was replaced."""
 

@@ -14,7 +14,7 @@ from lakeflow.runner.index_plan import plan_index
 from lakeflow.runner.indexing import update_index
 from tests.jobs import World
 from tests.lakes import path_of
-from tests.unit.runner.test_indexing import SPEC, TABLE, MemoryRoom, X, rows
+from tests.unit.runner.test_indexing import SPEC, TABLE, MemoryRoom, X, Y, merged, rows
 
 
 @pytest.fixture
@@ -35,3 +35,13 @@ def test_a_warehouse_that_does_not_answer_refuses_nothing(world: World, room: Me
         manifest.unlink()
     with pytest.raises(StorageUnavailable):
         plan_index(SPEC, room)
+
+
+def test_rows_that_went_put_an_index_behind(world: World, room: MemoryRoom) -> None:
+    world.append(rows((1, "a", X), (2, "b", Y), (3, "c", Y)), TABLE)
+    update_index(SPEC, room)
+    merged(world, rows((1, "a", X), (2, "b", Y)))
+    plan = plan_index(SPEC, room)
+    assert (plan.standing, plan.files, plan.rows, plan.changed, plan.rebuild) == ("behind", 1, 2, 3, None)
+    update_index(SPEC, room)
+    assert plan_index(SPEC, room).standing == "up to date"

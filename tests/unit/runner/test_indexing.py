@@ -15,7 +15,7 @@ from lakeflow.index.query import Query
 from lakeflow.index.vectors import UpsertCounts, VectorIndex
 from lakeflow.job import Caps
 from lakeflow.lake.commit import Change, Committer
-from lakeflow.lake.read import read
+from lakeflow.lake.read import read, splits_at
 from lakeflow.models.registry import ModelSet
 from lakeflow.models.spec import ModelSpec, Task
 from lakeflow.progress import SnapshotPosition
@@ -153,6 +153,48 @@ def test_a_table_that_was_overwritten_is_indexed_anew(world: World, room: Memory
     assert str(overwrite) in done.rebuilt
     assert nearest(room, X) == [3]
     assert update_index(SPEC, room).rebuilt is None
+
+
+def merged(world: World, kept: pa.Table) -> None:
+    """The table's files are written again as one, as a merge does that copies on write."""
+    table = world.table(TABLE)
+    snapshot = table.current_snapshot()
+    assert snapshot is not None
+    live = tuple(split.task.file for split in splits_at(table, snapshot))
+    Committer(world.lake).commit(Change(TABLE, written(table, kept), live, base=snapshot.snapshot_id))
+
+
+def test_of_files_that_were_written_again_only_the_rows_that_differ_are_brought_in(world: World, room: MemoryRoom) -> None:
+    world.append(rows((1, "a", X), (2, "b", Y), (3, "c", Z), (4, "d", Z), (5, "e", X)), TABLE)
+    first = update_index(SPEC, room)
+    merged(world, rows((1, "a", X), (2, "b", X), (3, "c", Z), (5, "e", X), (6, "f", Y)))
+    done = update_index(SPEC, room)
+    assert (done.rebuilt, done.start) == (None, first.end)
+    assert done.counts == UpsertCounts(read=2, inserted=1, updated=1, removed=1)
+    assert sorted(nearest(room, X)) == [1, 2, 3, 5, 6]
+    assert update_index(SPEC, room).counts == UpsertCounts()
+
+
+def test_a_table_that_was_emptied_empties_its_index(world: World, room: MemoryRoom) -> None:
+    world.append(rows((1, "a", X), (2, "b", Y)), TABLE)
+    update_index(SPEC, room)
+    merged(world, rows())
+    done = update_index(SPEC, room)
+    assert (done.counts.removed, done.rebuilt) == (2, None)
+    assert nearest(room, X) == []
+
+
+def test_where_an_index_cannot_be_copied_it_is_built_anew(world: World, room: MemoryRoom) -> None:
+    class Far(MemoryIndex):
+        def can_revise(self) -> bool:
+            return False
+
+    room.opened["docs"] = Far(SPEC)
+    world.append(rows((1, "a", X), (2, "b", Y), (3, "c", Z)), TABLE)
+    update_index(SPEC, room)
+    merged(world, rows((1, "a", X), (2, "b", Y)))
+    assert "is not copied" in str(update_index(SPEC, room).rebuilt)
+    assert nearest(room, X) == [1, 2]
 
 
 def test_a_table_that_was_made_anew_is_refused_until_the_index_is_built_anew(world: World, room: MemoryRoom) -> None:
