@@ -6,13 +6,16 @@ BIN := $(VENV)/bin
 ARGS ?=
 PROCESSES ?= 2
 
-.PHONY: help demo test rig servers bench chaos chaos-real lock docs clean
+.PHONY: help demo rag test rig servers bench chaos chaos-real lock docs clean
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 10
 
 demo: $(VENV)/.lakeflow  ## install, then run the whole flow on real data
 	$(BIN)/lakeflow demo $(ARGS)
+
+rag: $(VENV)/.lakeflow  ## install, then have questions answered out of documentation (examples/rag)
+	$(BIN)/python examples/rag/run.py
 
 test: $(VENV)/.lakeflow-test  ## install what the lock pins, then lint, check types and run the tests
 	$(BIN)/ruff check .
