@@ -59,6 +59,7 @@ from pyiceberg.table.update.spec import UpdateSpec
 from pyiceberg.typedef import EMPTY_DICT, Record
 from requests import Session
 
+from lakeflow.lake.commit_time import in_order
 from lakeflow.lake.encoding import worth_a_dictionary
 from lakeflow.lake.manifests import LiveFile, manifest_bytes
 
@@ -225,7 +226,7 @@ def stage(
     except BaseException:
         producer._clean_all_uncommitted()
         raise
-    transaction._stage(updates, requirements)
+    transaction._stage(in_order(updates, table.metadata), requirements)
     if properties:
         transaction.set_properties(dict(properties))
     if expire:
