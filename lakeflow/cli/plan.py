@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from lakeflow.cli.again import ChunkOption, FromOption, ToOption, asked_of, only_job, show_backfill
 from lakeflow.cli.common import (
     AsOfOption,
     Format,
@@ -53,6 +54,8 @@ Examples:
   lakeflow plan
 
   lakeflow plan score_flights --mode snapshot --output json
+
+  lakeflow plan score_flights --from 2013-01-01 --to 2013-02-01
 """
 
 Row = dict[str, Any]
@@ -70,6 +73,9 @@ def plan(
     snapshot_id: SnapshotOption = None,
     as_of: AsOfOption = None,
     into: IntoOption = None,
+    start: FromOption = None,
+    end: ToOption = None,
+    chunk: ChunkOption = None,
     project: ProjectOption = None,
     target: TargetOption = None,
     output: OutputOption = Format.TEXT,
@@ -81,6 +87,9 @@ def plan(
     request = request_of(mode, snapshot_id, as_of, into)
     check_into(into, chosen)
     check_tables(chosen, opened.lake.names(), opened.declarations.tables)
+    if (asked := asked_of(start, end, chunk)).given:
+        show_backfill(opened, only_job(chosen, jobs or [], "--from", request, False), asked, output is Format.JSON)
+        return
     landings = [] if jobs else [_landing_row(one) for one in _landings(opened)]
     with opened.models, aside():
         estimating = _estimating(opened, chosen)
@@ -166,7 +175,7 @@ def _job_row(project: Project, node: Node, request: Request, estimating: Estimat
     row |= _planned(planned)
     try:
         row["searches"] = positions(job, project.declared_tables.indexes, project.index_room)
-        row |= _windows(planned)
+        row |= _windows(planned) | _met(planned)
         row |= _steps(project, planned, ())
         estimates = estimating.of(planned, row["models"]) if estimating else []
         row |= _steps(project, planned, estimates) if estimates else {}
@@ -220,6 +229,18 @@ def _windows(plan: JobPlan) -> Row:
 
     touched = windows_touched(plan)
     return {} if touched is None else {"windows": asdict(touched)}
+
+
+def _met(plan: JobPlan) -> Row:
+    """Of a join within a bound, that and the known files that a run reads beside the new ones, as many at the most."""
+    from lakeflow.runner.interval_plan import met
+
+    found = met(plan)
+    return {} if found is None else {"join": asdict(found)}
+
+
+def _met_note(join: Row) -> str:
+    return f"joins {join['bound']}: at most {join['files']} known files read for new rows ({size_text(join['bytes'])})"
 
 
 def _windows_note(windows: Row) -> str:
@@ -288,6 +309,7 @@ def _job_line(row: Row) -> Row:
         notes.append(f"{row['files']} files changed, {row['files_removed']} removed")
     notes += [f"keeps earlier rows by key in {row['state']}"] if row.get("state") else []
     notes += [_windows_note(row["windows"])] if row.get("windows") else []
+    notes += [_met_note(row["join"])] if row.get("join") else []
     notes += [f"searches {name}, {_as_of(snapshot)}" for name, snapshot in row["searches"].items()]
     changed = [f"changed since it ran last: {', '.join(row['changed'])}"] if row["changed"] else []
     note = row["problem"] or "; ".join([*notes, *changed, *row["versions_due"]])

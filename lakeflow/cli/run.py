@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from lakeflow.cli.again import ChunkOption, FromOption, ToOption, asked_of, only_job
 from lakeflow.cli.common import (
     AsOfOption,
     Format,
@@ -34,6 +35,7 @@ from lakeflow.schedule import Cron
 
 if TYPE_CHECKING:
     from lakeflow.observe.runs import Run
+    from lakeflow.runner.backfill_range import Asked
     from lakeflow.runner.due import Timetable
     from lakeflow.runner.graph import Node
     from lakeflow.runner.plan import Request
@@ -54,6 +56,9 @@ whose failure a retry does not mend, or that failed in ten rounds in a row, goes
 end, which comes where none is left.
 A materialized table that is suspended is not run.
 
+--from and --to make a part of one job's rows anew, a chunk a commit; the job's own progress stays. Run again, it goes on with
+what is not done, and several processes may share it. docs/backfill.md says how rows land, and for which jobs.
+
 --due is for cron: it leaves out jobs that are not due, by schedule or freshness and their last runs in lakeflow.runs. Those
 that have neither, and indexes, always are. --follow heeds schedules too; without either, all that is named runs now.
 
@@ -64,6 +69,8 @@ Examples:
   lakeflow run score_flights --mode snapshot --into audit.scored_flights
 
   lakeflow run --due --exit-on-empty 3
+
+  lakeflow run score_flights --from 2013-01-01 --to 2013-02-01 --chunk 1d
 """
 
 
@@ -77,6 +84,9 @@ def run(
     snapshot_id: SnapshotOption = None,
     as_of: AsOfOption = None,
     into: IntoOption = None,
+    start: FromOption = None,
+    end: ToOption = None,
+    chunk: ChunkOption = None,
     follow: Annotated[bool, typer.Option("--follow", help="Stay, and run again at an interval.")] = False,
     due: Annotated[bool, typer.Option("--due", help="Leave out what is not due by its schedule.")] = False,
     every: Annotated[float | None, typer.Option("--every", help="Seconds between runs with --follow.", min=0.1)] = None,
@@ -93,14 +103,32 @@ def run(
     _check_request(request, chosen, follow, due)
     check_tables(chosen, opened.lake.names(), opened.declarations.tables)
     as_json = output is Format.JSON
+    asked = asked_of(start, end, chunk)
+    anew = only_job(chosen, jobs or [], "--from", request, follow or due) if asked.given else None
     with StopSignals() as signals, opened.models:
-        if follow:
+        if anew is not None:
+            ended, code = _again(opened, anew, asked, signals, exit_on_empty)
+        elif follow:
             ended, code = _follow(opened, chosen, request, signals, every or opened.settings.run.follow_seconds, as_json)
         else:
             timetable = timetable_of(opened, chosen) if due else None
             ended, code = _once(opened, chosen, request, signals, exit_on_empty, timetable)
     _show([one.row for one in ended], as_json)
     raise typer.Exit(code)
+
+
+def _again(project: Project, job: Job, asked: Asked, signals: StopSignals, exit_on_empty: int) -> tuple[list[Ended], int]:
+    """A part of a job anew, recorded as a run, and the exit code."""
+    from lakeflow.cli.again import BACKFILL, backfill
+    from lakeflow.observe.runs import Run, RunLog, Status
+
+    run = Run("job", job.name, job.target, BACKFILL)
+    with RunLog(project.lake, project.commits, project.settings).recorded(run), aside():
+        backfill(project, job, asked, run, signals)
+        if run.status is Status.DONE and not run.snapshot_ids:
+            run.status = Status.EMPTY
+    ended = Ended(_result(run))
+    return [ended], signals.exit_code or (0 if ended.did_something else exit_on_empty)
 
 
 def _check_request(request: Request, chosen: Sequence[Node], follow: bool, due: bool) -> None:
