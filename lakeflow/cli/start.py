@@ -57,6 +57,9 @@ def start(
     target: TargetOption = None,
     output: OutputOption = Format.TEXT,
 ) -> None:
+    from lakeflow.start.memory import keep_memory_flat
+
+    keep_memory_flat()  # before the modules that import pyarrow
     from lakeflow.start.generation import load
     from lakeflow.start.listen import Board
     from lakeflow.start.service import Service

@@ -35,6 +35,9 @@ BATCH_ROWS = 64 * 1024
 BATCH_BYTES = 16 << 20
 """Of a batch that is read, as its columns are encoded; more is held only where a single row is larger."""
 
+THREADS_BYTES = 1 << 20
+"""Of a row group whose columns are decoded side by side; to hand out those of a smaller one takes longer than they do."""
+
 RowGroups = Callable[[pq.ParquetFile], Sequence[int]]
 """Which row groups of a file are worth reading."""
 
@@ -266,8 +269,9 @@ def _columns_of(table: Table, split: Split, file: pq.ParquetFile, names: Sequenc
 def _row_groups(file: pq.ParquetFile, columns: ColumnMap, schema: pa.Schema, chosen: Sequence[int]) -> Iterator[pa.RecordBatch]:
     """The rows of the row groups `chosen` of a file with the columns of `schema`, one after the other."""
     for number in chosen:
-        size = _batch_rows(file.metadata.row_group(number), columns.names)
-        for batch in file.iter_batches(size, row_groups=[number], columns=list(columns.names)):
+        group = file.metadata.row_group(number)
+        size, threads = _batch_rows(group, columns.names), group.total_byte_size > THREADS_BYTES
+        for batch in file.iter_batches(size, row_groups=[number], columns=list(columns.names), use_threads=threads):
             rows = columns.rows(batch)
             yield rows if rows.schema.equals(schema, check_metadata=True) else rows.cast(schema)
 

@@ -98,7 +98,7 @@ class DataWriter:
         """Write what waits, close every file, and hand them over. The writer is empty again."""
         with lake_errors(f"table {self._name}"):
             for part in list(self._parts.values()):
-                self._flush(part)
+                self._flush(part, last=len(self._parts) == 1)
                 self._close(part)
             self._end_thread()
         done, self._done, self.rows = tuple(self._done), [], 0
@@ -133,7 +133,8 @@ class DataWriter:
         if part.rows >= ROW_GROUP_ROWS or part.bytes >= self._buffer_bytes // 2:
             self._flush(part)
 
-    def _flush(self, part: _Part) -> None:
+    def _flush(self, part: _Part, *, last: bool = False) -> None:
+        """Encode what waits of a part. The `last` row group is encoded here: nothing is left to be taken meanwhile."""
         if not part.waiting:
             return
         self._settle()
@@ -141,11 +142,29 @@ class DataWriter:
             self._keep_open_files_few()
             part.file = ParquetFile(self.table, self.schema, f"{self._part:05d}-{self._opened:05d}", part.key)
             self._opened += 1
-        self._thread = self._thread or ThreadPoolExecutor(1, thread_name_prefix="lakeflow-encode")
         rows = pa.concat_tables(part.waiting).cast(self.schema)
-        self._encoding = _Encoding(part, part.bytes, self._thread.submit(part.file.write, rows))
+        encoding = self._encoded_here(part, rows) if last else self._encoded_aside(part, rows)
+        self._encoding = _Encoding(part, part.bytes, encoding)
         self._waiting -= part.bytes
         part.waiting, part.rows, part.bytes = [], 0, 0
+
+    def _encoded_aside(self, part: _Part, rows: pa.Table) -> Future[None]:
+        assert part.file is not None, "the caller opened it"
+        self._thread = self._thread or ThreadPoolExecutor(1, thread_name_prefix="lakeflow-encode")
+        return self._thread.submit(part.file.write, rows)
+
+    def _encoded_here(self, part: _Part, rows: pa.Table) -> Future[None]:
+        """A small file is worth no thread."""
+        assert part.file is not None, "the caller opened it"
+        done: Future[None] = Future()
+        try:
+            part.file.write(rows)
+        except BaseException as error:
+            done.set_exception(error)
+            self._encoding = _Encoding(part, part.bytes, done)  # what is asked for next fails of it too
+            raise
+        done.set_result(None)
+        return done
 
     def _settle(self) -> None:
         """Wait for the row group that is encoded. Raises what its encoding did."""
