@@ -108,7 +108,8 @@ class Change:
     row of theirs was deleted since. `replace_all` removes whatever main holds when it lands. `summary` holds
     further facts for the snapshot's.
     `schema` gives the table other columns in the same commit, which lands only on the schema that they were planned on.
-    `table_uuid`, where given, is the table that the files were written for: one made anew under its name is refused.
+    `properties` are set in the same commit. `table_uuid`, where given, is the table that the files were written for: one made
+    anew under its name is refused.
     """
 
     table: str
@@ -122,6 +123,7 @@ class Change:
     progress: Advance | None = None
     table_uuid: str | None = None
     summary: Mapping[str, str] = field(default_factory=dict)
+    properties: Mapping[str, str] = field(default_factory=dict)
     commit_id: str = field(default_factory=lambda: uuid.uuid4().hex)
 
 
@@ -290,7 +292,7 @@ class Committer:
                 sequences=None if change.rewrite is None else change.rewrite.sequences,
                 layout=None if change.schema is None else change.schema.layout,
                 summary={**_summary(change), COMMIT_ID: change.commit_id, **progress},
-                properties={**dropped.properties, **_properties(table.metadata, progress)},
+                properties={**change.properties, **dropped.properties, **_properties(table.metadata, progress)},
                 expire=dropped.snapshot_ids,
             )
         try:

@@ -101,7 +101,7 @@ class AuditedCommitter(Committer):
         metadata = table.metadata
         dropped = expiry(metadata, self._keep_snapshots - 1)
         since = {SEQUENCE + key.removeprefix(PROGRESS): str(snapshot.sequence_number) for key in progress}
-        properties = {**dropped.properties, **progress, **since}
+        properties = {**change.properties, **dropped.properties, **progress, **since}
         updates: list[TableUpdate] = [_ref(MAIN, snapshot.snapshot_id), _drop(self._branch)]
         if properties:
             updates.append(SetPropertiesUpdate(updates=properties))

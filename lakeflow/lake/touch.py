@@ -65,10 +65,11 @@ class Touching:
             gone = rows.num_rows - len(kept)
             yield (rows.take(kept.to_arrow()) if gone else rows), gone
 
-    def rows(self, touched: Touched) -> Iterator[pa.Table]:
-        """The rows of the file that are of one of the values, in their order."""
+    def rows(self, touched: Touched, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+        """The rows of the file that are of one of the values, in their order; with `columns`, these and the values' alone."""
         values = self._of(touched.places)
-        for batch in read(self._table, [touched.split], None, self._pruner.in_row_groups):
+        wanted = None if columns is None else list(dict.fromkeys([*self._columns, *columns]))
+        for batch in read(self._table, [touched.split], wanted, self._pruner.in_row_groups):
             rows = pa.Table.from_batches([batch])
             asked = frame(rows.select(self._columns)).with_row_index(_ROW)
             kept = asked.join(values, on=self._columns, how="semi", nulls_equal=self._nulls_equal, maintain_order="left")[_ROW]

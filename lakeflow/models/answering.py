@@ -18,6 +18,7 @@ from lakeflow.errors import ModelError, ProviderUnavailable
 from lakeflow.models.failing import ANSWERED_BY, DEFAULT, Failed, Failing, OnError, error_of, read_failing
 from lakeflow.models.remote.dialect import ErrorKind
 from lakeflow.models.shapes import column_of
+from lakeflow.models.vectors import unfit, without
 
 if TYPE_CHECKING:
     from lakeflow.models.providers.base import Provider
@@ -105,6 +106,8 @@ def _asked(model: Model, rows: pa.RecordBatch, leniency: Leniency) -> Answers:
     declared = [(column.name, column.type) for column in spec.output if column.name not in aside]
     if given != declared:
         raise ModelError(f"{spec.label} gave the columns {_listed(given)}; OUTPUT declares {_listed(declared)}")
+    if spec.task == "embedding" and (wrong := unfit(told.rows.column(0), model.widths)):
+        told = replace(told, rows=without(told.rows, wrong), failed={**told.failed, **wrong})
     by: list[str | None] = [spec.name] * rows.num_rows  # at once: a look at each row costs as much as a small graph
     for place in told.failed:
         by[place] = None

@@ -22,6 +22,8 @@ from numpy.typing import NDArray
 from lakeflow.errors import LakeflowError, ModelError, UnknownName, UsageError
 from lakeflow.models.answering import Answers
 from lakeflow.models.columns import input_rows, output_names, require_castable
+from lakeflow.models.embedding import Embedding
+from lakeflow.models.embeddings import Embedded, Embeddings
 from lakeflow.models.failing import OnError, read_failing
 from lakeflow.models.lost import Counted, Lost, LostRow, row_key, row_text
 from lakeflow.models.registry import Model, ModelSet
@@ -34,24 +36,33 @@ Array = NDArray[np.bool_]
 
 ASKED = "asked"
 LEFT_OUT = "left out"
-"""Fields beside the answers, which bear their places as names: whether a row was asked, and whether it is left out."""
+HASH = "hash"
+"""Fields beside the answers, which bear their places as names: whether a row was asked, whether it is left out, and the hash
+that its vector is known by."""
 
 _models: ContextVar[ModelSet | None] = ContextVar("lakeflow_models", default=None)
 _lost: ContextVar[Lost | None] = ContextVar("lakeflow_lost", default=None)
+_embeddings: ContextVar[Embeddings | None] = ContextVar("lakeflow_embeddings", default=None)
 
 
 @contextmanager
-def bound(models: ModelSet, lost: Lost | None = None) -> Iterator[ModelSet]:
+def bound(models: ModelSet, lost: Lost | None = None, embeddings: Embeddings | None = None) -> Iterator[ModelSet]:
     """Within it, `ml_predict` and `ml_embed` find their models in `models`; frames made there may be collected later.
 
-    Rows that a model leaves out go to `lost`.
+    Rows that a model leaves out go to `lost`; columns of vectors are noted in `embeddings`.
     """
-    token, lost_token = _models.set(models), _lost.set(lost)
+    token, lost_token, embeddings_token = _models.set(models), _lost.set(lost), _embeddings.set(embeddings)
     try:
         yield models
     finally:
         _models.reset(token)
         _lost.reset(lost_token)
+        _embeddings.reset(embeddings_token)
+
+
+def embeddings_of_run() -> Embeddings:
+    """Where the run that is under way notes its columns of vectors; of none, one that nobody reads."""
+    return _embeddings.get() or Embeddings()
 
 
 def ml_predict(
@@ -91,10 +102,13 @@ def ml_embed(
     into: str = "embedding",
     where: pl.Expr | None = None,
     version_into: str | None = None,
+    hash_into: str | None = None,
 ) -> pl.LazyFrame:
     """The frame with the vectors of `column` by an embedding model, as the column `into`. Raises as `ml_predict` does.
 
-    A null text gives a null vector, and so does a row of which `where` is not true.
+    A null text gives a null vector, and so does a row of which `where` is not true. `hash_into` adds a column, STRING, with the
+    hash of text and model that each vector is known by (embeddings.py); a job whose target has both columns, under these names,
+    takes the vectors of texts that it holds already from there and does not ask the model again (docs/embedding.md).
     """
     opened = opened_model(model, "ml_embed")
     if opened.spec.task is not Task.EMBEDDING:
@@ -102,7 +116,11 @@ def ml_embed(
             f"{opened.spec.label} has the task '{opened.spec.task}'; ml_embed needs one with the task '{Task.EMBEDDING}'",
             next_step="use ml_predict for this model, or name an embedding model; `lakeflow models list` shows them",
         )
-    return _with_answers(frame, opened, [column], {opened.spec.output.names[0]: into}, _Asked(where, {}, version_into))
+    embeddings = embeddings_of_run()
+    embeddings.declare(into, Embedded(opened.spec.name, opened.spec.version, opened.fingerprint()))
+    embedding = Embedding(opened, embeddings, into, hash_into)
+    renamed = {opened.spec.output.names[0]: into}
+    return _with_answers(frame, opened, [column], renamed, _Asked(where, {}, version_into, embedding))
 
 
 def predict_batch(model: Model, rows: pa.RecordBatch, columns: Sequence[str]) -> pa.RecordBatch:
@@ -146,11 +164,19 @@ def opened_models(model: str, function: str) -> tuple[Model, ...]:
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    """Which rows are asked (None: all), what stands in for the answers of the others, and which column tells the version."""
+    """Which rows are asked (None: all), what stands in for the answers of the others, and which column tells the version.
+
+    `embedding` is set where the answers are vectors of ml_embed.
+    """
 
     where: pl.Expr | None
     otherwise: Mapping[str, str | pl.Expr]
     version_into: str | None = None
+    embedding: Embedding | None = None
+
+    @property
+    def hash_into(self) -> str | None:
+        return None if self.embedding is None else self.embedding.hash_into
 
     def field(self, answers: str, place: int, column: str) -> pl.Expr:
         """An OUTPUT column, out of the struct `answers`."""
@@ -186,7 +212,9 @@ def _with_answers(
     features += [] if asked.where is None else [asked.where.alias(ASKED)]
     loses_rows = read_failing(spec).loses_rows
     made = _struct_of(spec.output, [ASKED] * (asked.where is not None) + [LEFT_OUT] * loses_rows)
-    asking = _asking(_Asking(model, made, _lost.get() or Counted()))
+    if asked.hash_into is not None:
+        made = pl.Struct([*made.fields, pl.Field(HASH, pl.String())])
+    asking = _asking(_Asking(model, made, _lost.get() or Counted(), asked.embedding))
     answered = frame.with_columns(
         pl.struct(features).map_batches(asking, return_dtype=made, is_elementwise=True).alias(answers)
     )
@@ -194,6 +222,9 @@ def _with_answers(
         answered = answered.filter(~pl.col(answers).struct.field(LEFT_OUT))
     fields = [asked.field(answers, place, column).alias(name) for place, (column, name) in enumerate(_pairs(spec, names))]
     fields += asked.version(answers, spec.version, [*schema.names(), *names])
+    if asked.hash_into is not None:
+        name = output_names([*schema.names(), *names, *filter(None, [asked.version_into])], [asked.hash_into])[0]
+        fields.append(pl.col(answers).struct.field(HASH).alias(name))
     return answered.with_columns(fields).drop(answers)
 
 
@@ -247,6 +278,7 @@ class _Asking:
     model: Model
     made: pl.Struct
     lost: Lost
+    embedding: Embedding | None = None
 
     def ask(self, features: pl.Series) -> pl.Series:
         """The struct of answers, with its flags."""
@@ -259,23 +291,30 @@ class _Asking:
         left_out = np.zeros(len(features), bool)
         if self.lost.holds and read_failing(spec).on_error is OnError.DEAD_LETTER:
             left_out[wanted] = self._held(rows.filter(pa.array(wanted)))
-        answers = self._answered(rows, wanted & ~left_out, left_out)
+        hashes: Sequence[str | None] = ()
+        if self.embedding is None:
+            answers = self._answered(rows, wanted & ~left_out, left_out).rows
+        else:
+            answers, hashes = self.embedding.answered(
+                rows, wanted & ~left_out, lambda asked: self._answered(rows, asked, left_out)
+            )
         frame = pl.from_arrow(answers.rename_columns([str(place) for place in range(answers.num_columns)]))
         assert isinstance(frame, pl.DataFrame), "a batch becomes a frame"
         flags = {ASKED: wanted, LEFT_OUT: left_out}
         given = [pl.Series(one.name, flags[one.name], pl.Boolean()) for one in self.made.fields if one.name in flags]
+        given += [pl.Series(HASH, hashes, pl.String())] if self.embedding is not None and self.embedding.hash_into else []
         return frame.with_columns(given).to_struct()
 
     def _held(self, rows: pa.RecordBatch) -> Sequence[bool]:
         return self.lost.held([row_key(self.model.spec.name, values) for values in rows.to_pylist()])
 
-    def _answered(self, rows: pa.RecordBatch, wanted: Array, left_out: Array) -> pa.RecordBatch:
+    def _answered(self, rows: pa.RecordBatch, wanted: Array, left_out: Array) -> Answers:
         """The answers of the rows that are wanted, the others null. Those that fail are marked in `left_out`, and told."""
         if wanted.all():
             answers = self.model.answer(rows)
             self._lose(rows, answers)
             left_out[list(answers.failed)] = read_failing(self.model.spec).loses_rows
-            return answers.rows
+            return answers
         places = np.flatnonzero(wanted)
         some = rows.take(pa.array(places))
         answers = self.model.answer(some)
@@ -283,7 +322,10 @@ class _Asking:
         left_out[places[list(answers.failed)]] = read_failing(self.model.spec).loses_rows
         back = np.full(len(wanted), -1)
         back[places] = np.arange(len(places))
-        return answers.rows.take(pa.array(back, mask=~wanted))
+        by: list[str | None] = [None] * len(wanted)
+        for place, name in zip(places, answers.answered_by, strict=True):
+            by[place] = name
+        return Answers(answers.rows.take(pa.array(back, mask=~wanted)), answered_by=by)
 
     def _lose(self, rows: pa.RecordBatch, answers: Answers) -> None:
         """Tell of the rows that failed, where they are left out."""

@@ -20,6 +20,7 @@ from lakeflow.models.providers.base import Provider
 from lakeflow.models.remote.surroundings import Surrounded, Surroundings
 from lakeflow.models.spec import ModelSpec, fingerprint_of, identified
 from lakeflow.models.usage import Asked, Usage
+from lakeflow.models.vectors import Widths
 from lakeflow.models.versions import (
     Decision,
     Due,
@@ -53,6 +54,7 @@ class Model:
     identified: Identified | None = None
     due: bool = False
     fallback: Callable[[], Model] | None = None
+    widths: Widths = field(default_factory=Widths)
 
     def predict(self, rows: pa.RecordBatch) -> pa.RecordBatch:
         """OUTPUT columns for rows of exactly the INPUT columns; counted in `usage`. Raises what the provider raises.

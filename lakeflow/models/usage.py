@@ -39,7 +39,8 @@ class Price:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """Of one model: rows handed to it, calls that handed them, and the wall seconds of those calls, threads added up.
+    """Of one model: rows handed to it, calls that handed them, and the wall seconds of those calls, threads added up; `reused`
+    are rows whose vectors were taken from a job's target in its place.
 
     The rest is of remote models: requests sent, failed ones and retries among them; distinct inputs that were found in
     the cache, that were answered by the service, and that were left without an answer; tokens paid for, and their cost
@@ -56,6 +57,7 @@ class Asked:
     input_tokens: int = 0
     output_tokens: int = 0
     cost: float | None = None
+    reused: int = 0
 
     def __add__(self, other: Asked) -> Asked:
         costs = [cost for cost in (self.cost, other.cost) if cost is not None]
@@ -150,7 +152,7 @@ class Usage:
 
     def _of_run(self) -> dict[str, Asked]:
         since = {model: asked - self._before.get(model, Asked()) for model, asked in self._asked.items()}
-        return {model: asked for model, asked in since.items() if asked.calls or asked.requests or asked.cached}
+        return {model: asked for model, asked in since.items() if asked.calls or asked.requests or asked.cached or asked.reused}
 
 
 def _check(budget: Budget, spent: Budget, more: Budget, model: str) -> None:

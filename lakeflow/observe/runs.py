@@ -135,6 +135,7 @@ USAGE_SCHEMA = pa.schema(
         pa.field("cost", pa.float64()),
         pa.field("seconds", pa.float64()),
         pa.field("answered", pa.int64()),
+        pa.field("reused", pa.int64()),
     ]
 )
 

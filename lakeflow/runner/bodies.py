@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import polars as pl
@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from lakeflow.errors import JobFailed
 from lakeflow.job import Job
+from lakeflow.models.embeddings import Embeddings
 from lakeflow.models.lost import Forgotten, Lost
 from lakeflow.models.predict import bound
 from lakeflow.models.registry import ModelSet
@@ -51,6 +52,7 @@ class PythonBody:
     lookups: Lookups
     models: ModelSet
     searches: Searches | None = None
+    embeddings: Embeddings = field(default_factory=Embeddings)
 
     def prepare(self) -> None:
         self.lookups.frames()
@@ -69,7 +71,7 @@ class PythonBody:
     def _frame(self, reads: Sequence[Source], on_rows: Callable[[int], None], lost: Lost) -> pl.LazyFrame:
         job = self.job
         frames = {one.parameter: _scan(job, one, on_rows) for one in reads}
-        with bound(self.models, lost), searching(self.searches), user_code(job):
+        with bound(self.models, lost, self.embeddings), searching(self.searches), user_code(job):
             frame = job.function(**frames, **self.lookups.frames())
         if not isinstance(frame, pl.LazyFrame):
             raise JobFailed(

@@ -19,6 +19,7 @@ from lakeflow.lake.read import Split, read, splits_at
 from lakeflow.lake.schema import fit, require_columns
 from lakeflow.lake.touch import frame
 from lakeflow.progress import JobProgress
+from lakeflow.runner.embedding import recalling
 from lakeflow.runner.plan import Source
 from lakeflow.runner.putting import Putting
 
@@ -37,11 +38,17 @@ def by_step(work: _Work) -> tuple[int, RunCounts]:
 
 def put_keys(work: _Work, source: Source) -> tuple[int, RunCounts]:
     """Put what the job makes of the source's keys in place of what the target holds of them. Raises as `by_step`."""
+    keys = source.keys
+    assert keys is not None, "a source of keys"
+    require_columns(work.plan.job.by, arrow_schema(work.target), work.plan.target)
+    with recalling(work, lambda: frame(_groups(work, keys))) as knowing:
+        return _put(knowing, source, keys)
+
+
+def _put(work: _Work, source: Source, keys: pl.DataFrame) -> tuple[int, RunCounts]:
     from lakeflow.runner.execute import RunCounts
 
-    job, keys, reads = work.plan.job, source.keys, (source,)
-    assert keys is not None, "a source of keys"
-    require_columns(job.by, arrow_schema(work.target), work.plan.target)
+    job, reads = work.plan.job, (source,)
     work.body.prepare()
     lost = work.letters.part()
     putting = Putting(work.target, job.by, _groups(work, keys), work.writer, work.runtime.spool)

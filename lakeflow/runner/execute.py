@@ -25,6 +25,7 @@ from lakeflow.lake.write import DataFile, DataWriter
 from lakeflow.models.lost import Forgotten, Lost
 from lakeflow.models.registry import ModelSet
 from lakeflow.runner.bodies import Body, PythonBody
+from lakeflow.runner.embedding import facts_of_embeddings, knowing, require_same_model
 from lakeflow.runner.engines import Engine
 from lakeflow.runner.expecting import Expecting
 from lakeflow.runner.fingerprint import facts_of_job
@@ -165,7 +166,7 @@ def _run_steps(
         told = {**facts, **facts_of_searches(plan.job, runtime.searches)}
         letters = StepLetters(plan.job, target, moved, kept, runtime.lake, runtime.commits, runtime.buffer_bytes)
         work = _Work(plan, step, target, moved, body, runtime, on_rows, letters, expecting, told)
-        snapshot, counts = _step_of(plan, step)(work)
+        snapshot, counts = knowing(work, _step_of(plan, step))
         kept = letters.kept
         snapshots.append(snapshot)
         total += counts
@@ -195,6 +196,8 @@ def _target(plan: JobPlan, reads: Sequence[Source], body: Body, runtime: Runtime
         table = runtime.lake.table(plan.target)
         fit(schema.empty_table(), arrow_schema(table), plan.target)
         expecting.bind(arrow_schema(table))
+        if plan.output is not Output.COMPLETE:
+            require_same_model(plan.job, body, table)
         return table
     declared = runtime.declared.get(plan.job.target) or made_by(plan.job, schema)
     wanted = storable(declared.schema, plan.target)
@@ -258,9 +261,10 @@ class _Work:
     def commit(self, change: Change) -> int:
         """Land the change with the step's progress, in the table that its files were written for; its snapshot."""
         table_uuid = str(self.target.metadata.table_uuid)
-        summary = {**change.summary, **self.facts, **facts_of_job(self.plan.job, self.runtime.models.used)}
+        made, properties = facts_of_embeddings(self.body, self.target)
+        summary = {**change.summary, **self.facts, **made, **facts_of_job(self.plan.job, self.runtime.models.used)}
         change = replace(change, table=self.plan.target, progress=self.progress, table_uuid=table_uuid, summary=summary)
-        return self.runtime.commits.commit(change).snapshot_id
+        return self.runtime.commits.commit(replace(change, properties=properties)).snapshot_id
 
 
 RunStep = Callable[[_Work], tuple[int, RunCounts]]

@@ -15,7 +15,8 @@ from typing import Final
 import polars as pl
 
 from lakeflow.errors import LakeflowError, UnknownName, UsageError
-from lakeflow.models.predict import carried, opened_model
+from lakeflow.models.embeddings import BLANK, SPLIT, Embeddings
+from lakeflow.models.predict import carried, embeddings_of_run, opened_model
 from lakeflow.models.tokens import require_tokens
 from lakeflow.text.splitter import Part, Splitter, TokenStarts, Unit
 
@@ -66,7 +67,7 @@ def split(
     if taken := [name for name in made if name in schema and name != column]:
         raise UsageError(f"split: the frame has a column {taken[0]!r} already", next_step="rename or drop it before")
     starts = _token_starts(unit, model)
-    splitting = _Splitting(splitter, starts, tuple(made))
+    splitting = _Splitting(splitter, starts, tuple(made), embeddings_of_run())
     rows = next(name for number in count() if (name := f"__chunks{number}") not in schema)
     given = [pl.col(column).cast(pl.String).alias("text"), *(pl.col(name).alias(str(place)) for place, name in enumerate(keys))]
     asked = pl.struct(given).map_batches(splitting.series, return_dtype=pl.List(pl.Struct(made)), is_elementwise=True)
@@ -100,6 +101,7 @@ class _Splitting:
     splitter: Splitter
     token_starts: TokenStarts | None
     fields: tuple[str, ...]
+    counted: Embeddings
 
     def series(self, given: pl.Series) -> pl.Series:
         """The chunks of each row, as lists; called by Polars from several threads."""
@@ -111,7 +113,10 @@ class _Splitting:
 
     def _lists(self, given: pl.Series) -> pl.Series:
         kinds = chunk_fields(self.splitter, keyed=ID in self.fields)
-        return pl.Series([list(self._rows(*row.values())) for row in given.to_list()], dtype=pl.List(pl.Struct(kinds)))
+        found = [list(self._rows(*row.values())) for row in given.to_list()]
+        self.counted.count(SPLIT, len(found))
+        self.counted.count(BLANK, sum(not chunks for chunks in found))
+        return pl.Series(found, dtype=pl.List(pl.Struct(kinds)))
 
     def _rows(self, text: str | None, *key: object) -> Iterator[dict[str, object]]:
         parts = () if text is None else self.splitter.parts(text, self.token_starts)
