@@ -75,7 +75,7 @@ def round_of(now: Generation, number: int) -> None:
 
 
 def kept() -> Counter[str]:
-    """Live objects of our classes, tables and databases, and threads. PyIceberg keeps some manifests, however many were read."""
+    """Live objects of our classes, tables and databases, and threads. Some manifests stay in PyIceberg, never more."""
     gc.collect()
     names = (f"{type(one).__module__}.{type(one).__qualname__}" for one in gc.get_objects())
     found = Counter(name for name in names if name.startswith(("lakeflow.", "pyiceberg.table.", "duckdb.", "_duckdb.")))
