@@ -89,6 +89,7 @@ def show_verb(
             "batch": {"files": caps.files, "rows": caps.rows, "bytes": caps.bytes},
             "description": job.description,
         }
+        | ({"within": str(job.within)} if job.within else {})
         | _expected(job, opened)
         | _in_sql(job)
         | _due(opened, [job]).get(name, {})

@@ -158,24 +158,30 @@ def met(plan: JobPlan) -> Met | None:
     """For an incremental run of a join, by the bounds of files alone; None for any other. Each file counts once."""
     if plan.mode is not Mode.INCREMENTAL or plan.job.within is None:
         return None
-    found: dict[str, int] = {}
-    for step in plan.steps:
-        assert step.joined is not None, "steps of a join are of two tables"
-        within, new = step.joined.within, step.joined.new
-        times = (within.left_time, within.right_time)
-        around = (within.before, within.after) if new == 0 else (within.after, within.before)
-        own, other = step.joined.sides[new], step.joined.sides[1 - new]
-        bounds = TimeBounds(own.table, times[new])
-        spans = [bounds.span(split.task.file) for split in step.reads[new].splits]
-        ranges = _around(spans, *around)
-        theirs = TimeBounds(other.table, times[1 - new])
-        found |= {one.path: one.bytes for one in other.known if theirs.may_hold(one.task.file, ranges)}
+    new = {split.path for step in plan.steps for source in step.reads for split in source.splits}
+    found = {one.path: one.bytes for step in plan.steps for one in _reached(step) if one.path not in new}
     return Met(str(plan.job.within), len(found), sum(found.values()))
+
+
+def _reached(step: Step) -> Iterator[Split]:
+    """The known files that may hold rows which meet new ones of the step, or come again with them."""
+    joined = step.joined
+    assert joined is not None, "steps of a join are of two tables"
+    within, new = joined.within, joined.new
+    times = (within.left_time, within.right_time)
+    bounds = [TimeBounds(side.table, time) for side, time in zip(joined.sides, times, strict=True)]
+    back, ahead = (within.before, within.after) if new == 0 else (within.after, within.before)
+    spans = [bounds[new].span(split.task.file) for split in step.reads[new].splits]
+    reach = {1 - new: _around(spans, back, ahead)}
+    if within.keeps:  # rows of the first table that come again take all with them that they meet
+        reach[new] = _around(spans, 0, 0) if new == 0 else _around(spans, back + within.before, ahead + within.after)
+    for place, ranges in reach.items():
+        yield from (one for one in joined.sides[place].known if bounds[place].may_hold(one.task.file, ranges))
 
 
 def _around(spans: Sequence[Range | None], before: int, after: int) -> tuple[Range, ...]:
     """The time that is in reach of spans; all of it where nothing tells of one."""
-    known = [(low - before, high + after + 1) for span in spans if span is not None for low, high in (span,)]
+    known = [(span[0] - before, span[1] + after + 1) for span in spans if span is not None]
     if len(known) < len(spans):
         return ((-_FAR, _FAR),)
     return ranges_of(pl.DataFrame(known, schema={START: pl.Int64, END: pl.Int64}, orient="row"))
