@@ -31,16 +31,20 @@ def answers(questions=lf.Read("bronze.questions")) -> pl.LazyFrame:
     numbers = pl.int_range(1, pl.len() + 1)
     chunks = pl.col("text").list.eval(pl.format("[{}] {}", numbers, pl.element())).list.join("\n\n")
     answered = lf.ml_predict(given.with_columns(chunks=chunks), "reader", ["question", "chunks"])
-    # The first chunk is number 1. What is below becomes a place that no list has.
-    places = pl.col("citations").list.eval(pl.when(pl.element() >= 1).then(pl.element() - 1).otherwise(GIVEN)).list.unique()
-    cited = {name: pl.col(name).list.gather(places, null_on_oob=True).list.drop_nulls() for name in CITED}
-    return answered.select(
-        "question_id",
-        "question",
-        "answer",
-        *(cited[name].alias(column) for name, column in CITED.items()),
+    return with_citations(answered).select(
+        "question_id", "question", "answer", *CITED.values(), "given", "invented", "index_snapshot_id", "asked_at"
+    )
+
+
+def with_citations(answered: pl.LazyFrame) -> pl.LazyFrame:
+    """The chunks behind the numbers in `citations`, each once: the first that was given is number 1. `invented` counts the
+    numbers behind which there is none."""
+    known = pl.element().is_between(1, GIVEN)
+    places = pl.col("citations").list.eval(pl.when(known).then(pl.element() - 1).otherwise(GIVEN))
+    once = places.list.unique(maintain_order=True)
+    found = {name: pl.col(name).list.gather(once, null_on_oob=True).list.drop_nulls() for name in CITED}
+    return answered.with_columns(
+        *(found[name].alias(column) for name, column in CITED.items()),
         pl.col("chunk_id").alias("given"),
-        (pl.col("citations").list.n_unique() - cited["chunk_id"].list.len()).cast(pl.Int32).alias("invented"),
-        "index_snapshot_id",
-        "asked_at",
+        (pl.col("citations").list.n_unique() - found["chunk_id"].list.len()).cast(pl.Int32).alias("invented"),
     )

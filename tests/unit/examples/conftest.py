@@ -1,4 +1,4 @@
-"""The scripts of examples/flights import each other by their bare names, as scripts do."""
+"""The scripts of examples/flights and examples/rag import each other by their bare names, as scripts do."""
 
 from __future__ import annotations
 
@@ -7,4 +7,5 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).parents[3]
 
-sys.path.insert(0, str(REPOSITORY / "examples" / "flights"))
+for _example in ("flights", "rag"):
+    sys.path.insert(0, str(REPOSITORY / "examples" / _example))

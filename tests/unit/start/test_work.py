@@ -34,6 +34,14 @@ def copy(a=lf.Read("raw.a")):
 def all_of_it(a=lf.Read("raw.a"), b=lf.Lookup("raw.b")):
     return a
 """
+SEARCHES = """
+import lakeflow as lf
+
+
+@lf.job(target="gold.found")
+def found(a=lf.Read("raw.a")):
+    return lf.vector_search(a, "near", "vector")
+"""
 HELPER = "def changed(frame):\n    return frame\n"
 
 
@@ -88,6 +96,13 @@ class TestRuns:
         loaded.project.lake.drop("raw.b")
         ended = run(loaded, "all_of_it")
         assert (ended.run, ended.error, ended.waits) == (None, None, ("raw.b",))
+
+    def test_an_index_that_is_still_to_be_built_is_waited_for(self, loaded: Generation) -> None:
+        root = loaded.project.settings.root
+        (root / "tables" / "index.sql").write_text("CREATE VECTOR INDEX near ON raw.b (vector) WITH ('key' = 'id');")
+        (root / "jobs" / "found.py").write_text(SEARCHES)
+        ended = run(load(root, None, loaded), "found")
+        assert (ended.run, ended.error, ended.waits) == (None, None, ("index near",))
 
     def test_what_fails_is_handed_on(self, loaded: Generation) -> None:
         root = loaded.project.settings.root

@@ -1,0 +1,122 @@
+"""examples/rag, as its user runs it: the whole flow at once, and by the commands of its README."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from lakeflow.cli import main
+from lakeflow.topics.embedded import EmbeddedBroker
+from tests.independent_reader import StoredTable, read_table
+
+REPOSITORY = Path(__file__).parents[2]
+EXAMPLE = REPOSITORY / "examples" / "rag"
+EMBEDDINGS = REPOSITORY / "examples" / "flights" / "models" / "docs-embedding"
+README = (EXAMPLE / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    return Path(shutil.copytree(EXAMPLE, tmp_path / "rag", ignore=shutil.ignore_patterns(".lakeflow", "__pycache__")))
+
+
+def rows(table: StoredTable) -> list[dict[str, Any]]:
+    return list(table.rows().to_pylist())
+
+
+def script(name: str) -> ModuleType:
+    """A script of the example, as a module."""
+    spec = importlib.util.spec_from_file_location(f"example_rag_{name}", EXAMPLE / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_whole_flow_holds_every_check(project: Path) -> None:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("RAG_", "LAKEFLOW_"))}
+    done = subprocess.run(
+        [sys.executable, str(EXAMPLE / "run.py"), "--project", str(project)],
+        capture_output=True, text=True, timeout=280, check=False, env=environment,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Every check holds." in done.stdout
+    assert "✗" not in done.stdout
+    catalog = project / ".lakeflow" / "catalog.db"
+    answers, chunks = read_table(catalog, "gold.answers"), rows(read_table(catalog, "gold.chunks"))
+    found = {row["question_id"]: row for row in rows(answers)}
+    questions = Counter(row["question_id"] for row in rows(read_table(catalog, "bronze.questions")))
+    assert len(rows(answers)) == len(found), "each question has one answer"
+    assert set(questions) - set(found) == {"uuid"}, "its citation was made up"
+    assert questions["toml"] == 2, "it was asked again, and has one answer"
+    texts = {row["chunk_id"]: row for row in chunks}
+    assert Counter(row["page_id"] for row in chunks)["bisect"] == 0
+    again = found["json again"]
+    assert texts[again["cited"][0]]["page_id"] == "json"
+    assert "This page was rewritten" in texts[again["cited"][0]]["text"]
+    assert found["json"]["cited"][0] not in texts, "the chunk that the older answer cites is of the page as it was"
+    assert answers.head is not None
+    told, version = answers.head.summary["lakeflow.index.doc_index"].split()
+    assert found["toml"]["index_snapshot_id"] == again["index_snapshot_id"] == int(told)
+    assert found["median"]["index_snapshot_id"] != int(told)
+    assert re.fullmatch("[0-9a-f]+", version)
+
+
+@pytest.fixture(params=[pytest.param(False, id="static"), pytest.param(True, id="minilm", marks=pytest.mark.demo)])
+def embeddings(request: pytest.FixtureRequest) -> Path:
+    """The folder of a model: the one that is kept here, and a general one where the machine has it."""
+    if not request.param:
+        return EMBEDDINGS
+    found: Path = request.getfixturevalue("minilm")
+    return found
+
+
+@pytest.fixture
+def broker(embeddings: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[EmbeddedBroker]:
+    """A broker, and a model that answers, in the environment of the commands."""
+    local_model, pages = script("local_model"), script("pages")
+    with EmbeddedBroker(partitions=2) as broker, local_model.LocalModel() as model:
+        variables = {"LAKEFLOW_KAFKA": broker.bootstrap, "RAG_ENDPOINT": model.endpoint, "RAG_MODEL": "extractive"}
+        variables |= {"RAG_EMBEDDINGS": str(embeddings), "RAG_DELIVERY": "at-least-once", "LAKEFLOW_SECRET_RAG_API_KEY": "none"}
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+        for page in map(pages.page_of, ("shutil", "textwrap")):
+            value = json.dumps({"page_id": page.page_id, "title": page.title, "body": page.body})
+            broker.produce("pages", [(page.page_id.encode(), value.encode())])
+        question = {"question_id": "q1", "question": "How do I recursively delete a directory tree?"}
+        broker.produce("questions", [(None, json.dumps(question).encode())])
+        yield broker
+
+
+def test_the_commands_of_the_readme_answer_a_question(
+    project: Path, broker: EmbeddedBroker, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(project)
+    section = README.partition("## By itself")[2].partition("\n## ")[0]
+    [block] = re.findall(r"```sh\n(.*?)```", section, re.DOTALL)
+    printed = {}
+    for line in block.splitlines():
+        words = shlex.split(line, comments=True)
+        assert main([*words[1:], "--output", "json"]) == 0, line
+        printed[words[1]] = [json.loads(one) for one in capsys.readouterr().out.splitlines() if one.strip()]
+    assert list(printed) == ["land", "run", "produce", "search", "query"]
+    [answer] = printed["query"]
+    assert (answer["answer"], answer["pages"]) == ("Recursively delete a directory tree.", ["shutil"])
+    [run] = printed["run"]
+    assert [row["name"] for row in run] == ["chunks", "doc_index", "answers"], "in the order of the graph"
+    [[sent]] = printed["produce"]
+    assert (sent["topic"], sent["written"]) == ("answers", 1)
