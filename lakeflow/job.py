@@ -189,6 +189,7 @@ def job(
     emit: str | None = None,
     delay: Length | None = None,
     idle: Length | None = None,
+    lateness: Length | None = None,
     schedule: str | None = None,
     timezone: str = "UTC",
     freshness: str | None = None,
@@ -204,7 +205,7 @@ def job(
     The caps bound one batch of an incremental run; without them, those of [run] in lakeflow.toml hold.
     With `by` the function sees all rows of the keys that new rows have, and its rows replace theirs (docs/state.md).
     With `window` the function sees complete windows, and its rows replace theirs; `late`, `emit`, `delay` and `idle` say which
-    (docs/windows.md).
+    (docs/windows.md); `lateness` is said of the window itself.
     `schedule` is a cron expression of five fields in `timezone`, `freshness` how old the target may get, such as "10m":
     when the job is due for `lakeflow run --due` and `lakeflow start`.
     `expect` is what must hold of its rows, and of the table that they make: lf.not_null("carrier"), and others of expect.py.
@@ -216,7 +217,7 @@ def job(
     def declare(function: JobFunction) -> Job:
         origin = _origin_of(function)
         label = name or function.__name__
-        said = {"late": late, "emit": emit, "delay": delay, "idle": idle}
+        said = {"late": late, "emit": emit, "delay": delay, "idle": idle, "lateness": lateness}
         by_windows = windows_of(window, said, bool(key) or output is not None, f"{origin}: job {label!r}")
         by_keys = (by,) if isinstance(by, str) else tuple(by)
         made = Job(

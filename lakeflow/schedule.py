@@ -95,6 +95,8 @@ def _is_zone(name: str) -> bool:
 def _field_in(error: str, fields: list[str]) -> str:
     """Which field the library means, what stands there, and what may."""
     for (name, valid), text in zip(FIELDS.items(), fields, strict=True):
+        if error.endswith(name) and name == "day-of-month" and text in map(str, range(1, 32)):
+            return f"the month {fields[3]!r} has no day {text}"
         if error.endswith(name):
             return f"the {name} is {text!r}; valid: {valid}, *, a list a,b, a range a-b, a step */n"
     return error

@@ -206,7 +206,7 @@ class Windowed:
 
 
 def windows_of(window: object, said: Mapping[str, Any], merges: bool, job: str) -> Windowed | None:
-    """What a job says of windows: `said` has late, emit, delay and idle as given, None where they were not.
+    """What a job says of windows: `said` has late, emit, delay, idle and lateness as given, None where they were not.
 
     `merges` tells that it says too how its rows meet the target's, `job` is its place and name for messages.
     Raises DeclarationError where it contradicts itself.
@@ -220,10 +220,15 @@ def windows_of(window: object, said: Mapping[str, Any], merges: bool, job: str) 
         return None
     if not isinstance(window, Window):
         raise DeclarationError(f"{job}: window is {window!r}; valid: lf.Tumble, lf.Hop, lf.Cumulate, lf.Session")
+    if (lateness := said.get("lateness")) is not None:
+        raise DeclarationError(
+            f"{job} has lateness={lateness!r}, which is said of its window",
+            next_step=f'write it there: window=lf.{type(window).__name__}(.., lateness="{lateness}"), and late="drop"',
+        )
     if merges:
         raise DeclarationError(f"{job} has window=, whose rows replace whole windows, and key= or output=; valid: one of them")
     try:
-        return windowed(window, **said)
+        return windowed(window, **{name: value for name, value in said.items() if name != "lateness"})
     except UsageError as error:
         raise DeclarationError(f"{job}: {error.message}") from error
 

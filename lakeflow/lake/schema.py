@@ -118,7 +118,11 @@ def _fit_column(rows: pa.Table, field: pa.Field, table: str) -> pa.ChunkedArray:
     column = rows.column(field.name)
     if not field.nullable and column.null_count:
         row = pc.index(pc.is_null(column), True).as_py()
-        raise SchemaMismatch(f"{what} is required ({field.type} NOT NULL) and row {row} of {rows.num_rows} holds a null")
+        raise SchemaMismatch(
+            f"{what} is required ({field.type} NOT NULL) and row {row} of {rows.num_rows} holds a null",
+            left_behind="the table, as of the last commit",
+            next_step=f"leave out rows without it ({field.name} IS NOT NULL), or give them a value",
+        )
     if column.type == field.type:
         return column
     if not _may_cast(column.type, field.type):

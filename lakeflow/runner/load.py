@@ -15,7 +15,7 @@ from typing import TypeVar, assert_never
 
 from lakeflow.config import Settings, fill
 from lakeflow.declare import SYSTEM_NAMESPACE, IndexSpec, ModelDeclaration, Origin, TableSpec
-from lakeflow.errors import DeclarationError, LakeflowError
+from lakeflow.errors import DeclarationError, LakeflowError, UsageError
 from lakeflow.fill import looks_secret
 from lakeflow.index.settings import settings_of
 from lakeflow.job import Job
@@ -163,6 +163,11 @@ def _module_of(path: Path, root: Path) -> ModuleType:
         # Data alone goes to stdout; a file of jobs may print.
         with redirect_stdout(sys.stderr):
             spec.loader.exec_module(module)
+    except UsageError as error:
+        if path.name in error.message:
+            raise
+        place = f"{_shown(path, root)}:{_line_in(path, error)}"
+        raise DeclarationError(f"{place}: {error.message}", left_behind=error.left_behind, next_step=error.next_step) from error
     except LakeflowError:
         raise
     except (Exception, SystemExit) as error:

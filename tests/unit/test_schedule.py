@@ -81,7 +81,7 @@ class TestDaylightSaving:
     [
         ("61 * * * *", "the minute is '61'; valid: 0 to 59"),
         ("0 6-25 * * *", "the hour is '6-25'; valid: 0 to 23"),
-        ("0 6 31 2 *", "the day-of-month is '31'"),
+        ("0 6 31 2 *", "the month '2' has no day 31"),
         ("0 6 * MAYBE *", "the month is 'MAYBE'; valid: 1 to 12, or JAN to DEC"),
         ("0 6 * * 8", "the day-of-week is '8'"),
         ("*/0 * * * *", "the minute is '*/0'"),

@@ -78,6 +78,8 @@ def test_windows_that_are_written_once_drop_what_comes_later() -> None:
         ({"emit": "append"}, "has emit= and no window that it could be of"),
         ({"delay": "5m"}, "has delay= and no window that it could be of"),
         ({"idle": "5m"}, "has idle= and no window that it could be of"),
+        ({"lateness": "10m"}, "has lateness= and no window that it could be of"),
+        ({"window": lf.Tumble("at", "1h"), "lateness": "10m"}, "has lateness='10m', which is said of its window"),
         ({"window": "1h"}, "window is '1h'; valid: lf.Tumble, lf.Hop, lf.Cumulate, lf.Session"),
         ({"window": lf.Tumble("at", "1h"), "key": "id"}, "rows replace whole windows, and key= or output="),
         ({"window": lf.Tumble("at", "1h"), "emit": "append", "key": "id"}, "rows replace whole windows, and key= or output="),

@@ -117,6 +117,11 @@ def test_a_syntax_error_in_what_a_job_file_imports_is_at_the_line_of_the_import(
     assert refusal(settings).startswith("jobs/a.py:2 cannot be loaded: SyntaxError")
 
 
+def test_a_window_that_cannot_be_is_named_with_its_file_and_line(settings: Settings) -> None:
+    write(settings, "jobs/a.py", 'import lakeflow as lf\n\nhours = lf.Tumble("at", "1 fortnight")\n')
+    assert refusal(settings).startswith("jobs/a.py:3: size of Tumble is '1 fortnight'; valid: a number and one of")
+
+
 def test_a_job_file_that_ends_the_process_is_an_error_of_its_line(settings: Settings) -> None:
     write(settings, "jobs/a.py", "import sys\nsys.exit(3)\n")
     assert refusal(settings).startswith("jobs/a.py:2 cannot be loaded: SystemExit: 3")
