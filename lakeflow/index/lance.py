@@ -38,7 +38,7 @@ from lakeflow.index.rows import (
     query_matrix,
     result_of,
 )
-from lakeflow.index.settings import settings_of
+from lakeflow.index.settings import GRAPHS, settings_of
 from lakeflow.index.vectors import (
     Identity,
     IndexState,
@@ -57,6 +57,7 @@ T = TypeVar("T")
 QUERIES_A_CALL = 64
 ROWS_A_BATCH = 4_096
 FILTERED_PROBES = 4
+FOLLOWED_A_PROBE = 10
 DROP_BACKOFF = Backoff(attempts=4, base=0.05, cap=0.5)
 
 
@@ -300,11 +301,14 @@ class LanceIndex:
             query = query.limit(k).select([*wanted, "_distance"])
             if condition is not None:
                 query = query.where(condition, prefilter=True)
-            if effort.exact or ann_index(table, layout) is None:
+            index = None if effort.exact else ann_index(table, layout)
+            if index is None:
                 found = query.bypass_vector_index().to_arrow()
             else:
                 probes = effort.probes * (FILTERED_PROBES if condition is not None else 1)
                 query = query.maximum_nprobes(0).minimum_nprobes(probes).refine_factor(effort.refine)
+                if index.kind in GRAPHS:
+                    query = query.ef(max(FOLLOWED_A_PROBE * probes, 2 * effort.refine * k))
                 found = query.to_arrow()
         if "query_index" not in found.column_names:
             found = found.append_column("query_index", pa.array(np.zeros(found.num_rows, dtype=np.int32)))

@@ -17,7 +17,7 @@ from lakeflow.index.settings import IndexSettings
 
 MOST_PARTS = 16
 MOST_FRAGMENTS = 16
-BITS = 8
+ELEMENTS_A_BYTE = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ def keep_up(table: Any, layout: Layout, settings: IndexSettings) -> None:
             if not changed:
                 return
         case Step.TRAIN:
-            table.create_index(layout.identity.column, config=_config(wanted, layout), replace=True)
+            table.create_index(layout.identity.column, config=_config(wanted, layout, settings.bits), replace=True)
         case Step.OPTIMIZE:
             pass
         case _:
@@ -80,13 +80,35 @@ def ann_index(table: Any, layout: Layout) -> AnnIndex | None:
 
 
 def kind_of(index: AnnIndex | None) -> str:
-    """flat, ivf_rq or ivf_sq."""
+    """flat, or the approximate index's, as KINDS of settings.py names it."""
     return "flat" if index is None else index.kind
 
 
-def _config(kind: str, layout: Layout) -> Any:
-    from lancedb.index import IvfRq, IvfSq
+def _config(kind: str, layout: Layout, bits: int) -> Any:
+    from lancedb import index
 
-    # IvfRq() has 1 bit a dimension by default, which finds 7 of 10 nearest rows.
     metric: Any = layout.identity.metric
-    return IvfRq(distance_type=metric, num_bits=BITS) if kind == "ivf_rq" else IvfSq(distance_type=metric)
+    match kind:
+        case "ivf_flat":
+            return index.IvfFlat(distance_type=metric)
+        case "ivf_sq":
+            return index.IvfSq(distance_type=metric)
+        case "ivf_pq":
+            # LanceDB's default of a byte for 16 elements finds 8 of 10 nearest rows.
+            return index.IvfPq(distance_type=metric, num_sub_vectors=_parts_of(layout.identity.width))
+        case "ivf_rq":
+            # LanceDB's default is 1 bit an element, which finds 7 of 10 nearest rows.
+            return index.IvfRq(distance_type=metric, num_bits=bits)
+        case "ivf_hnsw_flat":
+            return index.HnswFlat(distance_type=metric)
+        case "ivf_hnsw_sq":
+            return index.HnswSq(distance_type=metric)
+        case "ivf_hnsw_pq":
+            return index.HnswPq(distance_type=metric)
+        case _:
+            raise ValueError(f"{kind} is no approximate index")
+
+
+def _parts_of(width: int) -> int | None:
+    """A byte for 8 elements, where these come out even; None: as LanceDB has it."""
+    return width // ELEMENTS_A_BYTE if width % ELEMENTS_A_BYTE == 0 else None

@@ -10,7 +10,8 @@ from datetime import timedelta
 from lakeflow.declare import IndexSpec
 from lakeflow.errors import DeclarationError, did_you_mean
 
-KINDS = ("auto", "flat", "ivf_rq", "ivf_sq")
+KINDS = ("auto", "flat", "ivf_flat", "ivf_sq", "ivf_pq", "ivf_rq", "ivf_hnsw_flat", "ivf_hnsw_sq", "ivf_hnsw_pq")
+GRAPHS = ("ivf_hnsw_flat", "ivf_hnsw_sq", "ivf_hnsw_pq")
 AS_WRITTEN = "none"
 LANGUAGES = (
     *("arabic", "danish", "dutch", "english", "finnish", "french", "german", "greek", "hungarian", "italian", "norwegian"),
@@ -27,7 +28,8 @@ class IndexSettings:
     """How an index is kept.
 
     `kind`: auto is flat (every row compared, exact) below `flat_below` rows and ivf_rq from there on, or ivf_sq where
-    the width is no multiple of 8. `probes` partitions are searched and `refine` * k candidates are compared exactly.
+    the width is no multiple of 8; the others are LanceDB's own. `bits` an element are what ivf_rq keeps. `probes` partitions
+    are searched, or in a graph 10 * `probes` candidates are followed, and `refine` * k candidates are compared exactly.
     `unindexed` rows may wait outside the approximate index. Versions older than `keep_versions` are removed; a search
     that takes longer than that may fail. An upsert holds about `chunk_bytes` of rows at a time. `filter_columns` are indexed
     for conditions and `text_columns` for words, which are those of `language`.
@@ -43,9 +45,10 @@ class IndexSettings:
     filter_columns: tuple[str, ...] = ()
     text_columns: tuple[str, ...] = ()
     language: str = "english"
+    bits: int = 8
 
     def kind_for(self, rows: int, width: int) -> str:
-        """flat, ivf_rq or ivf_sq, for an index of `rows` vectors of `width` elements."""
+        """The kind, not auto, for an index of `rows` vectors of `width` elements."""
         if self.kind != "auto":
             return self.kind
         if rows < self.flat_below:
@@ -54,6 +57,7 @@ class IndexSettings:
 
 
 WHOLE_NUMBERS = {
+    "bits": (1, 8),
     "flat_below": (1, 1 << 40),
     "probes": (1, 1 << 20),
     "refine": (1, 1_000),
@@ -94,6 +98,7 @@ def _settings(default: IndexSettings, numbers: Mapping[str, int]) -> IndexSettin
         refine=numbers.get("refine", default.refine),
         unindexed=numbers.get("unindexed", default.unindexed),
         keep_versions=default.keep_versions if minutes is None else timedelta(minutes=minutes),
+        bits=numbers.get("bits", default.bits),
         chunk_bytes=default.chunk_bytes if mebibytes is None else mebibytes << 20,
     )
 

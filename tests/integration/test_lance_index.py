@@ -24,6 +24,7 @@ from lakeflow.declare import IndexSpec
 from lakeflow.errors import CommitConflict, Fenced, LakeflowError, StorageFull, StorageUnavailable, UnknownName, UsageError
 from lakeflow.index.lance import LanceIndex
 from lakeflow.index.lance_upkeep import MOST_FRAGMENTS, MOST_PARTS
+from lakeflow.index.settings import KINDS
 from lakeflow.index.vectors import Identity
 from lakeflow.progress import SnapshotPosition
 from lakeflow.retry import Backoff
@@ -300,6 +301,18 @@ def test_an_approximate_index_finds_what_an_exact_search_does(tmp_path: Path, me
         assert np.mean(np.isclose(nearest, exactly, rtol=1e-3, atol=1e-3)) >= 0.9, (
             "distances are exact, not the index's estimates"
         )
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in ("auto", "flat", "ivf_hnsw_pq")])
+def test_every_kind_is_built_and_finds_what_is_near(tmp_path: Path, kind: str) -> None:
+    index = opened(tmp_path, kind=kind, bits="4", refine="4")
+    writer = index.writer(IDENTITY, SCHEMA)
+    writer.upsert([rows(range(1000))], 1)
+    assert writer.record(position(1)).kind == kind
+    queries = np.stack(rows(range(20), seed=5)["embedding"].to_numpy(zero_copy_only=False))
+    near, best = (index.search(queries, 5, columns=["doc_id"], exact=exact) for exact in (False, True))
+    found, wanted = (set(zip(*(t[c].to_pylist() for c in ("query_index", "doc_id")), strict=True)) for t in (near, best))
+    assert len(found & wanted) >= 80
 
 
 def test_widths_that_rabitq_cannot_take_get_another_index(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ def test_every_option_has_its_effect() -> None:
         key="doc_id", metric="l2", model="minilm", columns="a,b", filter_columns="a, b", text_columns="body", language="German",
     )  # fmt: skip
     assert settings_of(given) == IndexSettings(
-        "ivf_sq", 10, 3, 4, 0, timedelta(minutes=5), 2 << 20, ("a", "b"), ("body",), "german"
+        "ivf_sq", 10, 3, 4, 0, timedelta(minutes=5), 2 << 20, ("a", "b"), ("body",), "german", 4
     )
 
 
@@ -31,7 +31,11 @@ def test_every_option_has_its_effect() -> None:
     ("options", "message"),
     [
         ({"flat_bellow": "10"}, "unknown option 'flat_bellow'; did you mean 'flat_below'"),
-        ({"kind": "hnsw"}, "kind is 'hnsw'; valid: auto, flat, ivf_rq, ivf_sq"),
+        (
+            {"kind": "hnsw"},
+            "kind is 'hnsw'; valid: auto, flat, ivf_flat, ivf_hnsw_flat, ivf_hnsw_pq, ivf_hnsw_sq, ivf_pq, ivf_rq, ivf_sq",
+        ),
+        ({"bits": "9"}, "bits is '9'; valid: a whole number from 1 to 8"),
         ({"probes": "0"}, "probes is '0'; valid: a whole number from 1"),
         ({"refine": "many"}, "refine is 'many'; valid: a whole number"),
         ({"flat_below": "1e9"}, "flat_below is '1e9'"),
