@@ -18,7 +18,7 @@ LANGUAGES = (
     *("portuguese", "romanian", "russian", "spanish", "swedish", "tamil", "turkish", AS_WRITTEN),
 )
 """Languages whose words are brought to their stems, and whose commonest words are left out; `none`: words as written."""
-DECLARED_ELSEWHERE = frozenset({"key", "metric", "model", "columns"})
+DECLARED_ELSEWHERE = frozenset({"key", "metric", "model", "columns", "vectors_of"})
 NAME = re.compile(r"[A-Za-z0-9_]+")
 RABITQ_WIDTH = 8
 

@@ -10,19 +10,18 @@ from typing import TYPE_CHECKING, Final
 import polars as pl
 import pyarrow as pa
 
-from lakeflow.errors import IndexMismatch, SchemaMismatch
+from lakeflow.errors import SchemaMismatch
 from lakeflow.job import Job, Output
 from lakeflow.lake.catalog import Table, arrow_schema
 from lakeflow.lake.read import read
 from lakeflow.lake.schema import fit
 from lakeflow.lake.touch import frame
-from lakeflow.models.embeddings import PREFIX, Embedded, Embeddings, properties_of
+from lakeflow.models.embeddings import Embedded, Embeddings, properties_of
 from lakeflow.runner.bodies import Body, PythonBody
+from lakeflow.runner.embedded import embedded_in
 from lakeflow.runner.recalled import Recalled
 
 if TYPE_CHECKING:
-    from lakeflow.declare import IndexSpec
-    from lakeflow.models.registry import ModelSet
     from lakeflow.runner.execute import RunCounts, _Work
     from lakeflow.runner.plan import Source
 
@@ -32,12 +31,6 @@ SUMMARY: Final = "lakeflow."
 def embeddings_of(body: Body) -> Embeddings:
     """What a body notes of its columns of vectors; nothing where it is no function's."""
     return body.embeddings if isinstance(body, PythonBody) else Embeddings()
-
-
-def embedded_in(table: Table) -> Mapping[str, Embedded]:
-    """Whose vectors the columns of a table hold, as far as it says. Raises Terminal where that is not readable."""
-    names = arrow_schema(table).names
-    return {name: Embedded.loads(table.properties[PREFIX + name], name) for name in names if PREFIX + name in table.properties}
 
 
 def require_same_model(job: Job, body: Body, table: Table) -> None:
@@ -121,18 +114,3 @@ def _keys_of(source: Source, key: Sequence[str], target: Table) -> pl.DataFrame:
     for batch in read(source.table, source.splits, key):
         found.append(frame(fit(pa.Table.from_batches([batch]), wanted, ".".join(target.name()))).unique())
     return pl.concat(found).unique()
-
-
-def require_index_model(spec: IndexSpec, table: Table, models: ModelSet) -> None:
-    """Raises IndexMismatch where the vectors of an index's column are of another model than the index names."""
-    held = embedded_in(table).get(spec.column)
-    if held is None or spec.model is None:
-        return
-    model = models.get(spec.model)
-    if model.fingerprint() != held.fingerprint:
-        raise IndexMismatch(
-            f"index {spec.name!r} names the model {spec.model!r} version {model.spec.version}, and column {spec.column!r} of "
-            f"{spec.table} holds vectors of {held.model!r} version {held.version}, which cannot be compared",
-            next_step=f"name {held.model!r} in the declaration of the index, or run the job that writes {spec.table} with "
-            f"--mode snapshot, then: lakeflow index build {spec.name}",
-        )

@@ -20,6 +20,7 @@ from lakeflow.lake.schema import require_columns
 from lakeflow.models.predict import predict_batch
 from lakeflow.models.registry import Model, ModelSet
 from lakeflow.progress import SnapshotPosition
+from lakeflow.runner.embedded import require_index_model
 from lakeflow.runner.index_follow import Following, TooMuchChanged
 
 OnRows = Callable[[int], None]
@@ -182,7 +183,9 @@ def index_schema(spec: IndexSpec, table: Table) -> pa.Schema:
 
 
 def identity_of(spec: IndexSpec, table: Table, models: ModelSet, width: int) -> Identity:
-    """What the index would be built from now, for vectors of `width` elements."""
+    """What the index would be built from now, for vectors of `width` elements. Raises IndexMismatch where the table says that
+    its vectors are of another model."""
+    require_index_model(spec, table, models)
     fingerprint = models.get(spec.model).fingerprint() if spec.model else None
     return Identity(
         spec.table, str(table.metadata.table_uuid), spec.column, spec.key, spec.metric, width, spec.model, fingerprint

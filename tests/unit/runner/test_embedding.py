@@ -17,7 +17,7 @@ from lakeflow.errors import IndexMismatch, ModelError, SchemaMismatch
 from lakeflow.job import Caps, Job, job
 from lakeflow.models.registry import ModelSet
 from lakeflow.models.spec import ModelSpec, Task
-from lakeflow.runner.embedding import require_index_model
+from lakeflow.runner.indexing import identity_of
 from lakeflow.testing.provider import EchoProvider
 from tests.jobs import World, open_world
 
@@ -175,19 +175,19 @@ def test_an_index_of_another_model_is_refused_though_its_vectors_are_as_wide(wor
     world.append(docs(a="one."), DOCS)
     world.run(embedding_job())
     spec = IndexSpec("docs", CHUNKS, "embedding", "chunk_id", model="m")
-    require_index_model(spec, world.table(CHUNKS), world.models)
+    assert identity_of(spec, world.table(CHUNKS), world.models, 4).model == "m"
     with pytest.raises(IndexMismatch, match="holds vectors of 'm' version 1, which cannot be compared"):
-        require_index_model(spec, world.table(CHUNKS), ModelSet([model(pooling="max")], Asked))
+        identity_of(spec, world.table(CHUNKS), ModelSet([model(pooling="max")], Asked), 4)
 
 
 class Ragged(EchoProvider):
-    """Answers `short` with two elements and `nan` with a NaN."""
+    """Answers two. with two elements, nan. with a NaN."""
 
     def predict(self, rows: pa.RecordBatch) -> pa.RecordBatch:
         answers = super().predict(rows).column(0).to_pylist()
-        texts = rows.column(0).to_pylist()
-        wrong = {"two.": lambda one: one[:2], "nan.": lambda one: [float("nan"), *one[1:]]}
-        kept = [wrong.get(text, lambda one: one)(one) for text, one in zip(texts, answers, strict=True)]
+        places = dict(zip(rows.column(0).to_pylist(), answers, strict=True))
+        wrong = {**places, "two.": places.get("two.", [])[:2], "nan.": [float("nan"), *places.get("nan.", [])[1:]]}
+        kept = [wrong[text] for text in rows.column(0).to_pylist()]
         return pa.RecordBatch.from_arrays([pa.array(kept, OUTPUT.field(0).type)], schema=OUTPUT)
 
 
