@@ -329,7 +329,7 @@ def test_ranges_that_mean_nothing_are_refused(world: World, start: str, end: str
 
 
 def test_an_appending_job_is_refused_by_commits_and_one_that_has_not_run_has_nothing(world: World) -> None:
-    with pytest.raises(UsageError, match="has not written gold.late yet"):
+    with pytest.raises(UsageError, match=r"has not written gold\.late yet"):
         planned(world, appending(), "2013-01-02")
     world.run(appending())
     with pytest.raises(UsageError, match="does not tell which rows came of which snapshots"):
@@ -405,7 +405,7 @@ def test_another_backfill_of_the_job_fences_the_one_before_it(world: World) -> N
     runs = run_backfill(planned(world, appending(100), "2013-01-01", "2013-01-06", "1d"), world.runtime())
     next(runs)
     backfilled(world, appending(7), "2013-01-01", "2013-01-02")
-    with pytest.raises(Exception, match="another process moved the progress of backfill.late"):
+    with pytest.raises(Exception, match=r"another process moved the progress of backfill\.late"):
         next(runs)
     assert found(world)[:2] == [7.0, 1.0]
 
