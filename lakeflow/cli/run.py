@@ -359,6 +359,7 @@ def run_recorded(project: Project, job: Job, request: Request, signals: StopSign
 def _show(rows: Sequence[dict[str, Any]], as_json: bool) -> None:
     more = [name for name in LOST if any(row.get(name) for row in rows)]
     more += ASKED if any(row.get("calls") or row.get("cached") for row in rows) else ()
+    more += ["reused"] if any(row.get("reused") for row in rows) else []
     show_rows(rows, (*COLUMNS, *more), as_json=as_json)
 
 
@@ -382,6 +383,7 @@ def _result(run: Run) -> dict[str, Any]:
         "rows_per_second": round(run.read / run.seconds) if run.seconds else 0,
         "calls": asked.requests,
         "cached": asked.cached,
+        "reused": asked.reused,
         "tokens": asked.input_tokens + asked.output_tokens,
         "cost": asked.cost,
         "models": {model: asdict(one) for model, one in run.usage.items()},
