@@ -8,7 +8,7 @@ runs but the positions in both tables. Metadata alone is read here.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import polars as pl
@@ -17,7 +17,7 @@ import pyarrow as pa
 from lakeflow.errors import SchemaMismatch, UnknownName
 from lakeflow.job import Caps, Job, Mode
 from lakeflow.lake.catalog import Table, arrow_schema
-from lakeflow.lake.read import Split, snapshot_at, splits_at
+from lakeflow.lake.read import Batch, Split, snapshot_at, splits_at
 from lakeflow.lake.time_bounds import Range, TimeBounds
 from lakeflow.progress import JobProgress, SnapshotPosition
 from lakeflow.runner.letters import Kept
@@ -113,7 +113,8 @@ def interval_steps(
         return
     files = {parameter: splits_at(table, snapshot_at(table)) for parameter, table in tables.items()}
     for parameter in order:
-        for batch in batches[parameter]:
+        meets_nothing = parameter != first and progress.of(names[first]) is None
+        for batch in _together(batches[parameter]) if meets_nothing and again is None else batches[parameter]:
             progress = progress.at(names[parameter], batch.end)
             left, right = (Side(table, files[one], progress.of(names[one])) for one, table in tables.items())
             reads = tuple(
@@ -121,6 +122,11 @@ def interval_steps(
                 for one, table in tables.items()
             )
             yield Step(reads, progress.dumps(), joined=Joined(within, (left, right), list(tables).index(parameter)))
+
+
+def _together(batches: Sequence[Batch]) -> Sequence[Batch]:
+    """One batch of several: where no row can meet them, nothing of them is read, and no cap is needed."""
+    return batches and [replace(batches[-1], splits=tuple(split for batch in batches for split in batch.splits))]
 
 
 def unread(parameter: str, table: Table) -> Source:
@@ -159,11 +165,21 @@ def met(plan: JobPlan) -> Met | None:
     if plan.mode is not Mode.INCREMENTAL or plan.job.within is None:
         return None
     new = {split.path for step in plan.steps for source in step.reads for split in source.splits}
-    found = {one.path: one.bytes for step in plan.steps for one in _reached(step) if one.path not in new}
+    found = {one.path: one.bytes for step in plan.steps for _, one in _reached(step) if one.path not in new}
     return Met(str(plan.job.within), len(found), sum(found.values()))
 
 
-def _reached(step: Step) -> Iterator[Split]:
+def with_known(step: Step) -> tuple[Source, ...]:
+    """What a step reads of each table, as much at the most, by the bounds of files alone."""
+    if step.joined is None:
+        return step.reads
+    known = list(_reached(step))
+    return tuple(
+        replace(one, splits=(*one.splits, *(split for table, split in known if table is one.table))) for one in step.reads
+    )
+
+
+def _reached(step: Step) -> Iterator[tuple[Table, Split]]:
     """The known files that may hold rows which meet new ones of the step, or come again with them."""
     joined = step.joined
     assert joined is not None, "steps of a join are of two tables"
@@ -176,7 +192,10 @@ def _reached(step: Step) -> Iterator[Split]:
     if within.keeps:  # rows of the first table that come again take all with them that they meet
         reach[new] = _around(spans, 0, 0) if new == 0 else _around(spans, back + within.before, ahead + within.after)
     for place, ranges in reach.items():
-        yield from (one for one in joined.sides[place].known if bounds[place].may_hold(one.task.file, ranges))
+        table, new_ones = joined.sides[place].table, {split.path for split in step.reads[place].splits}
+        for one in joined.sides[place].known:
+            if one.path not in new_ones and bounds[place].may_hold(one.task.file, ranges):
+                yield table, one
 
 
 def _around(spans: Sequence[Range | None], before: int, after: int) -> tuple[Range, ...]:

@@ -6,6 +6,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, assert_never
 
 from lakeflow.job import Output
+from lakeflow.runner.interval_plan import with_known
 from lakeflow.runner.plan import JobPlan
 from lakeflow.runner.querying import relation_over
 from lakeflow.runner.sql_names import ProjectNames
@@ -13,8 +14,9 @@ from lakeflow.sql.compiled import AtStart
 from lakeflow.sql.explain import Step, explain, explain_lines
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
+    from lakeflow.lake.read import Split
     from lakeflow.models.estimate import Estimate
     from lakeflow.runner.project import Project
     from lakeflow.sql.relations import Relation
@@ -27,12 +29,10 @@ def steps_of(plan: JobPlan, project: Project, estimates: Sequence[Estimate] = ()
     if compiled is None or not any(step.reads for step in plan.steps):
         return None
     lookups = {source.name: relation_over(source.table, source.splits) for source in plan.lookups}
-    tables = {source.name: source.table for step in plan.steps for source in step.reads}
+    sources = [source for step in plan.steps for source in with_known(step)]
     read = {
-        name: relation_over(
-            table, list(chain.from_iterable(one.splits for step in plan.steps for one in step.reads if one.name == name))
-        )
-        for name, table in tables.items()
+        one.name: relation_over(one.table, _distinct(other.splits for other in sources if other.name == one.name))
+        for one in sources
     }
     relations: dict[str, Relation] = dict(ProjectNames(project).relations(compiled))
     for view in compiled.reads:
@@ -45,6 +45,11 @@ def steps_of(plan: JobPlan, project: Project, estimates: Sequence[Estimate] = ()
     whole = Step(f"{_verb(plan.output)} {plan.target}", rows=query.rows, children=(query,))
     costs = {one.model: text for one in estimates if (text := _cost(one))}
     return whole, explain_lines(whole, compiled, costs)
+
+
+def _distinct(splits: Iterable[tuple[Split, ...]]) -> list[Split]:
+    """Files each once, in their order: several steps of a join read the same known ones."""
+    return list({split.path: split for split in chain.from_iterable(splits)}.values())
 
 
 def _cost(estimate: Estimate) -> str:

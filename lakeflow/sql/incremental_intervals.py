@@ -34,6 +34,7 @@ HOW_TO_WRITE: Final = (
     "ON {left}.key = {right}.key AND {right}.time BETWEEN {left}.time - INTERVAL '1' HOUR AND {left}.time + INTERVAL '1' HOUR; "
     "a table that is looked up says FOR SYSTEM_TIME AS OF PROCTIME()"
 )
+_SECOND_JOB: Final = "over a join of two tables that both bring new rows: write a second job over what the first has joined"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +84,7 @@ def join_query(text: str, tree: exp.Expr, reads: Sequence[TableRead]) -> JoinQue
     _refuse_second_readings(text, tree, plain)
     found = _Join(text, tree, judge.found[0], plain).query()
     if refused is not None:
-        raise refused
+        raise UsageError(f"{refused.message}\n{_SECOND_JOB}")
     return found
 
 

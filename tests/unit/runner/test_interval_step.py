@@ -61,7 +61,7 @@ def test_each_step_reads_new_rows_of_one_table_and_the_run_goes_on_from_there(wo
     world.append(rows(("y", 5, 4.0)), OTHER)
     job = inner(world)
     new = [[source.name for source in step.reads if source.splits] for step in world.plan(job).steps]
-    assert new == [[OTHER], [OTHER], [ONE]]
+    assert new == [[OTHER], [ONE]]  # with nothing to meet, both files of the other are passed at once
     ran = world.run(job)
     assert ran is not None
     assert (ran.counts.read, ran.counts.written) == (4, 2)
@@ -74,6 +74,11 @@ def test_each_step_reads_new_rows_of_one_table_and_the_run_goes_on_from_there(wo
     assert ran is not None
     assert (ran.counts.read, ran.counts.written, ran.counts.filtered) == (2, 1, 1)
     assert world.rows(TARGET) == [("x", 1.0, 3.0), ("x", 5.0, 3.0), ("y", 2.0, 4.0)]
+    for minute in (8, 9):
+        world.append(rows(("x", minute, 1.0)), ONE)
+        world.append(rows(("x", minute, 1.0)), OTHER)
+    new = [[source.name for source in step.reads if source.splits] for step in world.plan(job).steps]
+    assert new == [[OTHER], [OTHER], [ONE], [ONE]]
 
 
 def test_a_table_that_is_empty_first_is_joined_once_it_has_rows(world: World) -> None:

@@ -140,7 +140,10 @@ ON = f"a.k = b.j AND {BOUND}"
             f"WITH a AS (SELECT * FROM s.a) SELECT a.k FROM a JOIN s.b ON {ON} UNION ALL SELECT k FROM a",
             "a is read twice, and a join within a bound reads each table once",
         ),
-        (f"SELECT a.k, count(*) FROM s.a JOIN s.b ON {ON} GROUP BY 1", "GROUP BY needs rows that came before"),
+        (
+            f"SELECT a.k, count(*) FROM s.a JOIN s.b ON {ON} GROUP BY 1",
+            "GROUP BY needs rows that came before.*write a second job",
+        ),
         (f"SELECT count(*) FROM s.a JOIN s.b ON {ON}", "the aggregate COUNT_STAR needs rows|the aggregate COUNT needs rows"),
         (f"SELECT DISTINCT a.k FROM s.a JOIN s.b ON {ON}", "DISTINCT needs rows that came before"),
         (f"SELECT a.k FROM s.a FULL JOIN s.b ON {ON}", "FULL JOIN of two tables that both bring new rows"),
