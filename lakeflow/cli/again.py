@@ -1,9 +1,10 @@
-"""`lakeflow run JOB --from --to`: what a job has made is made anew, in part. Shared with `lakeflow plan`."""
+"""`lakeflow run JOB --from --to` and `--full-refresh`: what a job has made is made anew. Shared with `lakeflow plan`."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -15,9 +16,11 @@ from lakeflow.job import Job
 
 if TYPE_CHECKING:
     from lakeflow.cli.signals import StopSignals
+    from lakeflow.expect import Finding
     from lakeflow.observe.runs import Run
     from lakeflow.runner.backfill import BackfillPlan
     from lakeflow.runner.backfill_range import Asked
+    from lakeflow.runner.execute import RunCounts
     from lakeflow.runner.graph import Node
     from lakeflow.runner.plan import Request
     from lakeflow.runner.project import Project
@@ -39,8 +42,66 @@ ChunkOption = Annotated[
     ),
 ]
 
+FullRefreshOption = Annotated[
+    bool, typer.Option("--full-refresh", help="Make all of one job's rows anew on a branch, then put them in place at once.")
+]
+
 BACKFILL = "backfill"
+FULL_REFRESH = "full-refresh"
 CHUNKS = ("chunk", "from", "to", "files", "rows", "size", "status")
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """The job that is made anew: the part that is asked for, or all of it (None)."""
+
+    job: Job
+    asked: Asked | None
+
+
+def again_of(
+    start: str | None,
+    end: str | None,
+    chunk: str | None,
+    full: bool,
+    chosen: Sequence[Node],
+    named: Sequence[str],
+    request: Request,
+    others: bool,
+) -> Again | None:
+    """What the options ask for; None where they ask for nothing. `others`: options are given that do not go with them.
+
+    Raises UsageError where they contradict each other.
+    """
+    asked = asked_of(start, end, chunk)
+    if full and asked.given:
+        raise UsageError("--full-refresh makes all of a job anew, --from and --to a part; valid: one of them")
+    if not full and not asked.given:
+        return None
+    option = "--full-refresh" if full else "--from"
+    return Again(only_job(chosen, named, option, request, others), None if full else asked)
+
+
+def made_again(project: Project, again: Again, signals: StopSignals) -> Run:
+    """Carry it out; the run, which is recorded. Raises what it fails of."""
+    from lakeflow.observe.runs import Run, RunLog, Status
+
+    run = Run("job", again.job.name, again.job.target, BACKFILL if again.asked else FULL_REFRESH)
+    with RunLog(project.lake, project.commits, project.settings).recorded(run), aside():
+        project.models.stop_when(signals.requested)
+        try:
+            if again.asked is not None:
+                _backfill(project, again.job, again.asked, run, signals)
+            else:
+                _refresh(project, again.job, run, signals)
+        except Interrupted as stopped:
+            note(str(stopped))
+        finally:
+            run.usage = project.models.usage.of_run()
+            run.models = project.models.used
+        if run.status is Status.DONE and not run.snapshot_ids:
+            run.status = Status.EMPTY
+    return run
 
 
 def asked_of(start: str | None, end: str | None, chunk: str | None) -> Asked:
@@ -60,8 +121,7 @@ def only_job(chosen: Sequence[Node], named: Sequence[str], option: str, request:
         raise UsageError(f"{option} makes the rows of one job anew; name it: lakeflow run JOB {option} ..")
     if others or request != type(request)():
         raise UsageError(
-            f"{option} goes without --mode, --into, --follow, --due and moments: it writes to the job's target, and the job's "
-            "own progress stays"
+            f"{option} goes without --mode, --into, --follow, --due and moments: it makes anew what the job's own runs made"
         )
     return jobs[0]
 
@@ -77,8 +137,7 @@ def planned(project: Project, job: Job, asked: Asked) -> BackfillPlan:
     return plan_backfill(job, asked, project.lake, project.commits, declared, ProjectNames(project))
 
 
-def backfill(project: Project, job: Job, asked: Asked, run: Run, signals: StopSignals) -> None:
-    """Carry a backfill out, as a run that is recorded. Raises as `run_backfill` does."""
+def _backfill(project: Project, job: Job, asked: Asked, run: Run, signals: StopSignals) -> None:
     from lakeflow.observe.runs import Status
     from lakeflow.runner.backfill import run_backfill
 
@@ -88,26 +147,48 @@ def backfill(project: Project, job: Job, asked: Asked, run: Run, signals: StopSi
     if plan.goes_on is not None:
         done = sum(one.is_done for one in plan.chunks)
         note(f"backfill {plan.goes_on} of {job.name} goes on: {done} of {len(plan.chunks)} chunks are done")
-    project.models.stop_when(signals.requested)
     rows, finished = sum(one.rows for one in plan.chunks if not one.is_done), False
-    try:
-        with Bar(f"making {job.name} anew", rows) as bar:
-            runs = run_backfill(
-                plan, project.runtime, stop=signals.requested, on_rows=bar.advance, sleep=signals.sleep, began=began
-            )
-            for ran in runs:
-                run.read, run.written, run.filtered = ran.counts.read, ran.counts.written, ran.counts.filtered
-                run.dead_lettered, run.skipped = ran.counts.dead_lettered, ran.counts.skipped
-                run.snapshot_ids, run.findings = ran.snapshots, ran.findings
-                run.end_position = f"backfill {ran.number}: {ran.done} of {ran.of} chunks"
-                finished = ran.done == ran.of
-    except Interrupted as stopped:
-        note(str(stopped))
-    finally:
-        run.usage = project.models.usage.of_run()
-        run.models = project.models.used
+    with Bar(f"making {job.name} anew", rows) as bar:
+        for ran in run_backfill(
+            plan, project.runtime, stop=signals.requested, on_rows=bar.advance, sleep=signals.sleep, began=began
+        ):
+            _count(run, ran.counts, ran.snapshots, ran.findings)
+            run.end_position = f"backfill {ran.number}: {ran.done} of {ran.of} chunks"
+            finished = ran.done == ran.of
     if signals.requested() and not finished:
         run.status = Status.STOPPED
+
+
+def _refresh(project: Project, job: Job, run: Run, signals: StopSignals) -> None:
+    from lakeflow.lake.commit import Committer
+    from lakeflow.observe.runs import Status
+    from lakeflow.runner.plan import JobPlan
+    from lakeflow.runner.refresh import Refresh
+    from lakeflow.runner.sql_names import ProjectNames
+
+    commits = project.commits
+    assert isinstance(commits, Committer), "a project commits to a catalog"
+    refresh = Refresh(job, project.lake, commits, project.runtime, ProjectNames(project))
+    if refresh.is_begun:
+        note(f"the full refresh of {job.name} goes on")
+    run.status = Status.STOPPED
+    with Bar(f"making {job.name} anew") as bar:
+
+        def begun(plan: JobPlan) -> None:
+            run.start_position = plan.start
+            bar.reach(run.read, run.read + plan.rows)
+
+        for ran in refresh.run(stop=signals.requested, on_plan=begun, on_rows=bar.advance):
+            _count(run, ran.counts, ran.snapshots, ran.findings)
+            run.end_position = ran.end
+    if not refresh.is_begun:
+        run.status = Status.DONE
+
+
+def _count(run: Run, counts: RunCounts, snapshots: tuple[int, ...], findings: tuple[Finding, ...]) -> None:
+    run.read, run.written, run.filtered = counts.read, counts.written, counts.filtered
+    run.dead_lettered, run.skipped = counts.dead_lettered, counts.skipped
+    run.snapshot_ids, run.findings = snapshots, findings
 
 
 def show_plan(plan: BackfillPlan, as_json: bool) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lakeflow.cli.again import ChunkOption, FromOption, ToOption, asked_of, only_job
+from lakeflow.cli.again import ChunkOption, FromOption, FullRefreshOption, ToOption, again_of, made_again
 from lakeflow.cli.common import (
     AsOfOption,
     Format,
@@ -35,7 +35,6 @@ from lakeflow.schedule import Cron
 
 if TYPE_CHECKING:
     from lakeflow.observe.runs import Run
-    from lakeflow.runner.backfill_range import Asked
     from lakeflow.runner.due import Timetable
     from lakeflow.runner.graph import Node
     from lakeflow.runner.plan import Request
@@ -57,7 +56,8 @@ end, which comes where none is left.
 A materialized table that is suspended is not run.
 
 --from and --to make a part of one job's rows anew, a chunk a commit; the job's own progress stays. Run again, it goes on with
-what is not done, and several processes may share it. docs/backfill.md says how rows land, and for which jobs.
+what is not done, and several processes may share it. --full-refresh makes all of them anew, beside what readers see, and puts
+them in place in one commit. docs/backfill.md says how rows land, and for which jobs.
 
 --due is for cron: it leaves out jobs that are not due, by schedule or freshness and their last runs in lakeflow.runs. Those
 that have neither, and indexes, always are. --follow heeds schedules too; without either, all that is named runs now.
@@ -71,6 +71,8 @@ Examples:
   lakeflow run --due --exit-on-empty 3
 
   lakeflow run score_flights --from 2013-01-01 --to 2013-02-01 --chunk 1d
+
+  lakeflow run score_flights --full-refresh
 """
 
 
@@ -87,6 +89,7 @@ def run(
     start: FromOption = None,
     end: ToOption = None,
     chunk: ChunkOption = None,
+    full_refresh: FullRefreshOption = False,
     follow: Annotated[bool, typer.Option("--follow", help="Stay, and run again at an interval.")] = False,
     due: Annotated[bool, typer.Option("--due", help="Leave out what is not due by its schedule.")] = False,
     every: Annotated[float | None, typer.Option("--every", help="Seconds between runs with --follow.", min=0.1)] = None,
@@ -103,11 +106,11 @@ def run(
     _check_request(request, chosen, follow, due)
     check_tables(chosen, opened.lake.names(), opened.declarations.tables)
     as_json = output is Format.JSON
-    asked = asked_of(start, end, chunk)
-    anew = only_job(chosen, jobs or [], "--from", request, follow or due) if asked.given else None
+    anew = again_of(start, end, chunk, full_refresh, chosen, jobs or [], request, follow or due)
     with StopSignals() as signals, opened.models:
         if anew is not None:
-            ended, code = _again(opened, anew, asked, signals, exit_on_empty)
+            ended = [Ended(_result(made_again(opened, anew, signals)))]
+            code = signals.exit_code or (0 if ended[0].did_something else exit_on_empty)
         elif follow:
             ended, code = _follow(opened, chosen, request, signals, every or opened.settings.run.follow_seconds, as_json)
         else:
@@ -115,20 +118,6 @@ def run(
             ended, code = _once(opened, chosen, request, signals, exit_on_empty, timetable)
     _show([one.row for one in ended], as_json)
     raise typer.Exit(code)
-
-
-def _again(project: Project, job: Job, asked: Asked, signals: StopSignals, exit_on_empty: int) -> tuple[list[Ended], int]:
-    """A part of a job anew, recorded as a run, and the exit code."""
-    from lakeflow.cli.again import BACKFILL, backfill
-    from lakeflow.observe.runs import Run, RunLog, Status
-
-    run = Run("job", job.name, job.target, BACKFILL)
-    with RunLog(project.lake, project.commits, project.settings).recorded(run), aside():
-        backfill(project, job, asked, run, signals)
-        if run.status is Status.DONE and not run.snapshot_ids:
-            run.status = Status.EMPTY
-    ended = Ended(_result(run))
-    return [ended], signals.exit_code or (0 if ended.did_something else exit_on_empty)
 
 
 def _check_request(request: Request, chosen: Sequence[Node], follow: bool, due: bool) -> None:
