@@ -30,6 +30,7 @@ from pages import Page, pages
 
 import lakeflow as lf
 from lakeflow.cli.app import main as command_line
+from lakeflow.errors import LakeflowError
 from lakeflow.topics.embedded import EmbeddedBroker
 
 HERE = Path(__file__).parent
@@ -284,7 +285,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         flow = Flow(project, broker, model)
         try:
             second_wave(flow, report, first_wave(flow, report))
-        except StepFailed as failure:
+        except (StepFailed, LakeflowError) as failure:
             report.check(False, str(failure))
     outcome = f"{len(report.failed)} checks failed." if report.failed else f"Every check holds. Try next:\n{TRY_NEXT}"
     report.line(f"\n{time.monotonic() - started:.0f} s in all. {outcome}")

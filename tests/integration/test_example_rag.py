@@ -118,5 +118,11 @@ def test_the_commands_of_the_readme_answer_a_question(
     assert (answer["answer"], answer["pages"]) == ("Recursively delete a directory tree.", ["shutil"])
     [run] = printed["run"]
     assert [row["name"] for row in run] == ["chunks", "doc_index", "answers"], "in the order of the graph"
+    assert main(["jobs", "graph"]) == 0
+    assert "bronze.questions, index doc_index -> job answers -> gold.answers" in capsys.readouterr().out
+    assert main(["plan", "answers", "--output", "json"]) == 0
+    [planned] = json.loads(capsys.readouterr().out)["jobs"]
+    assert planned["searches"] == {"doc_index": answer["index_snapshot_id"]}
+    assert planned["models"] == ["embedder", "reader"]
     [[sent]] = printed["produce"]
     assert (sent["topic"], sent["written"]) == ("answers", 1)
