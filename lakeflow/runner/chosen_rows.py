@@ -9,6 +9,7 @@ import polars as pl
 import pyarrow as pa
 
 from lakeflow.lake.iceberg import FileReader
+from lakeflow.lake.prune import Pruner
 from lakeflow.lake.ranges import read_within
 from lakeflow.lake.read import read
 from lakeflow.lake.touch import frame
@@ -40,7 +41,8 @@ def _batches(source: Source) -> Iterator[pa.RecordBatch]:
     if source.within is not None:
         batches = read_within(source.table, source.splits, source.within)
     else:
-        batches = read(source.table, source.splits)
+        groups = None if source.keys is None else Pruner(source.table, source.keys).in_row_groups
+        batches = read(source.table, source.splits, None, groups)
     for batch in batches:
         yield batch if source.keys is None else _of_keys(batch, source.keys)
 

@@ -58,14 +58,14 @@ class Joined:
 def in_case(job: Job, tables: Sequence[Table]) -> Within:
     """The job's join with columns as the tables write them: a query may write them large or small.
 
-    Raises UnknownName for a column that a table lacks, SchemaMismatch for a time that is none.
+    Raises UnknownName for a column that a table lacks, SchemaMismatch for a time that is none and a key that is of parts.
     """
     within = job.within
     assert within is not None, "the caller looked"
     left, right = tables
     times = (_time(job, left, within.left_time), _time(job, right, within.right_time))
-    left_on = [_named(job, left, name) for name in within.left_on]
-    right_on = [_named(job, right, name) for name in within.right_on]
+    left_on = [_key(job, left, name) for name in within.left_on]
+    right_on = [_key(job, right, name) for name in within.right_on]
     return within.over(left_on, right_on, times)
 
 
@@ -79,13 +79,25 @@ def _named(job: Job, table: Table, name: str) -> str:
     return found
 
 
+def _key(job: Job, table: Table, name: str) -> str:
+    found = _named(job, table, name)
+    kind = arrow_schema(table).field(found).type
+    if pa.types.is_nested(kind):
+        raise SchemaMismatch(
+            f"job {job.name!r} ({job.origin}) joins by column {found!r} of {'.'.join(table.name())}, which is {kind}; valid: a "
+            "column of single values",
+            next_step=f"join by its parts, or lakeflow run {job.name} --mode snapshot",
+        )
+    return found
+
+
 def _time(job: Job, table: Table, name: str) -> str:
     found = _named(job, table, name)
     kind = arrow_schema(table).field(found).type
-    if not pa.types.is_timestamp(kind):
+    if not pa.types.is_timestamp(kind) or kind.unit != "us":
         raise SchemaMismatch(
             f"job {job.name!r} ({job.origin}) joins within a bound on column {found!r} of {'.'.join(table.name())}, which is "
-            f"{kind}; valid: a column of type TIMESTAMP or TIMESTAMP_LTZ",
+            f"{kind}; valid: a column of type TIMESTAMP(6) or TIMESTAMP_LTZ(6)",
             next_step=f"make one in the job or table before, or lakeflow run {job.name} --mode snapshot, which needs no bound",
         )
     return found

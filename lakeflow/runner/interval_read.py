@@ -26,7 +26,7 @@ from lakeflow.runner.windows import END, START, moments, ranges_of
 from lakeflow.within import TIME
 
 KEYS_AT_ONCE: Final = 1 << 20
-"""Of more keys than these files are chosen by time alone."""
+"""So many keys are held against others at once; of more of them files are chosen by time alone."""
 _LAST: Final = "__last"
 
 
@@ -93,7 +93,9 @@ class _Reader:
         new, (left, right) = self._reads[self._joined.new], self._joined.sides
         of_first = self._joined.new == 0
         found = _all(self._left, new.splits) if of_first else self._met(_all(self._right, new.splits), left.known)
-        first = replace(self._reads[0], splits=_holding(left.table, left.known, found), keys=found)
+        held = _holding(left.table, left.known, found)
+        all_new = of_first and {one.path for one in held} <= {one.path for one in new.splits}
+        first = replace(self._reads[0], splits=held, keys=None if all_new else found)
         second = replace(self._reads[1], splits=_reached(found, self._left, self._right, right.known))
         return Meeting((first, second), found, found.is_empty())
 
@@ -105,10 +107,13 @@ class _Reader:
         ranges = _ranges(new, self._right)
         bounds = TimeBounds(self._left.table, self._left.time)
         splits = _reached(new, self._right, self._left, known)
-        found = [nothing]
+        found, waiting = [nothing], [nothing]
         for rows in self._left.groups(splits, lambda file: bounds.row_groups(file, ranges)):
-            found.append(_meets(rows, self._left, new, self._right))
-        return pl.concat(found).unique()
+            waiting.append(rows)
+            if sum(one.height for one in waiting) > max(KEYS_AT_ONCE, new.height):
+                found.append(_meets(pl.concat(waiting), self._left, new, self._right))
+                waiting = [nothing]
+        return pl.concat([*found, _meets(pl.concat(waiting), self._left, new, self._right)]).unique()
 
 
 def _all(side: _Columns, splits: Sequence[Split]) -> pl.DataFrame:
