@@ -30,6 +30,7 @@ CREATE TABLE dim.planes (
 )
 WITH ('connector' = 'kafka', 'topic' = 'planes', 'value.format' = 'json');
 
+-- An observation is valid until the next one of its station: FOR SYSTEM_TIME AS OF finds the last one before a moment.
 CREATE TABLE dim.weather (
   origin STRING NOT NULL,
   year INT,
@@ -45,6 +46,7 @@ CREATE TABLE dim.weather (
   precip DOUBLE,
   pressure DOUBLE,
   visib DOUBLE,
-  time_hour TIMESTAMP_LTZ(6) NOT NULL
+  time_hour TIMESTAMP_LTZ(6) NOT NULL,
+  PRIMARY KEY (origin) NOT ENFORCED
 )
-WITH ('connector' = 'kafka', 'topic' = 'weather', 'value.format' = 'json');
+WITH ('connector' = 'kafka', 'topic' = 'weather', 'value.format' = 'json', 'valid_from' = 'time_hour');

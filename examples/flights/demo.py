@@ -67,8 +67,11 @@ SELECT (SELECT count(*) FROM (SELECT * FROM gold.scored_flights EXCEPT ALL SELEC
        (SELECT count(*) FROM (SELECT * FROM audit.scored_flights EXCEPT ALL SELECT * FROM gold.scored_flights)) AS added
 """
 
+HOURS_DIFFERENCE = DIFFERENCE.replace("scored_flights", "hourly_departures")
+
 TRY_NEXT = """
   lakeflow query --target demo "SELECT carrier_name, sum(late) * 100.0 / sum(flights) FROM gold.delays_by_carrier GROUP BY 1"
+  lakeflow query --target demo "SELECT * FROM gold.hourly_departures ORDER BY mean_delay_minutes DESC NULLS LAST LIMIT 5"
   lakeflow query --target demo "SELECT kind, error, value FROM lakeflow.dead_letters LIMIT 5"
   lakeflow search --target demo docs_index "read a file line by line" --top-k 3
   lakeflow runs --target demo
@@ -203,6 +206,8 @@ def second_wave(lakeflow: Lakeflow, broker: EmbeddedBroker, report: Report, flig
 def score(lakeflow: Lakeflow, report: Report, rows: int) -> None:
     _, seconds = timed(lakeflow, "run", "score_flights")
     report.fact(f"score_flights, incremental: {rate(rows, seconds)}")
+    _, seconds = timed(lakeflow, "run", "departures", "hourly_departures")
+    report.fact(f"departures and hourly_departures, incremental: {rate(rows, seconds)}")
 
 
 def both_modes(lakeflow: Lakeflow, report: Report, total: int) -> None:
@@ -216,7 +221,14 @@ def both_modes(lakeflow: Lakeflow, report: Report, total: int) -> None:
         agree,
         f"gold.scored_flights ({counted:,} rows) and audit.scored_flights differ in {differ['missing'] + differ['added']} rows",
     )
-    lakeflow("run", "delays_by_carrier")
+    lakeflow("run", "hourly_departures", "--mode", "snapshot", "--into", "audit.hourly_departures")
+    hours, differ = lakeflow.count("gold.hourly_departures"), lakeflow.row(HOURS_DIFFERENCE)
+    report.check(
+        hours > 0 and differ == {"missing": 0, "added": 0},
+        f"gold.hourly_departures ({hours:,} hours of airports) and audit.hourly_departures differ in "
+        f"{differ['missing'] + differ['added']} rows",
+    )
+    lakeflow("run", "delays_by_carrier", "daily_departures")
     figures = json.loads((HERE / "models" / "delay.json").read_text())
     auc = float(lakeflow.row(AUC)["auc"])
     held_out, by_hour = figures["held_out_auc"], figures["held_out_auc_of_baselines"]["late share by dep_hour"]
