@@ -124,7 +124,8 @@ def plan_backfill(
 
 def _position(start: str | None, source: str, table: Table) -> SnapshotPosition:
     position = JobProgress.loads(start, source).of(source, str(table.metadata.table_uuid))
-    assert position is not None, "a job that has written has read"
+    if position is None:
+        raise UsageError(f"nothing of {source} has been read yet, so that there is nothing to make anew")
     return position
 
 

@@ -94,7 +94,7 @@ class Refresh:
         self._commits = commits
         self._names = names
         self._branch = refresh_branch(job)
-        self._beside = _tables_beside(job)
+        self._beside = tables_beside(job)
         branched = on_branch(lake, self._branch, (job.target, *self._beside))
         self._committer = RefreshCommitter(branched, job)
         self._runtime = replace(runtime, lake=branched, commits=self._committer)
@@ -261,8 +261,8 @@ _INCREMENTAL: Final = Request(mode=Mode.INCREMENTAL)
 _LOOKUPS: Final = "lakeflow.lookup."
 
 
-def _tables_beside(job: Job) -> tuple[str, ...]:
-    """Where the job keeps what it must know between its runs."""
+def tables_beside(job: Job) -> tuple[str, ...]:
+    """Where the job keeps what it must know between its runs, but for its progress."""
     kept = (state_table(job, job.target),) if is_keyed(job) else ()
     return (*kept, *((idle_table(job.target),) if job.history is not None else ()))
 
