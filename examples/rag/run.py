@@ -26,7 +26,7 @@ from typing import Any
 
 from confluent_kafka import Consumer, TopicPartition
 from local_model import LocalModel
-from pages import Page, pages
+from pages import Page, page_of, pages
 
 import lakeflow as lf
 from lakeflow.cli.app import main as command_line
@@ -64,14 +64,10 @@ SECOND = {
 }
 """Asked once pages have changed: one again under its old id, two under new ones, since their pages are other ones now."""
 
-REWRITTEN = """# json
+REWORDED = "Deserialize"
+"""Sections of the page json that say so are taken out of it, and this one comes in their place."""
+IN_PLACE = "json.loads\n\nGive loads a JSON document and it will deserialize it to a Python object. This page was rewritten."
 
-JSON for Python.
-
-## json.loads
-
-Give loads a JSON document, as a str, and it will deserialize it to a Python object. This page was rewritten.
-"""
 KILLED_AT = 2
 """The questions that the model has been asked when the run is killed."""
 
@@ -183,8 +179,7 @@ def first_wave(flow: Flow, report: Report) -> dict[str, dict[str, Any]]:
 def second_wave(flow: Flow, report: Report, before: dict[str, dict[str, Any]]) -> None:
     """The missing page comes, one is rewritten, one removed; the run that answers is killed in between."""
     report.line("\nSecond wave: a page comes late, one is rewritten, one removed; a run is killed while the model answers")
-    [late] = [page for page in pages() if page.page_id == LATE]
-    flow.send([late, Page("json", "The module json", REWRITTEN)], {key: text for key, (text, _) in SECOND.items()}, ["bisect"])
+    flow.send([page_of(LATE), rewritten(page_of("json"))], {key: text for key, (text, _) in SECOND.items()}, ["bisect"])
     flow.lakeflow("land")
     asked = len(flow.model.asked)
     killed = killed_run(flow)
@@ -192,9 +187,10 @@ def second_wave(flow: Flow, report: Report, before: dict[str, dict[str, Any]]) -
     flow.lakeflow("run")
     chunks, answers = flow.rows("gold.chunks"), flow.answers()
     places = Counter(row["page_id"] for row in chunks)
+    old_words = [row for row in chunks if row["page_id"] == "json" and REWORDED in row["text"]]
     report.check(
-        (places["json"], places["bisect"]) == (2, 0) and places["tomllib"] > 0,
-        "the chunks of the page that came are there, those of the removed and the rewritten one are gone",
+        not old_words and places["json"] > 1 and places["bisect"] == 0 and places[LATE] > 0,
+        "the chunks of the page that came are there, those of the removed page and of the rewritten sections gone",
     )
     tell(report, answers, SECOND)
     citations_hold(report, {key: answers[key] for key in SECOND}, {row["chunk_id"] for row in chunks})
@@ -212,6 +208,13 @@ def second_wave(flow: Flow, report: Report, before: dict[str, dict[str, Any]]) -
     sent_back(flow, report, answers, len(before) + len(SECOND))
     drift = json.loads(flow.lakeflow("index", "verify", "doc_index"))
     report.check(is_sound(drift), "lakeflow index verify: the index holds what gold.chunks holds")
+
+
+def rewritten(page: Page) -> Page:
+    """The page with one section in place of some; the others stay as they are."""
+    head, *sections = page.body.split("\n\n## ")
+    kept = [one for one in sections if REWORDED not in one]
+    return Page(page.page_id, page.title, "\n\n## ".join([head, *kept, IN_PLACE]))
 
 
 def sent_back(flow: Flow, report: Report, answers: dict[str, dict[str, Any]], records: int) -> None:

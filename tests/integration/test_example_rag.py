@@ -57,19 +57,25 @@ def test_the_whole_flow_holds_every_check(project: Path) -> None:
     assert "Every check holds." in done.stdout
     assert "✗" not in done.stdout
     catalog = project / ".lakeflow" / "catalog.db"
-    answers, chunks = read_table(catalog, "gold.answers"), rows(read_table(catalog, "gold.chunks"))
+    answers, stored = read_table(catalog, "gold.answers"), read_table(catalog, "gold.chunks")
+    chunks = rows(stored)
     found = {row["question_id"]: row for row in rows(answers)}
     questions = Counter(row["question_id"] for row in rows(read_table(catalog, "bronze.questions")))
     assert len(rows(answers)) == len(found), "each question has one answer"
     assert set(questions) - set(found) == {"uuid"}, "its citation was made up"
     assert questions["toml"] == 2, "it was asked again, and has one answer"
     texts = {row["chunk_id"]: row for row in chunks}
-    assert Counter(row["page_id"] for row in chunks)["bisect"] == 0
+    pages = Counter(row["page_id"] for row in chunks)
+    assert pages["bisect"] == 0
     again = found["json again"]
     assert texts[again["cited"][0]]["page_id"] == "json"
     assert "This page was rewritten" in texts[again["cited"][0]]["text"]
     assert found["json"]["cited"][0] not in texts, "the chunk that the older answer cites is of the page as it was"
     assert answers.head is not None
+    assert stored.head is not None
+    asked, reused = (int(stored.head.summary[f"lakeflow.vectors-{one}"]) for one in ("asked", "reused"))
+    assert asked == pages["tomllib"] + 1, "of the rewritten page the one section that is new"
+    assert reused >= pages["json"] - 1
     told, version = answers.head.summary["lakeflow.index.doc_index"].split()
     assert found["toml"]["index_snapshot_id"] == again["index_snapshot_id"] == int(told)
     assert found["median"]["index_snapshot_id"] != int(told)
