@@ -34,6 +34,7 @@ from lakeflow.lake.declared import (
 )
 from lakeflow.lake.failures import lake_errors
 from lakeflow.lake.iceberg import AnsweringRestCatalog, forget_old_metadata
+from lakeflow.lake.known import KnowingSqlCatalog, remember_readers
 from lakeflow.lake.schema import require_columns, storable
 from lakeflow.retry import Backoff, retrying
 
@@ -63,6 +64,10 @@ class Lake:
         if wanted.get("type") == "rest":
             wanted["py-catalog-impl"] = f"{AnsweringRestCatalog.__module__}.{AnsweringRestCatalog.__qualname__}"
             del wanted["type"]
+        if wanted.get("type") == "sql":
+            wanted["py-catalog-impl"] = f"{KnowingSqlCatalog.__module__}.{KnowingSqlCatalog.__qualname__}"
+            del wanted["type"]
+        remember_readers()
         name = wanted.pop("name", "lakeflow")
 
         def connect() -> Lake:

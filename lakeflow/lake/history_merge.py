@@ -25,7 +25,7 @@ from lakeflow.lake.latest import require_keys
 from lakeflow.lake.prune import reaches
 from lakeflow.lake.read import Split, snapshot_at, splits_at
 from lakeflow.lake.schema import fit, require_columns
-from lakeflow.lake.spool import RowSpool
+from lakeflow.lake.spool import HELD_BYTES, RowSpool
 from lakeflow.lake.touch import Touching, frame
 from lakeflow.lake.versions_of_keys import Names, difference, judged, statements_of
 from lakeflow.lake.write import DataWriter
@@ -51,11 +51,11 @@ class Versioned:
 
 
 class _Parts:
-    """Rows that wait on disk, all of a key in one of `count` files."""
+    """Rows that wait, all of a key in one of `count` spools."""
 
     def __init__(self, schema: pa.Schema, key: Sequence[str], count: int, folder: Path) -> None:
         self._key = list(key)
-        self._spools = [RowSpool(schema, folder) for _ in range(count)]
+        self._spools = [RowSpool(schema, folder, held_bytes=HELD_BYTES // count) for _ in range(count)]
 
     def write(self, rows: pa.Table) -> None:
         if len(self._spools) == 1:

@@ -8,6 +8,7 @@ import resource
 import signal
 import socket
 import sys
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -262,6 +263,7 @@ class FullStream:
 def full_for(lake: Lake, ending: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     with monkeypatch.context() as patch:
         patch.setitem(lake.catalog.properties, "py-io-impl", "tests.unit.lake.test_failures.FullDisk")
+        patch.setattr(lake.catalog, "_known", OrderedDict())  # tables that were read have the disk as it was
         patch.setattr(FullDisk, "fits", staticmethod(lambda path: ending not in path))
         yield
 
