@@ -6,8 +6,7 @@ frame's own columns reaches the scan below.
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
 from typing import Final
@@ -18,12 +17,19 @@ from lakeflow.errors import LakeflowError, UnknownName, UsageError
 from lakeflow.models.embeddings import BLANK, SPLIT, Embeddings
 from lakeflow.models.predict import carried, embeddings_of_run, opened_model
 from lakeflow.models.tokens import require_tokens
-from lakeflow.text.splitter import Part, Splitter, TokenStarts, Unit
+from lakeflow.text.rows import CHUNK, END, HEADINGS, ID, NUMBER, READ, START, ChunkRow, fields_of, rows_of
+from lakeflow.text.splitter import Splitter, TokenStarts, Unit
 
-ID_BYTES: Final = 16
 TEXTS_AT_ONCE: Final = 256
-ID, NUMBER, START, END, CHUNK = "chunk_id", "chunk_no", "chunk_start", "chunk_end", "chunk"
-READ, HEADINGS = "chunk_text", "chunk_headings"
+KINDS: Final[dict[str, pl.DataType]] = {
+    ID: pl.String(),
+    NUMBER: pl.Int32(),
+    START: pl.Int64(),
+    END: pl.Int64(),
+    CHUNK: pl.String(),
+    READ: pl.String(),
+    HEADINGS: pl.List(pl.String()),
+}
 
 
 def split(
@@ -63,7 +69,7 @@ def split(
             raise UnknownName("column for split", name, schema.names())
     if schema[column] not in (pl.String, pl.Null):
         raise UsageError(f"split: the column {column!r} is {schema[column]}; valid: texts")
-    made = chunk_fields(splitter, keyed=bool(keys))
+    made = {name: KINDS[name] for name in fields_of(splitter, keyed=bool(keys))}
     if taken := [name for name in made if name in schema and name != column]:
         raise UsageError(f"split: the frame has a column {taken[0]!r} already", next_step="rename or drop it before")
     starts = _token_starts(unit, model)
@@ -73,14 +79,6 @@ def split(
     asked = pl.struct(given).map_batches(splitting.series, return_dtype=pl.List(pl.Struct(made)), is_elementwise=True)
     found = frame.with_columns(asked.alias(rows)).drop(column).explode(rows, empty_as_null=False, keep_nulls=False)
     return found.with_columns(pl.col(rows).struct.field(name) for name in made).drop(rows)
-
-
-def chunk_fields(splitter: Splitter, *, keyed: bool) -> dict[str, pl.DataType]:
-    """The columns of chunks, by name."""
-    fields: dict[str, pl.DataType] = {ID: pl.String()} if keyed else {}
-    fields |= {NUMBER: pl.Int32(), START: pl.Int64(), END: pl.Int64(), CHUNK: pl.String()}
-    fields |= {READ: pl.String()} if splitter.reads_otherwise else {}
-    return fields | ({HEADINGS: pl.List(pl.String())} if splitter.has_headings else {})
 
 
 def _token_starts(unit: str, model: str | None) -> TokenStarts | None:
@@ -112,40 +110,13 @@ class _Splitting:
         return pl.concat(pieces).alias(given.name)
 
     def _lists(self, given: pl.Series) -> pl.Series:
-        kinds = chunk_fields(self.splitter, keyed=ID in self.fields)
-        found = [list(self._rows(*row.values())) for row in given.to_list()]
+        found = [[self._row(one) for one in self._chunks(*row.values())] for row in given.to_list()]
         self.counted.count(SPLIT, len(found))
         self.counted.count(BLANK, sum(not chunks for chunks in found))
-        return pl.Series(found, dtype=pl.List(pl.Struct(kinds)))
+        return pl.Series(found, dtype=pl.List(pl.Struct({name: KINDS[name] for name in self.fields})))
 
-    def _rows(self, text: str | None, *key: object) -> Iterator[dict[str, object]]:
-        parts = () if text is None else self.splitter.parts(text, self.token_starts)
-        ids = chunk_ids(key)
-        for number, part in enumerate(parts):
-            assert text is not None, "a null has no parts"
-            row = _row(text, number, part) | ({ID: ids(text[part.chunk.start : part.chunk.end])} if ID in self.fields else {})
-            yield {name: row[name] for name in self.fields}
+    def _chunks(self, text: str | None, *key: object) -> Iterator[ChunkRow]:
+        return rows_of(self.splitter, text, key, self.token_starts)
 
-
-def _row(text: str, number: int, part: Part) -> dict[str, object]:
-    chunk = part.chunk
-    named = {CHUNK: text[chunk.start : chunk.end], NUMBER: number, START: chunk.start, END: chunk.end}
-    return {**named, READ: part.read, HEADINGS: list(chunk.headings)}
-
-
-def chunk_ids(key: Sequence[object]) -> Callable[[str], str]:
-    """The ids of the chunks of one text, which are asked for in their order."""
-    of_text = hashlib.sha256()
-    for value in key:
-        content = b"" if value is None else f"{type(value).__name__} {value}".encode("utf-8", "surrogatepass")
-        of_text.update(len(content).to_bytes(8, "big") + content)
-    seen: dict[bytes, int] = {}
-
-    def next_id(chunk: str) -> str:
-        content = hashlib.sha256(chunk.encode("utf-8", "surrogatepass")).digest()
-        number = seen[content] = seen.get(content, -1) + 1
-        digest = of_text.copy()
-        digest.update(content + number.to_bytes(8, "big"))
-        return digest.digest()[:ID_BYTES].hex()
-
-    return next_id
+    def _row(self, chunk: ChunkRow) -> dict[str, object]:
+        return {name: value for name, value in chunk.items() if name in self.fields}

@@ -31,7 +31,8 @@ PREDICT: Final = frozenset({"ML_PREDICT", "ML_EMBED", "AI_COMPLETE", "AI_EMBEDDI
 SEARCH: Final = frozenset({"VECTOR_SEARCH"})
 WINDOWS: Final = frozenset({"TUMBLE", "HOP", "CUMULATE", "SESSION"})
 EVALUATE: Final = frozenset({"ML_EVALUATE"})
-CALLED: Final = PREDICT | SEARCH | EVALUATE | WINDOWS
+SPLIT: Final = frozenset({"TEXT_SPLIT"})
+CALLED: Final = PREDICT | SEARCH | EVALUATE | WINDOWS | SPLIT
 """The functions of this room that stand in a query, but for the pure ones."""
 
 

@@ -20,11 +20,12 @@ from lakeflow.sql.calls import Decide, PredictRows, PredictValues, Rows, read_pr
 from lakeflow.sql.calls_arguments import Arguments
 from lakeflow.sql.calls_evaluate import evaluation_columns, read_evaluate
 from lakeflow.sql.calls_search import decide_search, read_search
+from lakeflow.sql.calls_split import read_split, split_text
 from lakeflow.sql.calls_types import input_types, output_names
 from lakeflow.sql.calls_windows import ADDED, TIMES, placed_text, read_window, window_text
 from lakeflow.sql.compiled import Call, EvaluateCall, Names, PredictCall, PureCall, Signature
-from lakeflow.sql.flink import EVALUATE, PREDICT, SEARCH, WINDOWS, AiCall, Flink, TableArgument
-from lakeflow.sql.pure.registry import pure_functions
+from lakeflow.sql.flink import EVALUATE, PREDICT, SEARCH, SPLIT, WINDOWS, AiCall, Flink, TableArgument
+from lakeflow.sql.pure.registry import PureFunction, pure_functions
 from lakeflow.sql.relations import literal, name_text
 
 ONE_ROW = "one_row"
@@ -83,7 +84,7 @@ class Rewriter:
                     rows = _asked_row(name, _texts(form.values), form.model)
                 else:
                     _replace_value(call, name, _texts(form.values), form.model.output.names)
-        elif call.this in SEARCH | EVALUATE | WINDOWS and not gives_rows:
+        elif call.this in SEARCH | EVALUATE | WINDOWS | SPLIT and not gives_rows:
             arguments = Arguments(self.text, call, "")
             arguments.fail(f"{call.this} gives rows and stands in FROM, after LATERAL where it takes columns of other tables")
         elif call.this in SEARCH:
@@ -92,6 +93,8 @@ class Rewriter:
             rows = self._evaluate(call)
         elif call.this in WINDOWS:
             rows = self._window(call)
+        elif call.this in SPLIT:
+            rows = self._split(call)
         else:
             rows = self._pure(call, gives_rows)
         if rows is not None:
@@ -218,6 +221,16 @@ class Rewriter:
         added = output_names(list(columns), ADDED)
         return Rows(window_text(window, relation, list(columns), time, TIMES[columns[time]], added))
 
+    def _split(self, call: AiCall) -> Rows:
+        split = read_split(self.text, call)
+        relation = relation_text(split.rows)
+        columns = [name for name, _ in self.columns(relation, call)]
+        text = self._column(call, "column in DESCRIPTOR, for the text:", split.column, columns)
+        keys = [exp.to_identifier(one) for one in split.key]
+        key = [self._column(call, "column in 'key' of TEXT_SPLIT:", one, columns) for one in keys]
+        name = self._pure_site(split.arguments, pure_functions()["TEXT_CHUNKS"], 5 + len(key))
+        return Rows(split_text(split, name, relation, columns, text, key))
+
     def _holds_calls(self, rows: TableArgument) -> bool:
         return any(self.sites.of(node) for node in rows.find_all(exp.Anonymous))
 
@@ -234,6 +247,16 @@ class Rewriter:
         if named is not None:
             arguments.fail(f"{call.this} takes its arguments by position: {function.usage}", named)
 
+        if not arguments.all:
+            arguments.fail(f"{call.this} needs arguments: {function.usage}")
+        name = self._pure_site(arguments, function, len(arguments.all))
+        values = _texts([arguments.value(one) for one in arguments.all])
+        if gives_rows:
+            return Rows(f"SELECT {name}({', '.join(values)}) AS {name_text(function.name.lower())}")
+        replace_node(call, f"{name}({', '.join(values)})", function.name.lower())
+        return None
+
+    def _pure_site(self, arguments: Arguments, function: PureFunction, count: int) -> str:
         def decide(given: tuple[pa.DataType, ...], name: str) -> tuple[tuple[pa.DataType, ...], Call]:
             try:
                 bound = function.bind(given)
@@ -241,14 +264,7 @@ class Rewriter:
                 raise UsageError(arguments.at(f"{function.name}: {error.message}"), next_step=function.usage) from error
             return bound.parameters, PureCall(name, function.name, bound.parameters, bound.result)
 
-        if not arguments.all:
-            arguments.fail(f"{call.this} needs arguments: {function.usage}")
-        name = self.add_site(function.name, len(arguments.all), decide)
-        values = _texts([arguments.value(one) for one in arguments.all])
-        if gives_rows:
-            return Rows(f"SELECT {name}({', '.join(values)}) AS {name_text(function.name.lower())}")
-        replace_node(call, f"{name}({', '.join(values)})", function.name.lower())
-        return None
+        return self.add_site(function.name, count, decide)
 
 
 @dataclass(frozen=True, slots=True)

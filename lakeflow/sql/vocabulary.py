@@ -10,9 +10,9 @@ from lakeflow.sql.query import REFUSED_FUNCTIONS, TABLE_FUNCTIONS
 
 OWN_FUNCTIONS: Final = (
     *("AI_COMPLETE", "AI_EMBEDDING", "ML_EMBED", "ML_PREDICT", "VECTOR_SEARCH"),
-    *("TUMBLE", "HOP", "CUMULATE", "SESSION"),
+    *("TUMBLE", "HOP", "CUMULATE", "SESSION", "TEXT_SPLIT"),
 )
-"""Those that stand for models, searches and windows; docs/sql.md describes them."""
+"""Those that stand for models, searches, windows and chunks; docs/sql.md describes them."""
 
 
 UNSAID: Final = ("icu_", "duckdb_", "pragma_", "json_serialize", "json_deserialize")

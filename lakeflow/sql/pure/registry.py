@@ -16,6 +16,7 @@ import pyarrow as pa
 from lakeflow.sql.compiled import Function, PureCall
 
 FAMILIES: Final[tuple[str, ...]] = (
+    "lakeflow.sql.pure.chunks",
     "lakeflow.sql.pure.encoders",
     "lakeflow.sql.pure.scalers",
     "lakeflow.sql.pure.splitters",
