@@ -33,6 +33,8 @@ DEFAULTS: Mapping[str, str] = {
     # A data file is read and sent within one transaction; readers wait so long for the end of one that nobody goes on with.
     "transaction.timeout.ms": "300000",
 }
+PURGED = (KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT)
+"""What befalls the records of a transaction that something else has failed."""
 SLICE = 0.1
 """Seconds that librdkafka may wait by itself: no signal is seen meanwhile."""
 CALL = 1.0
@@ -161,12 +163,20 @@ class KafkaSink:
             except BufferError:
                 if time.monotonic() > end:
                     raise self._error(KafkaError(KafkaError._MSG_TIMED_OUT), record.origin, self._patience) from None
-                self._producer.poll(SLICE)
+                self._poll(SLICE, record.origin)
             except KafkaException as error:
+                self._poll(0, record.origin)  # which tells what is fatal, where that is all that `error` says
                 raise self._error(error.args[0], record.origin, self._patience) from None
             else:
-                self._producer.poll(0)
+                self._poll(0, record.origin)
                 return
+
+    def _poll(self, seconds: float, doing: str) -> None:
+        """Have librdkafka tell what came of records. A fatal error is raised by whatever is called next."""
+        try:
+            self._producer.poll(seconds)
+        except KafkaException as error:
+            raise self._error(error.args[0], doing, self._patience) from None
 
     def _flush(self) -> None:
         """Until brokers have all records; librdkafka gives each up when its time is over."""
@@ -208,7 +218,7 @@ class KafkaSink:
                 call(CALL)
             except KafkaException as failure:
                 error: KafkaError = failure.args[0]
-                self._producer.poll(0)
+                self._poll(0, doing)
                 if self._refusal is not None or not error.retriable() or time.monotonic() > end:
                     raise self._error(error, doing, seconds) from None
                 time.sleep(AGAIN)
@@ -216,9 +226,13 @@ class KafkaSink:
                 return
 
     def _raise_failed(self) -> None:
-        if self._failed:
-            error, origin = self._failed[0]
-            raise self._error(error, origin, self._patience)
+        if not self._failed:
+            return
+        error, origin = self._failed[0]
+        if self._in_transaction and error.code() in PURGED:
+            # The transaction cannot be committed any more; to ask for it tells why.
+            self._calling(self._producer.commit_transaction, origin, self._patience)
+        raise self._error(error, origin, self._patience)
 
     def _noted(self, error: KafkaError) -> None:
         """Called by librdkafka within poll: a refusal says more than the time-out of what waits behind it."""
