@@ -20,6 +20,8 @@ import pytest
 
 from lakeflow.cli import main
 from lakeflow.topics.embedded import EmbeddedBroker
+from tests.chaos.processes import TERMINATED, Nursery
+from tests.chaos.start_project import Service
 from tests.independent_reader import StoredTable, read_table
 
 REPOSITORY = Path(__file__).parents[2]
@@ -94,23 +96,29 @@ def embeddings(request: pytest.FixtureRequest) -> Path:
 @pytest.fixture
 def broker(embeddings: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[EmbeddedBroker]:
     """A broker, and a model that answers, in the environment of the commands."""
-    local_model, pages = script("local_model"), script("pages")
-    with EmbeddedBroker(partitions=2) as broker, local_model.LocalModel() as model:
+    with EmbeddedBroker(partitions=2) as broker, script("local_model").LocalModel() as model:
         variables = {"LAKEFLOW_KAFKA": broker.bootstrap, "RAG_ENDPOINT": model.endpoint, "RAG_MODEL": "extractive"}
         variables |= {"RAG_EMBEDDINGS": str(embeddings), "RAG_DELIVERY": "at-least-once", "LAKEFLOW_SECRET_RAG_API_KEY": "none"}
         for name, value in variables.items():
             monkeypatch.setenv(name, value)
-        for page in map(pages.page_of, ("shutil", "textwrap")):
-            value = json.dumps({"page_id": page.page_id, "title": page.title, "body": page.body})
-            broker.produce("pages", [(page.page_id.encode(), value.encode())])
-        question = {"question_id": "q1", "question": "How do I recursively delete a directory tree?"}
-        broker.produce("questions", [(None, json.dumps(question).encode())])
         yield broker
+
+
+def send_pages(broker: EmbeddedBroker, *names: str) -> None:
+    for page in map(script("pages").page_of, names):
+        value = json.dumps({"page_id": page.page_id, "title": page.title, "body": page.body})
+        broker.produce("pages", [(page.page_id.encode(), value.encode())])
+
+
+def ask(broker: EmbeddedBroker, question_id: str, question: str) -> None:
+    broker.produce("questions", [(None, json.dumps({"question_id": question_id, "question": question}).encode())])
 
 
 def test_the_commands_of_the_readme_answer_a_question(
     project: Path, broker: EmbeddedBroker, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    send_pages(broker, "shutil", "textwrap")
+    ask(broker, "q1", "How do I recursively delete a directory tree?")
     monkeypatch.chdir(project)
     section = README.partition("## By itself")[2].partition("\n## ")[0]
     [block] = re.findall(r"```sh\n(.*?)```", section, re.DOTALL)
@@ -132,3 +140,29 @@ def test_the_commands_of_the_readme_answer_a_question(
     assert planned["models"] == ["embedder", "reader"]
     [[sent]] = printed["produce"]
     assert (sent["topic"], sent["written"]) == ("answers", 1)
+
+
+@pytest.mark.parametrize("embeddings", [False], indirect=True)
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+def test_under_lakeflow_start_a_question_waits_for_the_first_pages(
+    project: Path, broker: EmbeddedBroker, tmp_path: Path
+) -> None:
+    (project / "secrets").mkdir()
+    (project / "secrets" / "RAG_API_KEY").write_text("none")
+    settings = (project / "lakeflow.toml").read_text().replace("${LAKEFLOW_KAFKA:-localhost:9092}", broker.bootstrap)
+    added = '[secrets]\ndir = "secrets"\n\n[run]\nfollow_seconds = 0.5\n'
+    (project / "lakeflow.toml").write_text(f"{settings}\n{added}")
+    topics = project / "tables" / "topics.sql"
+    topics.write_text(topics.read_text().replace("'10 s'", "'1 s'"))
+    broker.create("pages")
+    ask(broker, "q1", "How do I recursively delete a directory tree?")
+    with Nursery(project, tmp_path / "logs") as nursery:
+        service = Service.start(nursery)
+        waits = "waits for index doc_index, not there yet"
+        service.wait_for(kind="job", name="answers", status=waits)
+        send_pages(broker, "shutil", "textwrap")
+        service.wait_for(kind="job", name="answers", status="done")
+        [answer] = rows(read_table(project / ".lakeflow" / "catalog.db", "gold.answers"))
+        assert answer["pages"] == ["shutil"]
+        service.child.end()
+        assert service.child.process.returncode == TERMINATED, service.child.said()

@@ -11,7 +11,8 @@ WITH (
   'value.format' = 'json',
   'key.format' = 'raw',
   'key.fields' = 'page_id',
-  'changelog.mode' = 'upsert'
+  'changelog.mode' = 'upsert',
+  'commit.interval' = '10 s'
 );
 
 -- Questions as they are asked. One that comes again, with the same question_id, is answered again.
@@ -20,4 +21,4 @@ CREATE TABLE bronze.questions (
   question STRING,
   asked_at TIMESTAMP_LTZ(3) METADATA FROM 'timestamp'
 )
-WITH ('connector' = 'kafka', 'topic' = 'questions', 'value.format' = 'json');
+WITH ('connector' = 'kafka', 'topic' = 'questions', 'value.format' = 'json', 'commit.interval' = '1 s');
