@@ -107,7 +107,7 @@ class Session:
     def _write(self, statement: Once, signals: StopSignals, held: ExitStack) -> dict[str, Any]:
         from lakeflow.cli.run import run_recorded
         from lakeflow.runner.plan import Request
-        from lakeflow.runner.sql_once import check_target, insert_rows, is_made, job_once
+        from lakeflow.runner.sql_once import check_target, insert_rows, is_made, job_once, whole_or_not_made
 
         if isinstance(statement, Insert):
             told = {"statement": "INSERT OVERWRITE" if statement.overwrite else "INSERT INTO", "table": statement.target}
@@ -121,7 +121,7 @@ class Session:
             rows = insert_rows(statement, self.project, self.limits(held), self.models)
             return told | {"status": "done", "written": rows}
         self.models.enter_context(self.project.models)
-        with aside():
+        with whole_or_not_made(statement, self.project), aside():
             row = run_recorded(self.project, job, Request(), signals)
         return {**told, **{name: row[name] for name in WROTE if name in row}}
 

@@ -7,8 +7,8 @@ landing or a job writes has its writer, and a statement is refused there.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, assert_never
@@ -16,11 +16,14 @@ from typing import TYPE_CHECKING, Final, assert_never
 import pyarrow as pa
 
 from lakeflow.declare import TableSpec
+from lakeflow.dimension import HISTORY
 from lakeflow.errors import DeclarationError, UnknownName, UsageError
 from lakeflow.job import Job, Mode, Output, SqlQuery
 from lakeflow.lake.catalog import Table, arrow_schema
 from lakeflow.lake.commit import Change
 from lakeflow.lake.history import writers_in
+from lakeflow.lake.merge import KeyedMerge
+from lakeflow.lake.on_base import land
 from lakeflow.lake.schema import fit
 from lakeflow.lake.write import DataWriter
 from lakeflow.runner.declaring import declare_jobs, stem_of
@@ -154,32 +157,69 @@ def is_made(statement: Once, project: Project) -> bool:
     return True
 
 
+@contextmanager
+def whole_or_not_made(statement: Once, project: Project) -> Iterator[None]:
+    """Where the block fails, a table that it made for the statement's rows goes again, unless somebody has written to it."""
+    name = _target_name(statement)
+    was_there = project.lake.exists(name)
+    try:
+        yield
+    except BaseException:
+        if not was_there and project.lake.exists(name) and project.lake.table(name).current_snapshot() is None:
+            project.lake.drop(name)
+        raise
+
+
 def insert_rows(statement: Once, project: Project, limits: Limits, held: ExitStack) -> int:
-    """Carry out a statement that reads no table, such as INSERT INTO t VALUES (..): how many rows were written. Models
-    that it asks are open until `held` is closed.
+    """Carry out a statement that reads no table, such as INSERT INTO t VALUES (..): how many rows were written. They are merged
+    by the PRIMARY KEY that the table declares. Models that it asks are open until `held` is closed.
 
     Raises as `query_project` does, SchemaMismatch where the rows do not fit, UsageError for a target that has its writer.
     """
     job = _job_of_values(statement)
     compiled = compile_query(statement.query.padded, ProjectNames(project))
     _refuse_losses(compiled)
-    table = _target(statement, project, compiled.columns)
-    into = arrow_schema(table)
-    names = placed(compiled.columns.names, _columns(statement), into.names, job)
-    fit(assigned(compiled.columns.empty_table().rename_columns(names), into), into, job.target)
+    with whole_or_not_made(statement, project):
+        table = _target(statement, project, compiled.columns)
+        into = arrow_schema(table)
+        names = placed(compiled.columns.names, _columns(statement), into.names, job)
+        fit(assigned(compiled.columns.empty_table().rename_columns(names), into), into, job.target)
+
+        def rows() -> Iterator[pa.Table]:
+            with query_project(statement.query.padded, project, limits, held) as reader:
+                for batch in reader:
+                    yield assigned(pa.Table.from_batches([batch]).rename_columns(names), into)
+
+        replaces = isinstance(statement, CreateTableAs) or statement.overwrite
+        key = _key_of(statement, project)
+        return _merged(rows(), table, key, replaces, project) if key else _written(rows(), table, replaces, project)
+
+
+def _written(rows: Iterator[pa.Table], table: Table, replaces: bool, project: Project) -> int:
+    """Add the rows to a table, or put them in place of all that it has, in one commit; how many."""
     writer = DataWriter(table, buffer_bytes=project.settings.run.buffer_bytes)
     try:
-        with query_project(statement.query.padded, project, limits, held) as reader:
-            for batch in reader:
-                writer.write(assigned(pa.Table.from_batches([batch]).rename_columns(names), into))
-        rows, files = writer.rows, writer.finish()
+        for part in rows:
+            writer.write(part)
+        written, files = writer.rows, writer.finish()
     except BaseException:
         writer.abort()
         raise
-    replaces = isinstance(statement, CreateTableAs) or statement.overwrite
-    change = Change(job.target, files, replace_all=replaces, table_uuid=str(table.metadata.table_uuid))
+    change = Change(".".join(table.name()), files, replace_all=replaces, table_uuid=str(table.metadata.table_uuid))
     project.commits.commit(change)
-    return rows
+    return written
+
+
+def _merged(rows: Iterator[pa.Table], table: Table, key: tuple[str, ...], replaces: bool, project: Project) -> int:
+    """Merge the rows into a table by its key, the last of each key wins, or put those in place of all; how many came."""
+    with closing(KeyedMerge(table, key, project.settings.spool())) as merge:
+        if replaces:
+            merge.clear()
+        for part in rows:
+            merge.write(part)
+        buffer_bytes = project.settings.run.buffer_bytes
+        land(merge, table, lambda: DataWriter(table, buffer_bytes=buffer_bytes), project.commits.commit)
+        return merge.rows
 
 
 def explained(statement: Explain, project: Project) -> tuple[Explained, ...]:
@@ -233,14 +273,14 @@ def _columns(statement: Once) -> tuple[str, ...]:
 
 
 def _target(statement: Once, project: Project, columns: pa.Schema) -> Table:
-    """The table, made where it is not there yet. Raises UsageError where it is declared with a key."""
+    """The table, made where it is not there yet. Raises UsageError where it keeps a history, or has a CONSTRAINT."""
     if isinstance(statement, CreateTableAs):
         return project.lake.ensure(replace(statement.table, schema=columns))
     name = statement.target
     declared = project.declared_tables.tables.get(name)
-    if declared is not None and declared.primary_key:
+    if declared is not None and HISTORY in declared.options:
         raise UsageError(
-            f"table {name} has a PRIMARY KEY, by which rows of a table are merged, and values are not",
+            f"table {name} keeps every version of a row, which rows of a table make, and values do not",
             next_step=f"INSERT INTO {name} SELECT .. FROM a table",
         )
     if declared is not None and declared.expectations:
@@ -251,6 +291,14 @@ def _target(statement: Once, project: Project, columns: pa.Schema) -> Table:
     if project.lake.exists(name):
         return project.lake.table(name)
     return project.lake.ensure(declared or TableSpec(name, columns))
+
+
+def _key_of(statement: Once, project: Project) -> tuple[str, ...]:
+    """The columns by which rows of the target are merged; none where it declares no PRIMARY KEY."""
+    if isinstance(statement, CreateTableAs):
+        return statement.table.primary_key
+    declared = project.declared_tables.tables.get(statement.target)
+    return declared.primary_key if declared is not None else ()
 
 
 def _refuse_losses(compiled: Compiled) -> None:

@@ -100,6 +100,53 @@ def test_what_cannot_be_meant_writes_nothing(stocked: Shop, statement: str, said
     assert rows(stocked, "bronze.orders") == before
 
 
+def test_values_are_merged_by_the_key_of_their_table(stocked: Shop) -> None:
+    ran = site_json(
+        stocked,
+        "CREATE TABLE gold.keyed (id INT, name STRING, PRIMARY KEY (id) NOT ENFORCED);"
+        "INSERT INTO gold.keyed VALUES (1, 'ann'), (2, 'bob'), (1, 'eve');"
+        "INSERT INTO gold.keyed (name, id) VALUES ('kim', 2), ('zoe', 3)",
+    )
+    assert [one.get("written") for one in ran] == [None, 3, 2]
+    assert rows(stocked, "gold.keyed") == [(1, "eve"), (2, "kim"), (3, "zoe")]
+    refused = stocked("sql", "-e", "INSERT INTO gold.keyed VALUES (4, 'leo'), (NULL, 'max')")
+    assert refused.code == 1
+    assert "column 'id' of table gold.keyed is required" in refused.err
+    assert len(rows(stocked, "gold.keyed")) == 3
+    site_json(stocked, "INSERT OVERWRITE gold.keyed VALUES (7, 'ada'), (7, 'ida')")
+    assert rows(stocked, "gold.keyed") == [(7, "ida")]
+
+
+def test_values_make_no_history(stocked: Shop) -> None:
+    stocked.declare(
+        "tables/dim.sql",
+        "CREATE TABLE dim.people (id INT, name STRING, valid_from TIMESTAMP(6), valid_to TIMESTAMP(6), "
+        "PRIMARY KEY (id) NOT ENFORCED) WITH ('history' = 'scd2');",
+    )
+    refused = stocked("sql", "-e", "INSERT INTO dim.people VALUES (1, 'ann', TIMESTAMP '2026-01-01', NULL)")
+    assert refused.code == 2
+    assert "table dim.people keeps every version of a row, which rows of a table make" in refused.err
+    assert not stocked.project.lake.exists("dim.people")
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "SELECT CAST(customer AS INT) AS n FROM bronze.orders",
+        "SELECT CAST(word AS INT) AS n FROM (VALUES ('1'), ('one')) AS t(word)",
+    ],
+)
+@pytest.mark.parametrize("statement", ["CREATE TABLE gold.broken AS {}", "INSERT INTO gold.broken {}"])
+def test_a_statement_that_fails_leaves_no_table_behind(stocked: Shop, statement: str, query: str) -> None:
+    refused = stocked("sql", "-e", statement.format(query))
+    assert refused.code in (1, 2)
+    assert "error: " in refused.err
+    assert not stocked.project.lake.exists("gold.broken")
+    site_json(stocked, "CREATE TABLE gold.broken AS SELECT 1 AS n")
+    stocked("sql", "-e", f"CREATE OR REPLACE TABLE gold.broken AS {query}")
+    assert rows(stocked, "gold.broken") == [(1,)]
+
+
 def test_explain_shows_the_steps_and_what_models_are_asked(stocked: Shop) -> None:
     asking = "SELECT order_id, ML_EMBED(MODEL docs_embedding, customer) AS v FROM bronze.orders WHERE amount > 100"
     shown = stocked("sql", "-e", f"EXPLAIN INSERT INTO gold.v {asking}").out
