@@ -16,13 +16,20 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from lakeflow.cli import main
+from lakeflow.runner.project import Project
 from lakeflow.topics.embedded import EmbeddedBroker
 from tests.chaos.processes import TERMINATED, Nursery
 from tests.chaos.start_project import Service
 from tests.independent_reader import StoredTable, read_table
+from tests.services.anthropic import KEY as ANTHROPIC_KEY
+from tests.services.anthropic import Anthropic
+from tests.services.http import Server
+from tests.services.openai import KEY as OPENAI_KEY
+from tests.services.openai import OpenAI
 
 REPOSITORY = Path(__file__).parents[2]
 EXAMPLE = REPOSITORY / "examples" / "rag"
@@ -166,3 +173,21 @@ def test_under_lakeflow_start_a_question_waits_for_the_first_pages(
         assert answer["pages"] == ["shutil"]
         service.child.end()
         assert service.child.process.returncode == TERMINATED, service.child.said()
+
+
+@pytest.mark.parametrize("provider", ["openai", "anthropic"])
+def test_who_answers_is_said_by_the_environment_alone(project: Path, provider: str) -> None:
+    service, key = (OpenAI(), OPENAI_KEY) if provider == "openai" else (Anthropic(), ANTHROPIC_KEY)
+    with Server(service) as server:
+        endpoint = f"{server.url}/v1" if provider == "openai" else server.url
+        said = {"RAG_PROVIDER": provider, "RAG_MODEL": "m", "RAG_ENDPOINT": endpoint, "LAKEFLOW_SECRET_RAG_API_KEY": key}
+        opened = Project.open(project, environ=said)
+        with opened.models as models:
+            reader = models.get("reader")
+            asked = pa.RecordBatch.from_pydict({"question": ["Why?"], "chunks": ["[1] So."]}, schema=reader.spec.input)
+            answers = reader.predict(asked)
+    assert answers.schema.names == ["answer", "citations"]
+    assert answers.column("citations").null_count == 0
+    [body] = [json.loads(one.body) for one in server.asked]
+    assert body["messages"][-1]["content"] == "Question: Why?\n\nChunks:\n\n[1] So."
+    assert '"citations"' in json.dumps(body), "the form of the answer is asked for"
