@@ -3,6 +3,7 @@
     python -m tests.chaos.flights                          365 waves, one process
     python -m tests.chaos.flights --kills 60 --seed 7      the same, killed by SIGKILL in 60 places
     python -m tests.chaos.flights --waves 20 --kills 10
+    python -m tests.chaos.flights --minutes 30             as many waves as come in half an hour
 
 The project is the example as `lakeflow init --example flights` writes it. Each wave goes to the topics of an embedded broker
 and through `lakeflow land` and `lakeflow run` of the jobs departures, hourly_departures and daily_departures; behind every
@@ -21,7 +22,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import median
 
@@ -61,8 +62,11 @@ class Outcome:
     seconds: float = 0.0
 
 
-def play(folder: Path, seed: int, days: int, kills: int) -> Outcome:
-    """The first `days` of the year, with so many kills. Raises AssertionError where a row is not as it must be."""
+def play(folder: Path, seed: int, days: int, kills: int, minutes: float | None = None) -> Outcome:
+    """The first `days` of the year with so many kills, or those that come within `minutes`.
+
+    Raises AssertionError where a row is not as it must be, Misbehaved where a command fails.
+    """
     began, roll, outcome = time.monotonic(), random.Random(seed), Outcome(seed)
     tables = tables_of(days)
     project = folder / "project"
@@ -80,12 +84,14 @@ def play(folder: Path, seed: int, days: int, kills: int) -> Outcome:
                 outcome.kills[worker.struck(commands, roll, usual(outcome.waves))] += 1
             outcome.waves.append(told := worker.carry_out(commands))
             print(f"wave {wave.number}: {told.cpu:.1f} CPU-s, {told.resident >> 20} MiB", file=sys.stderr)
+            if minutes is not None and time.monotonic() - began > minutes * 60:
+                break
         worker.carry_out([["run", job, "--mode", "snapshot", "--into", into] for job, (_, into) in AUDITED.items()])
-    sent = arrivals(tables.flights, seed)
+    known, sent = heard_of(tables, seed, len(outcome.waves))
     outcome.facts = {
-        "flights": tables.flights.height,
-        "records of them": sent.height,
-        **check(project / ".lakeflow", tables, sent.height),
+        "flights": known.flights.height,
+        "records of them": sent,
+        **check(project / ".lakeflow", known, sent),
     }
     outcome.seconds = time.monotonic() - began
     return outcome
@@ -100,6 +106,14 @@ def tables_of(days: int) -> Tables:
     day = pl.date("year", "month", "day").dt.ordinal_day()
     kept = {name: table.filter(day <= days) if name in ("flights", "weather") else table for name, table in named.items()}
     return Tables(**kept)
+
+
+def heard_of(tables: Tables, seed: int, days: int) -> tuple[Tables, int]:
+    """What the first `days` waves tell: of each flight its last record, the weather so far; and how many records there were."""
+    sent = arrivals(tables.flights, seed).filter(pl.col("wave") < days).drop("wave")
+    flights = sent.unique(["carrier", "flight", "time_hour"], keep="last", maintain_order=True)
+    weather = tables.weather.filter(pl.date("year", "month", "day").dt.ordinal_day() <= days)
+    return replace(tables, flights=flights, weather=weather), sent.height
 
 
 def usual(done: Sequence[Told]) -> float:
@@ -144,13 +158,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--waves", type=int, default=365)
     parser.add_argument("--kills", type=int, default=0)
     parser.add_argument("--seed", type=int, default=random.randrange(1_000_000))
+    parser.add_argument("--minutes", type=float, help="leave off behind the wave that is under way then")
     parser.add_argument("--folder", type=Path, help="where the project stays afterwards; without it, it is deleted")
     given = parser.parse_args(arguments)
     if given.folder is not None:
-        print(report(play(given.folder, given.seed, given.waves, given.kills)))
+        print(report(play(given.folder, given.seed, given.waves, given.kills, given.minutes)))
         return 0
     with tempfile.TemporaryDirectory(prefix="lakeflow-flights-") as folder:
-        print(report(play(Path(folder), given.seed, given.waves, given.kills)))
+        print(report(play(Path(folder), given.seed, given.waves, given.kills, given.minutes)))
     return 0
 
 
