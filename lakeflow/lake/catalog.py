@@ -96,6 +96,14 @@ class Lake:
         except (NoSuchTableError, NoSuchNamespaceError) as error:
             raise UnknownName("table", name, self.names(), next_step="lakeflow tables") from error
 
+    def find(self, name: str) -> Table | None:
+        """The table as it is now; None where there is none. One look at the catalog, where `exists` and `table` are two."""
+        try:
+            with lake_errors(f"table {name}"):
+                return self.catalog.load_table(name)
+        except (NoSuchTableError, NoSuchNamespaceError):
+            return None
+
     def names(self) -> tuple[str, ...]:
         """Every table, sorted."""
         with lake_errors("the list of tables"):

@@ -232,7 +232,8 @@ class Committer:
 
     def progress(self, table: str, writer: str) -> str | None:
         """How far the writer has come, by the table itself; None for a table or a writer that is new."""
-        return progress_in(self._lake.table(table).metadata, writer) if self._lake.exists(table) else None
+        found = self._lake.find(table)
+        return None if found is None else progress_in(found.metadata, writer)
 
     def commit(self, change: Change) -> Committed:
         """See the protocol. The files of a change that cannot have landed are deleted; where that is not sure, they stay."""

@@ -23,11 +23,17 @@ from pyiceberg.schema import Schema
 from pyiceberg.table import Table
 from pyiceberg.typedef import EMPTY_DICT, Identifier
 from pyiceberg.utils.schema_conversion import AvroSchemaConversion
-from sqlalchemy import select
+from sqlalchemy import bindparam, select
 
 MOST_TABLES: Final = 64
 """Whose metadata is kept; it holds some KiB a snapshot."""
 MOST_READERS: Final = 128
+LOCATION: Final = select(IcebergTables.metadata_location).where(
+    IcebergTables.catalog_name == bindparam("catalog"),
+    IcebergTables.table_namespace == bindparam("namespace"),
+    IcebergTables.table_name == bindparam("name"),
+)
+"""Where a table's metadata is; made once, since to put the statement together takes longer than to ask."""
 AVRO_SCHEMA: Final = "avro.schema"
 """The key under which an Avro file carries its schema, as JSON."""
 
@@ -61,13 +67,10 @@ class KnowingSqlCatalog(SqlCatalog):
 
     def _location(self, place: Identifier) -> str | None:
         """Where the metadata of a table is by now; None where there is no such table."""
-        wanted = select(IcebergTables.metadata_location).where(
-            IcebergTables.catalog_name == self.name,
-            IcebergTables.table_namespace == Catalog.namespace_to_string(Catalog.namespace_from(place)),
-            IcebergTables.table_name == Catalog.table_name_from(place),
-        )
+        namespace = Catalog.namespace_to_string(Catalog.namespace_from(place))
         with self.engine.connect() as connection:
-            return connection.scalar(wanted)
+            name = Catalog.table_name_from(place)
+            return connection.scalar(LOCATION, {"catalog": self.name, "namespace": namespace, "name": name})
 
 
 class _Same:

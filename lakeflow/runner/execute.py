@@ -192,8 +192,7 @@ def _target(plan: JobPlan, reads: Sequence[Source], body: Body, runtime: Runtime
         )
     require_columns(plan.job.key, schema, f"the rows of job {plan.job.name!r}")
     require_windows(plan.job, schema, plan.compiled.columns.names if plan.compiled else ())
-    if runtime.lake.exists(plan.target):
-        table = runtime.lake.table(plan.target)
+    if (table := runtime.lake.find(plan.target)) is not None:
         fit(schema.empty_table(), arrow_schema(table), plan.target)
         expecting.bind(arrow_schema(table))
         if plan.output is not Output.COMPLETE:

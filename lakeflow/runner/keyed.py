@@ -144,7 +144,8 @@ def state_table(job: Job, target: str) -> str:
 
 def identity(lake: Lake, target: str) -> str | None:
     """The identity of a table; None where there is none."""
-    return str(lake.table(target).metadata.table_uuid) if lake.exists(target) else None
+    table = lake.find(target)
+    return None if table is None else str(table.metadata.table_uuid)
 
 
 def _astray(job: Job, plan: KeyedPlan, kept: Kept | None, target: str | None) -> SourceChanged:

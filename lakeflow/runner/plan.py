@@ -263,9 +263,9 @@ def _check_free(target: str, job: Job, output: Output, lake: Lake) -> None:
     """That a job which has not written the target yet may. Raises UsageError where it is somebody else's."""
     if target.partition(".")[0] == SYSTEM_NAMESPACE:
         raise UsageError(f"job {job.name!r} cannot write to {target}: the tables of {SYSTEM_NAMESPACE} are lakeflow's own")
-    if not lake.exists(target):
+    table = lake.find(target)
+    if table is None:
         return
-    table = lake.table(target)
     # Its own name is there where a rival's first commit came just now: that one is fenced, not refused.
     others = [writer for writer in writers_in(table.metadata) if writer not in (job.writer, backfill_writer(job))]
     foreign = target != job.target and output is Output.COMPLETE and bool(splits_at(table, snapshot_at(table)))

@@ -75,8 +75,8 @@ def sql_body(
     assert isinstance(query, SqlQuery), "the caller looked"
     assert compiled is not None, "a plan of a query is compiled"
     into: pa.Schema | None = None
-    if lake.exists(plan.target):
-        into = arrow_schema(lake.table(plan.target))
+    if (table := lake.find(plan.target)) is not None:
+        into = arrow_schema(table)
     elif plan.job.target in declared:
         into = declared[plan.job.target].schema
     if into is not None and plan.job.history is not None:

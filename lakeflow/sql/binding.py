@@ -39,30 +39,66 @@ SHUT_OFF = {
 }
 """Binding a query opens the files that it names, and looks for its tables among Python's variables, unless it must not."""
 
+OWN_SCHEMAS = frozenset({"main", "information_schema", "pg_catalog"})
+"""Those that every database has, and that cannot be dropped."""
+
 Answer = Callable[[str, tuple[pa.DataType, ...]], pa.DataType]
 """Told a call and the types of its arguments, gives the type of its result. Raises what is wrong with them."""
 
 
+_idle: list[DuckDBPyConnection] = []
+"""One database that is empty, for the next query: to open one takes longer than to bind a query. A list is safe in threads."""
+
+
+def _taken() -> DuckDBPyConnection:
+    """An empty database, of which nothing but its tables and calls can be changed."""
+    try:
+        return _idle.pop()
+    except IndexError:
+        connection = duckdb.connect(":memory:", config={**SETTINGS, **SHUT_OFF})
+    connection.execute("SET TimeZone = 'UTC'")
+    connection.execute("SET lock_configuration = true")
+    return connection
+
+
 class Binder:
-    """The database; a context manager. Calls in the texts that it is given are those of `probe`."""
+    """The database; a context manager. Calls in the texts that it is given are those of `probe`.
+
+    It is the next one's where nothing has failed in it, and empty then.
+    """
 
     def __init__(self, views: Mapping[str, pa.Schema], answer: Answer) -> None:
         self._answer = answer
-        self._connection = duckdb.connect(":memory:", config={**SETTINGS, **SHUT_OFF})
-        self._connection.execute("SET TimeZone = 'UTC'")
-        self._connection.execute("SET lock_configuration = true")
-        for view, schema in views.items():
-            namespace, _, name = view.rpartition(".")
-            nulls = [f"CAST(NULL AS {duckdb_type(field.type)}) AS {name_text(field.name)}" for field in schema]
-            self._connection.execute(f"CREATE SCHEMA IF NOT EXISTS {name_text(namespace)}")
-            shown = f"{name_text(namespace)}.{name_text(name)}"
-            self._connection.execute(f"CREATE VIEW {shown} AS SELECT {', '.join(nulls)} WHERE false")
+        self._calls: set[str] = set()
+        self._schemas: set[str] = set()
+        self._connection = _taken()
+        try:
+            for view, schema in views.items():
+                self._show(view, schema)
+        except BaseException:
+            self._connection.close()
+            raise
+
+    def _show(self, view: str, schema: pa.Schema) -> None:
+        namespace, _, name = view.rpartition(".")
+        nulls = [f"CAST(NULL AS {duckdb_type(field.type)}) AS {name_text(field.name)}" for field in schema]
+        self._connection.execute(f"CREATE SCHEMA IF NOT EXISTS {name_text(namespace)}")
+        self._schemas.add(namespace.lower())
+        shown = f"{name_text(namespace)}.{name_text(name)}"
+        self._connection.execute(f"CREATE VIEW {shown} AS SELECT {', '.join(nulls)} WHERE false")
 
     def __enter__(self) -> Binder:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._connection.close()
+        if kind is not None or _idle or self._schemas & OWN_SCHEMAS:
+            self._connection.close()
+            return
+        for call in self._calls:
+            self._connection.remove_function(call)
+        for schema in self._schemas:
+            self._connection.execute(f"DROP SCHEMA {name_text(schema)} CASCADE")
+        _idle.append(self._connection)
 
     def probe(self, name: str, arguments: int) -> None:
         """Make `name` a call of so many arguments, whose types are not known yet."""
@@ -81,6 +117,7 @@ class Binder:
                 given = tuple(self.arrow(one) for one in _split(refused["types"]))
                 result = self._answer(refused["name"], given)
                 self._connection.remove_function(refused["name"])
+                self._calls.discard(refused["name"])
                 self._define(refused["name"], len(given), duckdb_type(result))
                 continue
             return list(zip(found.columns, map(str, found.types), strict=True))
@@ -98,6 +135,7 @@ class Binder:
 
     def _define(self, name: str, arguments: int, result: str) -> None:
         define(self._connection, name, with_parameters(_uncalled, arguments), None, result)
+        self._calls.add(name)
 
 
 def define(
