@@ -232,7 +232,7 @@ class Ledger:
         key = PROGRESS + backfill_writer(self._job)
         for snapshot in ancestors(self._lake.table(self._job.target).metadata):
             if snapshot.summary is not None and key in snapshot.summary.additional_properties:
-                return snapshot.timestamp_ms >= moment * 1000
+                return snapshot.timestamp_ms >= int(moment * 1000)
         return False
 
     def begin(self, before: Claims, what: str, asked: str, chunks: Sequence[Range], kind: pa.DataType | None) -> Backfill:
