@@ -128,9 +128,11 @@ def _side_by_side(project: Project, sinks: Sequence[SinkSpec], ending: Ending) -
 
 
 def _produce_one(project: Project, sink: SinkSpec, how: How, ending: Ending) -> dict[str, Any]:
+    from lakeflow.landing.produce_open import run_name, warn_of_delivery
     from lakeflow.observe.runs import Run, RunLog, Status
 
-    run = Run("produce", sink.table, sink.table, "follow" if how.follow else "available-now")
+    warn_of_delivery(sink)
+    run = Run("produce", run_name(sink.table), sink.table, "follow" if how.follow else "available-now")
     sent = Sent(run)
     try:
         with Bar(f"sending {sink.table}") as bar, RunLog(project.lake, project.commits, project.settings).recorded(run):

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from lakeflow.start.service import Over
 
 OFF = "off"
-HELP = """Keep everything going: land all topics, run jobs, bring indexes up to date, maintain tables.
+HELP = """Keep everything going: land all topics, run jobs, bring indexes up to date, send tables to topics, maintain tables.
 
 Jobs run in the order of the graph: as soon as what they read was written, by their schedule or freshness where they have one.
 A change of lakeflow.toml, tables/ or jobs/ is taken up; one that cannot be loaded is told of, and what ran before goes on.

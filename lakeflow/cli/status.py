@@ -1,4 +1,4 @@
-"""`lakeflow status`: how far each landing, job and index has come, and how stale it is."""
+"""`lakeflow status`: how far each landing, job, index and sink has come, and how stale it is."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ COLUMNS = (
     "due",
     "reason",
 )
-HELP = """Show how far each landing, job and index has come, and how stale it is.
+HELP = """Show how far each landing, job, index and sink has come, and how stale it is.
 
-Behind counts records of the topic for a landing, where brokers answer, and rows of the table for jobs and indexes.
+Behind counts records of the topic for a landing, where brokers answer, and rows of the table for jobs, indexes and sinks.
 Due is when a job with a schedule or a freshness is to run next, or has been since.
 Records per second are those of a landing's last ten commits. The reason is why the last run failed or is suspended.
 

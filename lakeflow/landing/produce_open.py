@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from lakeflow.config import Settings, fill
 from lakeflow.declare import TableSpec
-from lakeflow.errors import Fenced, LakeflowError, Terminal, Transient
+from lakeflow.errors import LakeflowError, SourceUnavailable, Terminal, Transient
 from lakeflow.job import Caps
 from lakeflow.lake.catalog import Lake
 from lakeflow.landing.produce import Produced, Producing, batches, loads, start_of
@@ -42,6 +42,17 @@ def sink_name(spec: SinkSpec, settings: Settings) -> str:
     return f"lakeflow.sink.{settings.project.name}.{spec.table}"
 
 
+def run_name(table: str) -> str:
+    """What runs of a table's sink are called."""
+    return f"produce.{table}"
+
+
+def warn_of_delivery(spec: SinkSpec) -> None:
+    """Say aloud where records may come twice."""
+    if spec.delivery is Delivery.AT_LEAST_ONCE:
+        logger.warning("%s is sent at least once: after a failure records may come twice in topic %s", spec.table, spec.topic)
+
+
 def caps_of(spec: SinkSpec, settings: Settings) -> Caps:
     """What bounds a batch, which is a transaction: it holds one data file at the least."""
     return Caps(settings.run.max_files, spec.rows, settings.run.max_bytes)
@@ -60,8 +71,6 @@ def open_producing(
     Raises ConfigError for what brokers refuse and for a topic that is not there, SourceUnavailable where none answers, and what
     `Producing` raises.
     """
-    if spec.delivery is Delivery.AT_LEAST_ONCE:
-        logger.warning("%s is sent at least once: after a failure records may come twice in topic %s", spec.table, spec.topic)
     sink = KafkaSink(
         {**settings.kafka_options(), **spec.properties},
         spec.topic,
@@ -141,7 +150,7 @@ class SinkPlan:
     """A sink as of now: what waits to be sent, in how many transactions. Files that went count beside those that came.
 
     `rows` are those of the files that came: of changed files, rows that did not change are among them. Where it cannot be
-    told, `problem` says why, and `would_fail` whether it stands in the way.
+    told, `problem` says why, `would_fail` whether it stands in the way, and `is_away` that brokers do not answer.
     """
 
     spec: SinkSpec
@@ -153,6 +162,7 @@ class SinkPlan:
     transactions: int = 0
     problem: str | None = None
     would_fail: bool = False
+    is_away: bool = False
 
 
 def plan_sink(spec: SinkSpec, settings: Settings, lake: Lake, *, timeout: float, again: str | None = None) -> SinkPlan:
@@ -165,14 +175,15 @@ def plan_sink(spec: SinkSpec, settings: Settings, lake: Lake, *, timeout: float,
         start = start_of(spec, found, again, lambda: opened)
         waiting = list(batches(spec, opened, start, caps_of(spec, settings)))
     except LakeflowError as error:
-        return SinkPlan(spec, problem=error.message, would_fail=isinstance(error, Terminal) and not isinstance(error, Fenced))
+        away = isinstance(error, SourceUnavailable)
+        return SinkPlan(spec, problem=error.message, would_fail=isinstance(error, Terminal), is_away=away)
     splits = [split for batch in waiting for split in batch.splits]
     rows, removed = sum(split.rows for split in splits), sum(len(batch.removed) for batch in waiting)
     return SinkPlan(spec, start, found.position is None, rows, len(splits), removed, len(waiting))
 
 
 def position_of(spec: SinkSpec, settings: Settings, timeout: float) -> SnapshotPosition | None:
-    """How far the sink of a table has come; None where it has not begun. Raises what the brokers' answers mean."""
+    """How far the sink of a table has come; None at its very beginning. Raises SourceUnavailable, ConfigError."""
     found = _place_of(spec, settings, timeout)
     return None if found.position is None else loads(found.position)
 

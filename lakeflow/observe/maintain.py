@@ -17,6 +17,8 @@ from lakeflow.lake.compact_plan import Readers, Sizes
 from lakeflow.lake.history import PROGRESS, writers_in
 from lakeflow.lake.maintain import Maintained, Upkeep, maintain_table, plan_maintenance
 from lakeflow.landing.dead_letters import DEAD_LETTERS, Taken
+from lakeflow.landing.produce_open import declared_sink, position_of
+from lakeflow.landing.produce_spec import has_sink
 from lakeflow.landing.replays import REPLAYS
 from lakeflow.observe.runs import RUNS, Run, RunLog, Status
 from lakeflow.runner.project import Project
@@ -61,13 +63,30 @@ def tables_of(project: Project, names: Sequence[str] = ()) -> tuple[str, ...]:
 
 
 def table_readers(project: Project, table: str) -> Readers:
-    """The readers of a table. Landings go by sequence numbers of lakeflow.dead_letters too: no run reaches over those."""
-    found = readers_of(project, table)
+    """The readers of a table. Landings go by sequence numbers of lakeflow.dead_letters too: no run reaches over those.
+
+    Raises SourceUnavailable where the brokers do not tell how far the table's sink has come.
+    """
+    found = _with_sink(project, table, readers_of(project, table))
     if table != DEAD_LETTERS or not project.lake.exists(table):
         return found
     metadata = project.lake.table(table).metadata
     texts = (metadata.properties.get(PROGRESS + writer) for writer in writers_in(metadata))
     return replace(found, borders=frozenset(_since(text) for text in texts))
+
+
+def _with_sink(project: Project, table: str, found: Readers) -> Readers:
+    """The readers with the table's sink beside them."""
+    declared = project.declared_tables.tables.get(table)
+    if declared is None or not has_sink(declared) or not project.lake.exists(table):
+        return found
+    spec = declared_sink(declared, project.settings)
+    position = position_of(spec, project.settings, project.settings.run.connect_seconds)
+    if position is None:
+        return replace(found, unread=(*found.unread, f"the sink of {table}"), by_key=found.by_key or spec.is_keyed)
+    of_this = position.table_uuid == str(project.lake.table(table).metadata.table_uuid)
+    positions = (*found.positions, position) if of_this else found.positions
+    return replace(found, positions=positions, by_key=found.by_key or spec.is_keyed)
 
 
 def _since(text: str | None) -> int:

@@ -1,4 +1,4 @@
-"""How far each landing, job and index has come, and how stale it is. Reads metadata only."""
+"""How far each landing, job, index and sink has come, and how stale it is. Reads metadata only."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from lakeflow.lake.commit import CommitProtocol
 from lakeflow.lake.history import PROGRESS, ancestors
 from lakeflow.landing.ledger import WRITER
 from lakeflow.landing.plan import LandingPlan, plan_landings
+from lakeflow.landing.produce_open import SinkPlan, declared_sink, plan_sink, run_name
+from lakeflow.landing.produce_spec import has_sink
 from lakeflow.landing.spec import is_landed
 from lakeflow.runner.due import is_stale
 from lakeflow.runner.index_plan import IndexPlan, plan_index
@@ -23,7 +25,7 @@ from lakeflow.runner.suspension import is_suspended
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """One landing, job or index. `behind` is records of a topic for a landing, else rows of a table; None: not known.
+    """One landing, job, index or sink. `behind` is records of a topic for a landing, else rows of a table; None: not known.
 
     `files_behind` are the data files that these rows are in. `updated` is its last commit that is kept. `records_per_second`
     is what a landing read over its last RATED commits, time without records included.
@@ -43,7 +45,7 @@ RATED = 10
 
 
 def standings(project: Project, *, timeout: float) -> Iterator[Standing]:
-    """Landings, then jobs and indexes in the order of the graph. Brokers get `timeout` seconds for an answer, once.
+    """Landings, then jobs and indexes in the order of the graph, then sinks. Brokers get `timeout` seconds for an answer, once.
 
     What cannot be told, for its table cannot be read, says why as its state. Raises CatalogUnavailable, ConfigError where
     the catalog cannot be opened at all.
@@ -59,6 +61,23 @@ def standings(project: Project, *, timeout: float) -> Iterator[Standing]:
         except LakeflowError as error:
             kind = "job" if isinstance(node.work, Job) else "index"
             yield _not_told(kind, node.name, node.writes or node.reads[0], error)
+    yield from _sinks(project, timeout)
+
+
+def _sinks(project: Project, timeout: float) -> Iterator[Standing]:
+    """Each sink against its table's head; after one whose brokers do not answer the others are not asked."""
+    away: str | None = None
+    for table in filter(has_sink, project.declared_tables.tables.values()):
+        name = run_name(table.name)
+        try:
+            spec = declared_sink(table, project.settings)
+        except LakeflowError as error:
+            yield _not_told("sink", name, table.name, error)
+            continue
+        plan = SinkPlan(spec, problem=away) if away else plan_sink(spec, project.settings, project.lake, timeout=timeout)
+        away = plan.problem if plan.is_away else away
+        state = plan.problem or ("never ran" if plan.is_new else "behind" if plan.transactions else "up to date")
+        yield Standing("sink", name, table.name, state, plan.rows, plan.files if plan.rows is not None else None)
 
 
 def _landings(project: Project, timeout: float) -> Iterator[Standing]:

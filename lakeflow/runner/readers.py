@@ -53,6 +53,8 @@ def followed_from(project: Project, table: str) -> int | None:
 
     Where jobs do not load, or cannot tell how far they are, all are needed.
     """
+    if _is_sent_by_key(project, table):
+        return 0
     try:
         following = [job for job in _jobs_over(project, table) if job.on_change is not OnChange.FAIL]
         if not following:
@@ -63,6 +65,15 @@ def followed_from(project: Project, table: str) -> int | None:
         logger.warning("snapshots of %s are kept, since it cannot be told who needs them: %s", table, error.message)
         return 0
     return min((one.sequence for one in known if one is not None and one.table_uuid == table_uuid), default=None)
+
+
+def _is_sent_by_key(project: Project, table: str) -> bool:
+    """Whether the table's sink follows changed rows. How far it is the brokers know, which no commit is to wait for."""
+    spec = project.declared_tables.tables.get(table)
+    if spec is None or "sink.topic" not in spec.options:
+        return False
+    keyed = bool(spec.options.get("sink.key") or spec.primary_key)
+    return keyed and spec.options.get("sink.on_change", "follow") == "follow"
 
 
 def _jobs_over(project: Project, table: str) -> Iterator[Job]:

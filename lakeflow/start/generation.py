@@ -13,10 +13,13 @@ from types import ModuleType
 
 from lakeflow.config import Settings
 from lakeflow.declare import UNKNOWN, TableSpec
+from lakeflow.landing.produce_open import declared_sink, warn_of_delivery
+from lakeflow.landing.produce_spec import SinkSpec, has_sink
 from lakeflow.landing.spec import is_landed
 from lakeflow.runner.graph import Node, check_tables
 from lakeflow.runner.project import Project
 from lakeflow.start.parts import Part, part_of, parts_of
+from lakeflow.start.send import Sent
 from lakeflow.start.work import Looked
 
 
@@ -30,6 +33,8 @@ class Generation:
     nodes: Mapping[str, Node]
     parts: tuple[Part, ...]
     modules: Mapping[str, ModuleType]
+    sinks: Mapping[str, SinkSpec] = field(default_factory=dict)
+    sent: Sent = field(default_factory=Sent)
     looked: dict[str, Looked] = field(default_factory=dict)
     free: list[Project] = field(default_factory=list)
     closed: bool = False
@@ -81,10 +86,18 @@ def load(
         landed = {name: spec for name, spec in project.declared_tables.tables.items() if is_landed(spec)}
         if before is not None and before.project.settings == project.settings:
             vars(project).update(lake=before.project.lake, commits=before.project.commits)
+        sinks = {name: declared_sink(spec, project.settings) for name, spec in _sent(project)}
         check_tables(nodes, project.lake.names(), project.declarations.tables)
         _ = project.commits  # opened before threads share it
     by_label = {part_of(node).label: node for node in nodes}
-    return Generation(project, landed, by_label, parts_of(landed.values(), nodes), modules)
+    for sink in sinks.values():
+        warn_of_delivery(sink)
+    return Generation(project, landed, by_label, parts_of(landed.values(), nodes, sinks), modules, sinks)
+
+
+def _sent(project: Project) -> Iterator[tuple[str, TableSpec]]:
+    """The tables whose rows go to topics."""
+    return ((name, spec) for name, spec in project.declared_tables.tables.items() if has_sink(spec))
 
 
 @contextmanager

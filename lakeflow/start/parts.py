@@ -1,4 +1,4 @@
-"""What `lakeflow start` keeps going, as plain values: a part for each landing, job and index."""
+"""What `lakeflow start` keeps going, as plain values: a part for each landing, job, index and sink."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ class Kind(StrEnum):
     LANDING = "landing"
     JOB = "job"
     INDEX = "index"
+    SINK = "sink"
 
 
 class State(StrEnum):
@@ -31,8 +32,8 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One landing, job or index: what it reads, the table that it writes (an index writes none); what it `needs` and `makes`
-    are tables and indexes, as nodes have it."""
+    """One landing, job, index or sink: what it reads, the table that it writes (an index and a sink write none); what it
+    `needs` and `makes` are tables and indexes, as nodes have it."""
 
     kind: Kind
     name: str
@@ -66,10 +67,10 @@ class Standing:
     error: str | None = None
 
 
-def parts_of(landed: Iterable[TableSpec], nodes: Iterable[Node]) -> tuple[Part, ...]:
-    """The parts of a project: its landings, then jobs and indexes in the order of `nodes`."""
+def parts_of(landed: Iterable[TableSpec], nodes: Iterable[Node], sent: Iterable[str] = ()) -> tuple[Part, ...]:
+    """The parts of a project: its landings, jobs and indexes in the order of `nodes`, and the sinks of the tables `sent`."""
     landings = (Part(Kind.LANDING, spec.name, (), spec.name) for spec in landed)
-    return (*landings, *map(part_of, nodes))
+    return (*landings, *map(part_of, nodes), *(Part(Kind.SINK, table, (table,)) for table in sent))
 
 
 def part_of(node: Node) -> Part:

@@ -26,6 +26,7 @@ from lakeflow.start.events import PROCESS, Event, Report, of_commit, of_part, of
 from lakeflow.start.generation import Generation, load
 from lakeflow.start.listen import Board
 from lakeflow.start.parts import Kind, Part, State
+from lakeflow.start.send import run_sink
 from lakeflow.start.supervisor import Limits, Supervisor
 from lakeflow.start.upkeep import keep_tables
 from lakeflow.start.watch import Watch, declared_in, seen
@@ -82,7 +83,7 @@ class Service:
         project without parts, CatalogUnavailable."""
         if not self.now.parts:
             raise UsageError(
-                "the project has no landing, job or index to keep going",
+                "the project has no landing, job, index or sink to keep going",
                 next_step="declare a table with connector 'kafka', or a job",
             )
         self._timetable = Timetable(lambda: datetime.now(UTC), _last_begun(self.now))
@@ -107,6 +108,8 @@ class Service:
             stop = self._stops[part.label] = Stop(self.stop, self.late)
             if part.kind is Kind.LANDING:
                 self._start_landing(part, stop)
+            elif part.kind is Kind.SINK:
+                self._start_sink(part, stop)
             else:
                 self._start_node(part, stop)
 
@@ -119,6 +122,12 @@ class Service:
 
         told = (part, work, self.inbox.put)
         threading.Thread(target=guarded, args=told, name=f"lakeflow-land {part.name}", daemon=True).start()
+
+    def _start_sink(self, part: Part, stop: Stop) -> None:
+        now = self.now
+        self._pool.submit(
+            guarded, part, lambda: run_sink(now.project, part, now.sinks[part.name], stop, now.sent), self.inbox.put
+        )
 
     def _start_node(self, part: Part, stop: Stop) -> None:
         now, node, project = self.now, self.now.nodes[part.label], self.now.take()

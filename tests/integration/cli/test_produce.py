@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import json
+import threading
 from typing import Any
 
 import pytest
 from confluent_kafka import Consumer, TopicPartition
 
+from lakeflow.observe.maintain import table_readers
+from lakeflow.observe.runs import Status
+from lakeflow.start.generation import load
+from lakeflow.start.parts import Kind
+from lakeflow.start.send import run_sink
+from lakeflow.start.work import Ended, Stop
 from tests.integration.cli.conftest import Shop
 from tests.integration.cli.landings import TABLE, TOPIC, Site, in_json
+from tests.lakes import live_paths
 
 OUT = "out"
 COPY = "silver.copy"
@@ -93,7 +101,7 @@ def test_appended_rows_are_sent_once_and_the_brokers_know_how_far(orders: Site, 
     recorded = orders.rows(
         "lakeflow.runs", "SELECT kind, name, \"read\", written FROM rows WHERE status = 'done' ORDER BY ended_at"
     )
-    assert recorded == [("produce", "bronze.orders", 2, 2), ("produce", "bronze.orders", 1, 1)]
+    assert recorded == [("produce", "produce.bronze.orders", 2, 2), ("produce", "produce.bronze.orders", 1, 1)]
 
 
 def test_a_dry_run_tells_and_sends_nothing(orders: Site, shop: Shop) -> None:
@@ -177,6 +185,61 @@ def test_a_null_in_a_key_is_refused_by_name(orders: Site, shop: Shop) -> None:
     refused = shop("produce")
     assert refused.code == 1
     assert "column 'customer' of 'sink.key' is NULL in 1 of 1 rows" in refused.err
+
+
+def test_status_tells_how_far_a_sink_is(orders: Site, shop: Shop) -> None:
+    def told() -> tuple[Any, ...]:
+        (row,) = [row for row in shop.json("status") if row["kind"] == "sink"]
+        assert (row["name"], row["table"]) == ("produce.bronze.orders", "bronze.orders")
+        return row["state"], row["behind"], row["files_behind"], row["last_run"]
+
+    shop.orders(("o1", "ann", 1.0), ("o2", "bob", 2.0))
+    assert told() == ("never ran", 2, 1, None)
+    sent(orders)
+    assert told() == ("up to date", 0, 0, "done")
+    shop.orders(("o3", "ann", 1.0))
+    assert told()[:3] == ("behind", 1, 1)
+    orders.broker.stop()
+    orders.configure(connect_seconds=0.5)
+    assert "gave no answer" in told()[0] or "did not answer" in told()[0]
+
+
+def test_maintenance_compacts_nothing_that_a_sink_has_still_to_send(orders: Site, shop: Shop) -> None:
+    orders.configure("[maintain]\ncompact_files = 2\n")
+    for number in range(3):
+        shop.orders((f"o{number}", "ann", 1.0))
+    assert table_readers(shop.project, "bronze.orders").unread == ("the sink of bronze.orders",)
+    sent(orders)
+    shop.orders(("o3", "ann", 1.0))
+    shop.json("maintain", "bronze.orders")
+    assert len(live_paths(shop.project.lake.table("bronze.orders"))) == 2
+    assert sent(orders)["written"] == 1
+
+
+def test_start_sends_what_came_and_asks_the_brokers_for_nothing_else(orders: Site, shop: Shop) -> None:
+    now = load(shop.folder, None)
+    (part,) = [part for part in now.parts if part.kind is Kind.SINK]
+    stop = Stop(threading.Event(), threading.Event())
+
+    def run() -> Ended:
+        return run_sink(now.project, part, now.sinks[part.name], stop, now.sent)
+
+    assert run().waits == ("bronze.orders",)
+    shop.orders(("o1", "ann", 1.0))
+    ended = run()
+    assert (ended.error, ended.run and (ended.run.status, ended.run.written)) == (None, (Status.DONE, 1))
+    orders.broker.stop()
+    ended = run()
+    assert (ended.error, ended.run and ended.run.status) == (None, Status.EMPTY)
+    orders.broker.start()
+    shop.orders(("o2", "ann", 1.0))
+    stop.all.set()
+    ended = run()
+    assert ended.run is not None
+    assert (ended.run.status, ended.run.written) == (Status.STOPPED, 0)
+    stop.all.clear()
+    assert run().run is not None
+    assert len(records(orders)) == 2
 
 
 def test_no_table_with_a_sink_is_a_mistake_in_its_name(site: Site, shop: Shop) -> None:
