@@ -76,6 +76,10 @@ class Touching:
             if len(kept):
                 yield rows.take(kept.to_arrow())
 
+    def values(self, touched: Touched) -> pl.DataFrame:
+        """The values that the file holds."""
+        return self._of(touched.places).select(self._columns)
+
     def _of(self, places: pl.Series) -> pl.DataFrame:
         return self._values if len(places) == self._values.height else self._values[places]
 

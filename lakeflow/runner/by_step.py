@@ -13,12 +13,12 @@ import pyarrow as pa
 
 from lakeflow.errors import JobFailed
 from lakeflow.lake.catalog import arrow_schema
-from lakeflow.lake.changes import read_removed
 from lakeflow.lake.prune import Pruner
-from lakeflow.lake.read import Split, read, splits_at
+from lakeflow.lake.read import Split, splits_at
 from lakeflow.lake.schema import fit, require_columns
 from lakeflow.lake.touch import frame
 from lakeflow.progress import JobProgress
+from lakeflow.runner.changed_keys import changed_keys
 from lakeflow.runner.embedding import recalling
 from lakeflow.runner.plan import Source
 from lakeflow.runner.putting import Putting
@@ -32,8 +32,11 @@ def by_step(work: _Work) -> tuple[int, RunCounts]:
     job gives rows of other keys."""
     job, [source] = work.plan.job, work.step.reads
     require_columns(job.by, arrow_schema(source.table), source.name)
-    keys = _keys(source, job.by)
-    return put_keys(work, replace(source, splits=_held(work, source, keys), keys=keys))
+    known, came = _known(work, source), {split.path for split in source.splits}
+    keys = changed_keys(source, job.by, [split for split in known if split.path not in came])
+    pruner = Pruner(source.table, keys)
+    held = tuple(split for split in known if len(pruner.in_file(split.task.file)))
+    return put_keys(work, replace(source, splits=held, keys=keys))
 
 
 def put_keys(work: _Work, source: Source) -> tuple[int, RunCounts]:
@@ -71,25 +74,12 @@ def _put(work: _Work, source: Source, keys: pl.DataFrame) -> tuple[int, RunCount
     return snapshot, counts()
 
 
-def _keys(source: Source, by: tuple[str, ...]) -> pl.DataFrame:
-    """The keys of new rows, and of rows that were changed or removed."""
-    found = [frame(arrow_schema(source.table).empty_table().select(list(by)))]
-    for batch in read(source.table, source.splits, by):
-        found.append(frame(pa.Table.from_batches([batch])).unique())
-    for batch in read_removed(source.table, source.removed, by):
-        found.append(frame(pa.Table.from_batches([batch])).unique())
-    return pl.concat(found).unique()
-
-
-def _held(work: _Work, source: Source, keys: pl.DataFrame) -> tuple[Split, ...]:
-    """The files that may hold a row of the keys, of all that have been read once the step is done."""
+def _known(work: _Work, source: Source) -> tuple[Split, ...]:
+    """All files that have been read once the step is done."""
     position = JobProgress.loads(work.step.end, source.name).of(source.name)
     assert position is not None, "a step ends somewhere"
     known = splits_at(source.table, source.table.snapshot_by_id(position.snapshot_id))
-    pruner = Pruner(source.table, keys)
-    return tuple(
-        split for split in known if position.covers(split.sequence, split.path) and len(pruner.in_file(split.task.file))
-    )
+    return tuple(split for split in known if position.covers(split.sequence, split.path))
 
 
 def _groups(work: _Work, keys: pl.DataFrame) -> pa.Table:

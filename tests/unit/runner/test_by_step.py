@@ -79,6 +79,42 @@ def test_rows_that_were_removed_are_followed_where_that_is_asked_for(world: Worl
     assert world.rows() == [("AA", 2, 1, 1), ("UA", 3, 1, 1)]
 
 
+def test_rows_that_only_moved_to_other_files_are_not_made_anew(world: World) -> None:
+    """One row of a file goes, and the others are written again; those of DL stand in another file too."""
+    world.append(flights((3, "DL", 5.0), (4, "WN", None), (5, None, 1.0), (6, "DL", 7.0)))
+    world.append(flights((7, "DL", 6.0)))
+    seen: list[str | None] = []
+
+    def told(rows: Any = Read(SOURCE)) -> pl.LazyFrame:
+        def tell(carriers: pl.Series) -> pl.Series:
+            seen.extend(carriers)
+            return carriers
+
+        frame: pl.LazyFrame = rows.select(pl.col("carrier").map_batches(tell, pl.String(), is_elementwise=True), "id", "delay")
+        return frame
+
+    job_by_carrier = job(target=TARGET, by="carrier", on_change="recompute")(told)
+    world.run(job_by_carrier)
+    for condition, made in (("id = 1", set()), ("id = 6", {"DL"}), ("id = 4", {"DL"}), ("id = 7", {"DL"}), ("id = 3", set())):
+        seen.clear()
+        world.table(SOURCE).delete(condition)
+        world.run(job_by_carrier)
+        assert set(seen) == made, condition
+        world.run(job_by_carrier, "snapshot", into="gold.whole")
+        assert world.rows() == world.rows("gold.whole")
+
+
+def test_a_changed_value_of_a_key_is_seen_where_its_file_is_written_again(world: World) -> None:
+    following = replace(ranked(), on_change=OnChange.RECOMPUTE)
+    world.append(flights((3, "DL", 5.0)))
+    world.run(following)
+    world.table(SOURCE).overwrite(flights((1, "UA", 1.0), (2, "AA", 9.0), (2, "AA", 3.0), (3, "DL", 5.0)))
+    world.run(following)
+    world.run(following, "snapshot", into="gold.whole")
+    assert world.rows() == world.rows("gold.whole")
+    assert [row[0] for row in world.rows()] == ["AA", "AA", "DL", "UA"]
+
+
 def test_rivals_are_fenced(world: World) -> None:
     late = run_job(world.plan(ranked()), world.runtime())
     world.run(ranked())
