@@ -16,7 +16,6 @@ from pyiceberg.exceptions import (
     NotInstalledError,
     TableAlreadyExistsError,
 )
-from pyiceberg.io.pyarrow import schema_to_pyarrow
 from pyiceberg.table import Table as Table
 from pyiceberg.transforms import parse_transform
 from sqlalchemy.exc import IntegrityError
@@ -34,7 +33,7 @@ from lakeflow.lake.declared import (
 )
 from lakeflow.lake.failures import lake_errors
 from lakeflow.lake.iceberg import AnsweringRestCatalog, forget_old_metadata
-from lakeflow.lake.known import KnowingSqlCatalog, remember_readers
+from lakeflow.lake.known import KnowingSqlCatalog, arrow_of, remember_readers
 from lakeflow.lake.schema import require_columns, storable
 from lakeflow.retry import Backoff, retrying
 
@@ -190,7 +189,7 @@ class Lake:
 
 def arrow_schema(table: Table) -> pa.Schema:
     """The table's columns as Arrow, with field ids in the metadata: the schema that its data files are written in."""
-    return schema_to_pyarrow(table.schema())
+    return arrow_of(table.schema())
 
 
 def _commented(schema: pa.Schema, declared: pa.Schema) -> pa.Schema:

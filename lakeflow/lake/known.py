@@ -14,13 +14,17 @@ from functools import lru_cache
 from threading import Lock
 from typing import Any, Final
 
+import pyarrow as pa
 from pyiceberg.avro import file as avro_file
 from pyiceberg.avro.reader import Reader
 from pyiceberg.avro.resolver import construct_reader, resolve_reader
 from pyiceberg.catalog import Catalog
 from pyiceberg.catalog.sql import IcebergTables, SqlCatalog
+from pyiceberg.io.pyarrow import schema_to_pyarrow
 from pyiceberg.schema import Schema
-from pyiceberg.table import Table
+from pyiceberg.table import CommitTableResponse, Table
+from pyiceberg.table.metadata import TableMetadata
+from pyiceberg.table.update import TableRequirement, TableUpdate
 from pyiceberg.typedef import EMPTY_DICT, Identifier
 from pyiceberg.utils.schema_conversion import AvroSchemaConversion
 from sqlalchemy import bindparam, select
@@ -58,6 +62,16 @@ class KnowingSqlCatalog(SqlCatalog):
             self._keep(place, known)
         return Table(known.name(), known.metadata, known.metadata_location, known.io, self)
 
+    def commit_table(
+        self, table: Table, requirements: tuple[TableRequirement, ...], updates: tuple[TableUpdate, ...]
+    ) -> CommitTableResponse:
+        """As PyIceberg's. What it has written is known then, where it left the settings of the table's storage as they were."""
+        answer = super().commit_table(table, requirements, updates)
+        if _settings(answer.metadata) == _settings(table.metadata):
+            place = Catalog.identifier_to_tuple(table.name())
+            self._keep(place, Table(place, answer.metadata, answer.metadata_location, table.io, self))
+        return answer
+
     def _keep(self, place: Identifier, table: Table) -> None:
         with self._known_lock:
             self._known[place] = table
@@ -73,6 +87,11 @@ class KnowingSqlCatalog(SqlCatalog):
             return connection.scalar(LOCATION, {"catalog": self.name, "namespace": namespace, "name": name})
 
 
+def _settings(metadata: TableMetadata) -> dict[str, str]:
+    """The properties of a table that are not lakeflow's own."""
+    return {name: value for name, value in metadata.properties.items() if not name.startswith("lakeflow.")}
+
+
 class _Same:
     """A value that is equal to itself alone: schemas have no hash, and to compare them takes as long as to make a reader."""
 
@@ -86,6 +105,16 @@ class _Same:
 
     def __hash__(self) -> int:
         return id(self.value)
+
+
+@lru_cache(MOST_READERS)
+def _arrow_of(schema: _Same) -> pa.Schema:
+    return schema_to_pyarrow(schema.value)
+
+
+def arrow_of(schema: Schema) -> pa.Schema:
+    """A schema of Iceberg as Arrow, with field ids in the metadata."""
+    return _arrow_of(_Same(schema))
 
 
 Kinds = Mapping[int, Callable[..., Any]]

@@ -65,6 +65,30 @@ def test_metadata_is_read_once_until_the_table_moves(properties: dict[str, str],
     assert rows(mine) == 3
 
 
+def test_what_a_commit_wrote_is_what_the_file_says(properties: dict[str, str], files_read: list[str]) -> None:
+    mine = Lake.open(properties)
+    mine.ensure(SPEC)
+    for number in range(4):
+        append(mine, number)
+    mine.ensure(TableSpec(NAME, SPEC.schema.append(pa.field("more", pa.string()))), evolve=True)
+    files_read.clear()
+    known_now = mine.table(NAME)
+    assert files_read == []
+    read = Lake.open(properties).table(NAME)
+    assert (read.metadata_location, read.metadata) == (known_now.metadata_location, known_now.metadata)
+    assert (read.schema(), known_now.io.properties) == (known_now.schema(), read.io.properties)
+
+
+def test_a_commit_that_changes_the_settings_of_the_storage_is_read(properties: dict[str, str], files_read: list[str]) -> None:
+    lake = Lake.open(properties)
+    lake.ensure(SPEC)
+    with lake.table(NAME).transaction() as change:
+        change.set_properties({"s3.endpoint": "http://elsewhere"})
+    files_read.clear()
+    assert lake.table(NAME).io.properties["s3.endpoint"] == "http://elsewhere"
+    assert len(files_read) == 1
+
+
 def test_a_table_that_was_dropped_and_made_anew_is_seen(properties: dict[str, str]) -> None:
     mine, other = Lake.open(properties), Lake.open(properties)
     mine.ensure(SPEC)
