@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 import polars as pl
 import pyarrow as pa
 
+from lakeflow.lake.catalog import arrow_schema
 from lakeflow.lake.iceberg import FileReader
 from lakeflow.lake.prune import Pruner
 from lakeflow.lake.ranges import read_within
 from lakeflow.lake.read import read
 from lakeflow.lake.touch import frame
 from lakeflow.runner.frames import scan
-from lakeflow.sql.relations import ArrowRelation
+from lakeflow.sql.relations import ArrowRelation, RangedRelation, Relation
 
 if TYPE_CHECKING:
     from lakeflow.runner.plan import Source
@@ -31,10 +32,20 @@ def scan_within(source: Source, on_rows: Callable[[int], None]) -> pl.LazyFrame:
     )
 
 
-def chosen_relation(source: Source) -> ArrowRelation:
-    """The rows of the source's range or keys as a query reads them."""
+def chosen_relation(source: Source) -> Relation:
+    """The rows of the source's range or keys as a query reads them: of a range of moments alone by DuckDB itself."""
+    within = source.within
+    if within is not None and source.keys is None and pa.types.is_timestamp(kind := _type_of(source, within.column)):
+        from lakeflow.runner.querying import relation_over
+
+        low, high = (None if one is None else int(one) for one in (within.low, within.high))
+        return RangedRelation(relation_over(source.table, source.splits), within.column, low, high, kind.tz is not None)
     schema = FileReader(source.table).schema
     return ArrowRelation(schema, lambda: pa.RecordBatchReader.from_batches(schema, _batches(source)))
+
+
+def _type_of(source: Source, column: str) -> pa.DataType:
+    return arrow_schema(source.table).field(column).type
 
 
 def _batches(source: Source) -> Iterator[pa.RecordBatch]:

@@ -194,7 +194,8 @@ def with_known(step: Step) -> tuple[Source, ...]:
 def _reached(step: Step) -> Iterator[tuple[Table, Split]]:
     """The known files that may hold rows which meet new ones of the step, or come again with them."""
     joined = step.joined
-    assert joined is not None, "steps of a join are of two tables"
+    if joined is None:  # it makes rows of what is kept already
+        return
     within, new = joined.within, joined.new
     times = (within.left_time, within.right_time)
     bounds = [TimeBounds(side.table, time) for side, time in zip(joined.sides, times, strict=True)]

@@ -16,6 +16,7 @@ import polars as pl
 
 from lakeflow.lake.catalog import Table, arrow_schema
 from lakeflow.lake.prune import Pruner
+from lakeflow.lake.ranges import ValueRange
 from lakeflow.lake.read import RowGroups, Split, read
 from lakeflow.lake.time_bounds import Range, TimeBounds
 from lakeflow.runner.frames import polars_schema
@@ -82,10 +83,11 @@ class _Reader:
         sides = (self._left, self._right)
         new, other = sides[self._joined.new], sides[1 - self._joined.new]
         mine, theirs = self._reads[self._joined.new], self._reads[1 - self._joined.new]
-        known = self._joined.sides[1 - self._joined.new].known
+        known, reach = self._joined.sides[1 - self._joined.new].known, None
         if known:
-            known = _reached(_all(new, mine.splits), new, other, known)
-        theirs = replace(theirs, splits=known)
+            rows = _all(new, mine.splits)
+            known, reach = _reached(rows, new, other, known), _reach(rows, new, other)
+        theirs = replace(theirs, splits=known, within=reach)
         return Meeting((mine, theirs) if self._joined.new == 0 else (theirs, mine), None, not known)
 
     def groups(self) -> Meeting:
@@ -96,7 +98,8 @@ class _Reader:
         held = _holding(left.table, left.known, found)
         all_new = of_first and {one.path for one in held} <= {one.path for one in new.splits}
         first = replace(self._reads[0], splits=held, keys=None if all_new else found)
-        second = replace(self._reads[1], splits=_reached(found, self._left, self._right, right.known))
+        known = _reached(found, self._left, self._right, right.known)
+        second = replace(self._reads[1], splits=known, within=_reach(found, self._left, self._right))
         return Meeting((first, second), found, found.is_empty())
 
     def _met(self, new: pl.DataFrame, known: Sequence[Split]) -> pl.DataFrame:
@@ -151,6 +154,12 @@ def _ranges(new: pl.DataFrame, side: _Columns) -> tuple[Range, ...]:
     """The time in which rows meet those of `new`."""
     time = moments(side.time)
     return ranges_of(new.drop_nulls().select((time + side.low).alias(START), (time + side.high + 1).alias(END)).unique())
+
+
+def _reach(new: pl.DataFrame, side: _Columns, other: _Columns) -> ValueRange | None:
+    """The time from the first to the last row of the other table that may meet one of `new`; None: there is none."""
+    ranges = _ranges(new, side)
+    return ValueRange(other.time, ranges[0][0], ranges[-1][1]) if ranges else None
 
 
 def _reached(new: pl.DataFrame, side: _Columns, other: _Columns, known: Sequence[Split]) -> tuple[Split, ...]:

@@ -21,6 +21,7 @@ from lakeflow.lake.schema import fit, storable
 from lakeflow.lake.spool import RowSpool
 from lakeflow.lake.write import DataWriter
 from lakeflow.models.lost import Counted
+from lakeflow.runner.interval_read import meeting
 from lakeflow.runner.keyed import Kept, KeyedPlan, Standing
 from lakeflow.runner.keyed_state import StateMerge, files_of_step, rows_of_step, streamed
 from lakeflow.runner.letters import PartLetters
@@ -128,7 +129,8 @@ class _Step:
         lost = work.letters.part()
         groups = [schema.empty_table().select(keys)]
         try:
-            for chunk in first.chunks(work.step.reads, work.on_rows, lost):
+            reads = work.step.reads if work.step.joined is None else meeting(work.step).reads
+            for chunk in first.chunks(reads, work.on_rows, lost):
                 rows = fit(_numbered(chunk, step), schema, self._keyed.table)
                 spool.write(rows)
                 groups.append(rows.select(keys))

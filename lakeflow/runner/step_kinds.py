@@ -17,7 +17,7 @@ def special_step(plan: JobPlan, step: Step) -> RunStep | None:
         from lakeflow.runner.history_step import history_step
 
         return history_step
-    if step.joined is not None:
+    if step.joined is not None and plan.keyed is None:
         from lakeflow.runner.interval_step import interval_step
 
         return interval_step

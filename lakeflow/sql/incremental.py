@@ -80,6 +80,7 @@ def shape_of(text: str) -> Shape:
     is_keyed, windows, joined = False, None, None
     if len(moving) > 1:
         obstacle, joined = _of_several(judge, tree, reads)
+        is_keyed = joined is not None and joined.is_keyed
     else:
         obstacle, is_keyed, windows = _obstacle(judge, tree)
     return Shape(

@@ -14,7 +14,7 @@ round, a difference of the times, in ON and, of an inner join, in WHERE.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Final
 
@@ -24,6 +24,7 @@ from lakeflow.errors import UsageError
 from lakeflow.sql.calls_windows import UNITS
 from lakeflow.sql.compiled import TableRead
 from lakeflow.sql.incremental import Judge
+from lakeflow.sql.incremental_bounds import Conditions
 from lakeflow.sql.lineage import TableColumn, is_partial, origin_of, origin_within, sources_of
 from lakeflow.sql.query import names_cte, span, table_name
 from lakeflow.sql.tokens import pointed
@@ -34,27 +35,36 @@ HOW_TO_WRITE: Final = (
     "ON {left}.key = {right}.key AND {right}.time BETWEEN {left}.time - INTERVAL '1' HOUR AND {left}.time + INTERVAL '1' HOUR; "
     "a table that is looked up says FOR SYSTEM_TIME AS OF PROCTIME()"
 )
-_SECOND_JOB: Final = "over a join of two tables that both bring new rows: write a second job over what the first has joined"
+_PAIRS_ALONE: Final = (
+    "it is over LEFT JOIN, whose rows without a match go when it comes; over JOIN groups and ranks are kept by key"
+)
 
 
 @dataclass(frozen=True, slots=True)
 class JoinQuery:
-    """A query over two tables, and how it joins them: of a LEFT or RIGHT JOIN the table whose rows all stay comes first."""
+    """A query over two tables, and how it joins them: of a LEFT or RIGHT JOIN the table whose rows all stay comes first.
+
+    `is_keyed` tells that it goes on by what it keeps of the pairs by key.
+    """
 
     tables: tuple[str, str]
     within: Within
+    is_keyed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class _JoinJudge(Judge):
+class JoinJudge(Judge):
     """A judge that lets two tables meet, and notes where."""
 
     found: list[exp.Join] = field(default_factory=list)
 
     def _meets(self, join: exp.Expr, source: exp.Expr) -> bool:
         side, method, kind = (str(join.args.get(part) or "").upper() for part in ("side", "method", "kind"))
-        if not isinstance(join, exp.Join) or not isinstance(join.parent, exp.Select):
+        select = join.parent
+        if not isinstance(join, exp.Join) or not isinstance(select, exp.Select):
             self._refuse("a second table that is not joined by JOIN", source)
+        elif any(_tables(self.text, source) & _tables(self.text, one) for one in sources_of(select) if one is not source):
+            self._refuse("a join of a table with itself", source)
         elif method or kind in ("SEMI", "ANTI") or side not in ("", "LEFT", "RIGHT"):
             words = " ".join(filter(None, (method, side, kind)))
             self._refuse(f"{words} JOIN of two tables that both bring new rows", source)
@@ -69,7 +79,7 @@ def join_query(text: str, tree: exp.Expr, reads: Sequence[TableRead]) -> JoinQue
 
     Raises UsageError, pointing into the text, where rows of one table would miss those of another.
     """
-    judge, refused = _JoinJudge(text), None
+    judge, refused = JoinJudge(text), None
     try:
         judge.moves(tree, {})
     except UsageError as error:
@@ -83,9 +93,18 @@ def join_query(text: str, tree: exp.Expr, reads: Sequence[TableRead]) -> JoinQue
         raise _too_many(text, plain)
     _refuse_second_readings(text, tree, plain)
     found = _Join(text, tree, judge.found[0], plain).query()
-    if refused is not None:
-        raise UsageError(f"{refused.message}\n{_SECOND_JOB}")
-    return found
+    return found if refused is None else _by_key(text, found, refused)
+
+
+def _by_key(text: str, found: JoinQuery, refused: UsageError) -> JoinQuery:
+    """A query that looks at several pairs, which can go on by key: pairs come and stay. Raises UsageError where it cannot."""
+    from lakeflow.sql.keyed import keyed_query
+
+    if found.within.keeps:
+        raise UsageError(f"{refused.message}\n{_PAIRS_ALONE}")
+    if keyed_query(text) is None:
+        raise refused
+    return replace(found, is_keyed=True)
 
 
 def _second_table(text: str, reads: Sequence[TableRead], why: str | None) -> UsageError:
@@ -129,51 +148,21 @@ def _refuse_second_readings(text: str, tree: exp.Expr, plain: Sequence[TableRead
         raise UsageError(pointed(f"{name} is read twice, and a join within a bound reads each table once", text, start, stop))
 
 
-@dataclass(frozen=True, slots=True)
-class _Linear:
-    """Times added up: how often each column, and a length in microseconds."""
-
-    columns: dict[TableColumn, int]
-    length: int = 0
-
-    def plus(self, other: _Linear, sign: int = 1) -> _Linear:
-        found = dict(self.columns)
-        for column, times in other.columns.items():
-            found[column] = found.get(column, 0) + sign * times
-        return _Linear({column: times for column, times in found.items() if times}, self.length + sign * other.length)
-
-
-@dataclass(slots=True)
-class _Bound:
-    """From when to when the time of the second table is, counted from that of the first; None: nothing says."""
-
-    low: int | None = None
-    high: int | None = None
-
-
 class _Join:
     """One join of two tables within the query `tree`."""
 
     def __init__(self, text: str, tree: exp.Expr, join: exp.Join, plain: Sequence[TableRead]) -> None:
         self._text, self._tree, self._join = text, tree, join
-        select = join.parent
-        assert isinstance(select, exp.Select), "the judge looked"
-        self._select = select
         right = next(read.name for read in plain if read.name in _tables(text, join.this))
         left = next(read.name for read in plain if read.name != right)
         self._side = str(join.args.get("side") or "").upper()
         self._tables = (right, left) if self._side == "RIGHT" else (left, right)
-        self._pairs: list[tuple[str, str]] = []
-        self._bounds: dict[tuple[str, str], _Bound] = {}
-        self._strange: list[exp.Expr] = []
+        self._said = Conditions(text, join, self._tables)
 
     def query(self) -> JoinQuery:
         """What the conditions say. Raises UsageError where that is not enough."""
-        for condition in self._conditions():
-            self._take(condition)
-        self._take_using()
         times, bound = self._bound()
-        if not self._pairs:
+        if not self._said.pairs:
             raise self._refusal(f"{self._tables[1]} is joined to {self._tables[0]} by no equality of columns")
         low, high = bound
         if high < low:
@@ -181,8 +170,8 @@ class _Join:
                 f"the bound on the times of {self._tables[0]} and {self._tables[1]} ends before it begins, and nothing meets"
             )
         within = Within(
-            left_on=[one for one, _ in self._pairs],
-            right_on=[other for _, other in self._pairs],
+            left_on=[one for one, _ in self._said.pairs],
+            right_on=[other for _, other in self._said.pairs],
             times=times,
             before=timedelta(microseconds=-low),
             after=timedelta(microseconds=high),
@@ -193,131 +182,21 @@ class _Join:
         outputs = [self._handed_on(column) for column in within.group]
         return JoinQuery(self._tables, within.over(within.left_on, within.right_on, times, outputs))
 
-    def _conditions(self) -> Iterator[exp.Expr]:
-        where = self._select.args.get("where")
-        found = [self._join.args.get("on"), None if self._side or where is None else where.this]
-        pending = [one for one in found if one is not None]
-        while pending:
-            one = pending.pop(0)
-            if isinstance(one, exp.And):
-                pending[:0] = [one.this, one.expression]
-            elif isinstance(one, exp.Paren):
-                pending.insert(0, one.this)
-            else:
-                yield one
-
-    def _take(self, condition: exp.Expr) -> None:
-        match condition:
-            case exp.Between() if not condition.args.get("symmetric"):
-                self._compare(condition.args["low"], condition.this)
-                self._compare(condition.this, condition.args["high"])
-            case exp.LT() | exp.LTE():
-                self._compare(condition.this, condition.expression)
-            case exp.GT() | exp.GTE():
-                self._compare(condition.expression, condition.this)
-            case exp.EQ():
-                self._equal(condition.this, condition.expression)
-            case _:  # the query says it, and no bound can be told from it
-                pass
-
-    def _take_using(self) -> None:
-        before = [source for source in sources_of(self._select) if source is not self._join.this]
-        for name in self._join.args.get("using") or []:
-            left = next(
-                filter(self._is_ours, (origin_within(self._text, one, name.name, self._select) for one in before)), None
-            )
-            right = origin_within(self._text, self._join.this, name.name, self._select)
-            if left is not None and right is not None:
-                self._pair(left, right)
-
-    def _is_ours(self, column: TableColumn | None) -> bool:
-        return column is not None and column.table in self._tables
-
-    def _equal(self, one: exp.Expr, other: exp.Expr) -> None:
-        left, right = self._column(one), self._column(other)
-        if left is not None and right is not None:
-            self._pair(left, right)
-        else:
-            self._compare(one, other)
-            self._compare(other, one)
-
-    def _pair(self, one: TableColumn, other: TableColumn) -> None:
-        """Take in that two columns are equal, if they are one of each table."""
-        found = {one.table: one.column, other.table: other.column}
-        if set(found) == set(self._tables) and (pair := (found[self._tables[0]], found[self._tables[1]])) not in self._pairs:
-            self._pairs.append(pair)
-
-    def _compare(self, less: exp.Expr, more: exp.Expr) -> None:
-        """Take in that the one is not more than the other."""
-        low, high = self._linear(less), self._linear(more)
-        if low is None or high is None:
-            return
-        found = low.plus(high, -1)  # not more than nothing
-        columns = {column.table: (column.column, times) for column, times in found.columns.items()}
-        if len(found.columns) != 2 or set(columns) != set(self._tables):
-            return
-        (first, negative), (second, times) = (columns[table] for table in self._tables)
-        if negative != -times or abs(times) != 1:
-            return
-        bound = self._bounds.setdefault((first, second), _Bound())
-        if times == 1:
-            bound.high = -found.length if bound.high is None else min(bound.high, -found.length)
-        else:
-            bound.low = found.length if bound.low is None else max(bound.low, found.length)
-
-    def _column(self, node: exp.Expr) -> TableColumn | None:
-        plain = node.unnest() if isinstance(node, exp.Paren) else node
-        found = origin_of(self._text, plain, self._select) if isinstance(plain, exp.Column) else None
-        return found if self._is_ours(found) else None
-
-    def _linear(self, node: exp.Expr) -> _Linear | None:
-        match node:
-            case exp.Paren():
-                return self._linear(node.this)
-            case exp.Column():
-                column = self._column(node)
-                return None if column is None else _Linear({column: 1})
-            case exp.Add() | exp.Sub():
-                one, other = self._linear(node.this), self._linear(node.expression)
-                if one is None or other is None:
-                    return None
-                return one.plus(other, 1 if isinstance(node, exp.Add) else -1)
-            case exp.Neg():
-                inner = self._linear(node.this)
-                return None if inner is None else _Linear({}).plus(inner, -1)
-            case exp.Interval():
-                return self._interval(node)
-            case exp.Literal():
-                self._strange.append(node)
-                return None
-            case _:
-                return None
-
-    def _interval(self, node: exp.Interval) -> _Linear | None:
-        unit = node.unit.name.upper() if isinstance(node.unit, exp.Var) else ""
-        if unit in UNITS and isinstance(node.this, exp.Literal):
-            try:
-                return _Linear({}, float(node.this.this) * UNITS[unit] // timedelta(microseconds=1))
-            except (ValueError, OverflowError):
-                pass
-        self._strange.append(node)
-        return None
-
     def _bound(self) -> tuple[tuple[str, str], tuple[int, int]]:
         """The times that are bound on both sides, and how. Raises UsageError where none are."""
-        for times, bound in self._bounds.items():
+        for times, bound in self._said.bounds.items():
             if bound.low is not None and bound.high is not None:
                 return times, (bound.low, bound.high)
         raise self._unbound()
 
     def _unbound(self) -> UsageError:
         left, right = self._tables
-        if self._strange:
-            written = ", ".join(dict.fromkeys(one.sql() for one in self._strange))
+        if self._said.strange:
+            written = ", ".join(dict.fromkeys(one.sql() for one in self._said.strange))
             return self._refusal(
                 f"the bound of {right} on {left} is written with {written}, and is of INTERVALs of one length ({_UNITS})"
             )
-        for (first, second), bound in self._bounds.items():
+        for (first, second), bound in self._said.bounds.items():
             end = "latest" if bound.high is None else "earliest"
             return self._refusal(f"{right} joined to {left} says no {end} moment of {second}, counted from {first}")
         return self._refusal(f"{right} is a second table beside {left}: new rows of the one would miss old rows of the other")
@@ -366,7 +245,7 @@ def _tables(text: str, source: exp.Expr) -> set[str]:
     pending = [source]
     while pending:
         for table in pending.pop().find_all(exp.Table):
-            if not isinstance(table.this, exp.Identifier):
+            if not isinstance(table.this, exp.Identifier) or table.args.get("version") is not None:
                 continue
             if names_cte(table):
                 pending.extend(_ctes(table))

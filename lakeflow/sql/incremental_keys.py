@@ -7,7 +7,7 @@ rows of the query. Ranked rows (the first n of each key) are kept themselves; in
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
@@ -15,7 +15,8 @@ from sqlglot import exp
 
 from lakeflow.errors import UsageError
 from lakeflow.sql.flink import AiCall, Flink
-from lakeflow.sql.incremental import Judge, called, is_aggregate, place_of
+from lakeflow.sql.incremental import called, is_aggregate, place_of
+from lakeflow.sql.incremental_intervals import JoinJudge
 from lakeflow.sql.partials import Part, Parts, parts_of
 from lakeflow.sql.query import span
 from lakeflow.sql.relations import name_text
@@ -377,11 +378,8 @@ def written(text: str, node: exp.Expr) -> str:
 
 def require_rows(text: str, source: exp.Expr) -> None:
     """Raises UsageError where rows that are to be kept by key cannot be computed a row at a time, or bring no new ones."""
-    if not Judge(text).moves(source, NO_NAMES):
+    if not JoinJudge(text).moves(source, {}):
         raise refusal(text, "a query that reads no new rows", source)
-
-
-NO_NAMES: Final[Mapping[str, bool]] = {}
 
 
 def refuse_aside(text: str, select: exp.Select) -> None:

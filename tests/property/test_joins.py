@@ -81,7 +81,7 @@ BOUNDS = st.sampled_from([(1, 3), (0, 0), (-1, 4), (5, -2)])
 
 SPELLINGS = (
     "o.id = s.order_id AND s.shipped BETWEEN o.at - INTERVAL '{before}' MINUTE AND o.at + INTERVAL '{after}' MINUTE",
-    "s.order_id = o.id AND o.at <= s.shipped + INTERVAL '{before}' MINUTE AND s.shipped - o.at <= INTERVAL {after} MINUTE",
+    "s.order_id = o.id AND o.at <= s.shipped + INTERVAL '{before}' MINUTE AND s.shipped - o.at <= INTERVAL '{after}' MINUTE",
     "(o.id = s.order_id) AND NOT o.v > 9 AND -(s.shipped - o.at) <= INTERVAL '{before}' MINUTE "
     "AND o.at > s.shipped - (INTERVAL '{after}' MINUTE + INTERVAL '1' SECOND) "
     "AND o.at >= s.shipped - INTERVAL '{after}' MINUTE",
@@ -221,6 +221,43 @@ def test_a_query_ends_as_the_join_of_all_rows(
     assert running.within is not None
     scene.play(events, running)
     scene.check(running, before, after, kept)
+
+
+GROUPED = {
+    "groups": "SELECT o.id, count(*) AS n, CAST(sum(s.w) AS BIGINT) AS w {joined} GROUP BY o.id",
+    "distinct": "SELECT DISTINCT o.id, s.w {joined}",
+    "ranks": "SELECT id, v, w FROM (SELECT o.id, o.v, s.w, row_number() OVER (PARTITION BY o.id ORDER BY s.w, o.v) AS n "
+    "{joined}) WHERE n <= 2",
+}
+
+
+@SHARE
+@given(kind=st.sampled_from(sorted(GROUPED)), bound=BOUNDS, events=EVENTS)
+def test_groups_of_pairs_are_those_of_all_rows(world: World, kind: str, bound: tuple[int, int], events: list[Any]) -> None:
+    scene, (before, after) = Scene(world), bound
+    orders, shipments = scene.sources
+    on = SPELLINGS[0].format(before=before, after=after)
+    query = GROUPED[kind].format(joined=f"FROM {orders} AS o JOIN {shipments} AS s ON {on}")
+    running = world.sql_job(f"SET 'pipeline.name' = 'grouped{scene.number}'; INSERT INTO {scene.target} {query};")
+    scene.play(events, running)
+    pairs = Counter(expected(*scene.rows, before, after, ""))
+    assert Counter(world.rows(scene.target)) == grouped(kind, pairs)
+    world.run(running, "snapshot", into=f"check.s{scene.number}")
+    assert world.rows(f"check.s{scene.number}") == world.rows(scene.target)
+
+
+def grouped(kind: str, pairs: Counter[tuple[Any, ...]]) -> Counter[tuple[Any, ...]]:
+    """What a query makes of the pairs: key, minutes and value of the one, then of the other."""
+    by_key: dict[Any, list[tuple[int, int]]] = {}
+    for pair in pairs.elements():
+        by_key.setdefault(pair[0], []).append((pair[5], pair[2]))
+    match kind:
+        case "groups":
+            return Counter((key, len(values), sum(w for w, _ in values)) for key, values in by_key.items())
+        case "distinct":
+            return Counter({(key, w) for key, values in by_key.items() for w, _ in values})
+        case _:
+            return Counter((key, v, w) for key, values in by_key.items() for w, v in sorted(values)[:2])
 
 
 @SHARE

@@ -219,6 +219,26 @@ def test_models_are_asked_about_pairs_and_the_step_that_left_letters_comes_first
     assert world.table(DEAD_LETTERS).scan().to_arrow().num_rows == 2
 
 
+def test_groups_of_pairs_are_kept_by_key_whatever_dies(world: World) -> None:
+    """The second commit of a step dies: what is kept is a step ahead, and the next run makes rows of it alone."""
+    grouped = f"INSERT INTO {TARGET} SELECT a.k, count(*) AS n, CAST(sum(b.v) AS DOUBLE) AS w FROM {ONE} AS a JOIN {OTHER} AS b"
+    job, crashes = stocked(world).sql_job(f"{grouped} ON {BOUND} GROUP BY a.k;"), Crashes()
+    world.run(job)
+    assert world.rows(TARGET) == [("x", 1, 3.0)]
+    world.append(rows(("x", 6, 4.0), ("y", 6, 5.0), ("y", 20, 6.0)), OTHER)
+    world.append(rows(("x", 1, 1.0)), ONE)
+    with crashes.survived(Plan(Where.BEFORE_COMMIT, 1), world.lake):
+        world.run(job)
+    assert crashes.happened == 1
+    plan = world.plan(job)
+    assert [len(step.reads) for step in plan.steps] == [0, 2]
+    assert met(plan) is not None
+    world.carry_out(plan)
+    assert world.rows(TARGET) == [("x", 4, 14.0), ("y", 1, 5.0)]
+    world.run(job, "snapshot", into="gold.whole")
+    assert world.rows("gold.whole") == world.rows(TARGET)
+
+
 def removed(world: World, table: str) -> None:
     """The first file of a table goes."""
     [first, *_] = world.table(table).scan().plan_files()

@@ -141,11 +141,11 @@ ON = f"a.k = b.j AND {BOUND}"
             "a is read twice, and a join within a bound reads each table once",
         ),
         (
-            f"SELECT a.k, count(*) FROM s.a JOIN s.b ON {ON} GROUP BY 1",
-            "GROUP BY needs rows that came before.*write a second job",
+            f"SELECT a.k, a.ts, count(*) FROM s.a LEFT JOIN s.b ON {ON} GROUP BY 1, 2",
+            "GROUP BY needs rows .*over JOIN groups and ranks",
         ),
-        (f"SELECT count(*) FROM s.a JOIN s.b ON {ON}", "the aggregate COUNT_STAR needs rows|the aggregate COUNT needs rows"),
-        (f"SELECT DISTINCT a.k FROM s.a JOIN s.b ON {ON}", "DISTINCT needs rows that came before"),
+        (f"SELECT a.k, median(b.v) FROM s.a JOIN s.b ON {ON} GROUP BY 1", "MEDIAN cannot be put together from parts"),
+        (f"SELECT a.k FROM s.a JOIN s.b ON {ON} LIMIT 1", "LIMIT needs rows that came before"),
         (f"SELECT a.k FROM s.a FULL JOIN s.b ON {ON}", "FULL JOIN of two tables that both bring new rows"),
         (f"SELECT a.k FROM s.a SEMI JOIN s.b ON {ON}", "SEMI JOIN of two tables that both bring new rows"),
         (f"SELECT a.k FROM s.a, LATERAL (SELECT * FROM s.b WHERE {ON}) AS q", "s.b is a second table beside s.a"),
@@ -160,6 +160,34 @@ ON = f"a.k = b.j AND {BOUND}"
 def test_what_is_no_join_within_a_bound_is_refused(query: str, message: str) -> None:
 
     assert re.search(message, obstacle(query), re.DOTALL), obstacle(query)
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        f"SELECT a.k, count(*) FROM s.a JOIN s.b ON {ON} GROUP BY 1",
+        f"SELECT DISTINCT a.k, b.v FROM s.a JOIN s.b ON {ON}",
+        f"SELECT k, v FROM (SELECT a.k, b.v, row_number() OVER (PARTITION BY a.k ORDER BY b.v) AS n FROM s.a JOIN s.b ON {ON}) "
+        "WHERE n = 1",
+    ],
+)
+def test_groups_and_ranks_of_pairs_go_on_by_key(query: str) -> None:
+    shape = shape_of(query)
+    assert shape.obstacle is None
+    assert shape.is_keyed
+    assert shape.joined is not None
+    assert shape.moving == ("s.a", "s.b")
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "SELECT x.k, count(*) FROM s.a AS x JOIN s.a AS y ON x.k = y.k GROUP BY 1",
+        "WITH c AS (SELECT * FROM s.a) SELECT x.k, count(*) FROM c AS x JOIN s.a AS y ON x.k = y.k GROUP BY 1",
+    ],
+)
+def test_groups_over_a_join_of_a_table_with_itself_are_refused(query: str) -> None:
+    assert "a join of a table with itself" in obstacle(query)
 
 
 def test_a_bound_is_of_the_pair_of_times_that_has_both_ends() -> None:
