@@ -72,6 +72,7 @@ KILLED_AT = 2
 """The questions that the model has been asked when the run is killed."""
 
 TRY_NEXT = """
+  cd examples/rag && export LAKEFLOW_SECRET_RAG_API_KEY=none
   lakeflow query "SELECT question, answer, cited FROM gold.answers"
   lakeflow search doc_index "read a file line by line" --mode hybrid --columns page_id,text
   lakeflow query "SELECT error, decode(value) FROM lakeflow.dead_letters"
