@@ -26,6 +26,7 @@ class Embedding:
     """The column `column` of vectors of a model; `hash_into` is the column of their hashes, where there is to be one."""
 
     model: Model
+    fingerprint: str
     embeddings: Embeddings
     column: str
     hash_into: str | None = None
@@ -37,7 +38,7 @@ class Embedding:
         of what is no vector. Raises ModelError for vectors of several widths."""
         hashes: list[str | None] = [None] * rows.num_rows
         if self.hash_into is not None:
-            every = content_hashes(rows.column(0), self.model.fingerprint())
+            every = content_hashes(rows.column(0), self.fingerprint)
             hashes = [one if mine else None for one, mine in zip(every, wanted, strict=True)]
         known, vectors = self._known(hashes)
         unknown = wanted & ~known

@@ -116,9 +116,10 @@ def ml_embed(
             f"{opened.spec.label} has the task '{opened.spec.task}'; ml_embed needs one with the task '{Task.EMBEDDING}'",
             next_step="use ml_predict for this model, or name an embedding model; `lakeflow models list` shows them",
         )
-    embeddings = embeddings_of_run()
-    embeddings.declare(into, Embedded(opened.spec.name, opened.spec.version, opened.fingerprint()))
-    embedding = Embedding(opened, embeddings, into, hash_into)
+    embeddings, fingerprint = embeddings_of_run(), opened.fingerprint()
+    shown, *hashed = output_names(frame.collect_schema().names(), [into, *filter(None, [hash_into])])
+    embeddings.declare(shown, Embedded(opened.spec.name, opened.spec.version, fingerprint))
+    embedding = Embedding(opened, fingerprint, embeddings, shown, hashed[0] if hashed else None)
     renamed = {opened.spec.output.names[0]: into}
     return _with_answers(frame, opened, [column], renamed, _Asked(where, {}, version_into, embedding))
 

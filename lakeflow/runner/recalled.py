@@ -6,6 +6,7 @@ Hashes are in memory, 24 bytes a row and within a bound; vectors wait in a file,
 from __future__ import annotations
 
 import logging
+import re
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -30,6 +31,7 @@ HALVES: Final = np.dtype([("first", "<u8"), ("second", "<u8")])
 """A hash, as two numbers."""
 
 Mask = NDArray[np.bool_]
+_HASH: Final = re.compile(rf"[0-9a-f]{{{2 * HASH_BYTES}}}")
 
 
 class Recalled:
@@ -171,7 +173,7 @@ class _Halves:
 
 
 def _halves(hashes: Sequence[str | None]) -> _Halves:
-    is_hash = np.array([one is not None and len(one) == 2 * HASH_BYTES for one in hashes], dtype=bool)
+    is_hash = np.array([one is not None and _HASH.fullmatch(one) is not None for one in hashes], dtype=bool)
     nothing = bytes(HASH_BYTES)
     pairs = zip(hashes, is_hash, strict=True)
     content = b"".join(bytes.fromhex(one) if one is not None and mine else nothing for one, mine in pairs)

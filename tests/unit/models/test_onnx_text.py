@@ -187,3 +187,14 @@ def _with_token_output(folder: Path, target: Path) -> Path:
     for name in ("tokenizer.json", "modules.json", "sentence_bert_config.json", "1_Pooling/config.json"):
         (target / name).write_bytes((folder / name).read_bytes())
     return target
+
+
+def test_tokens_are_told_by_their_places_whatever_becomes_of_small_letters(tmp_path: Path) -> None:
+    folder = graphs.text_model(tmp_path / "model")
+    (folder / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": 8, "do_lower_case": True}))
+    provider = opened(folder)
+    assert list(provider.token_starts("LATE İ storm") or ()) == [0, 5, 7]
+    assert provider.token_starts("") == []
+    assert len(provider.token_starts("gate " * 50_000) or ()) == 50_000
+    provider.close()
+    assert provider.token_starts("late") is None

@@ -212,3 +212,18 @@ def test_steps_of_any_cut_come_to_the_same(world: World) -> None:
     world.run(embedding_job())
     world.run(embedding_job(), "snapshot", into="gold.whole")
     assert world.rows(CHUNKS) == world.rows("gold.whole")
+
+
+def test_a_name_that_is_taken_gets_a_number_and_so_does_what_the_table_says(world: World) -> None:
+    @job(target=CHUNKS, by="doc")
+    def twice(rows: Any = lf.Read(DOCS)) -> pl.LazyFrame:
+        named = rows.with_columns(embedding=pl.lit(1), hashed=pl.lit(2))
+        return lf.ml_embed(named, "m", "body", hash_into="hashed")
+
+    world.append(docs(a="one."), DOCS)
+    world.run(twice)
+    world.append(docs(a="one."), DOCS)
+    asked(world)
+    world.run(twice)
+    assert asked(world) == []
+    assert [name for name in world.table(CHUNKS).properties if "embedding" in name] == ["lakeflow.embedding.embedding0"]
