@@ -29,6 +29,9 @@ BENCHMARKS = (
 )
 WITH_SERVERS = ("connect", "landing_formats")
 """Run by their names only: they need real servers (make rig)."""
+WITH_MODELS = ("index_kinds", "search_speed", "retrieval")
+"""Run by their names only: they embed texts by a model that LAKEFLOW_TEST_MODELS names, which takes a quarter of an hour."""
+BY_NAME = WITH_SERVERS + WITH_MODELS
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -39,14 +42,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "names",
         nargs="*",
         metavar="NAME",
-        help=f"of {', '.join(BENCHMARKS)}; without any, all of these; and {', '.join(WITH_SERVERS)}",
+        help=f"of {', '.join(BENCHMARKS)}; without any, all of these; and {', '.join(BY_NAME)}",
     )
     parser.add_argument("--scale", type=float, default=1.0, help="share of the full amount of data; below 1 nothing is kept")
     parser.add_argument("--rounds", type=int, default=3, help="how often each figure is measured; the best counts")
     given = parser.parse_args(arguments)
     for name in given.names:
-        if name not in BENCHMARKS + WITH_SERVERS:
-            parser.error(f"unknown benchmark {name!r}; valid: {', '.join(BENCHMARKS + WITH_SERVERS)}")
+        if name not in BENCHMARKS + BY_NAME:
+            parser.error(f"unknown benchmark {name!r}; valid: {', '.join(BENCHMARKS + BY_NAME)}")
     missed = [
         bar.what for name in given.names or BENCHMARKS for bar in measure(name, given.scale, given.rounds).bars if not bar.holds
     ]

@@ -89,14 +89,14 @@ def everything() -> Iterator[Text]:
     """All passages of this machine, in the order of its files' names."""
     for folder, file in python_files():
         package = file.relative_to(folder).parts[0].removesuffix(".py")
-        source = _read(file)
+        source = text_of(file)
         for kind, found in (("docstring", docstrings(source)), ("comment", comments(source))):
             yield from (Text(text, kind, package) for block in found for text in passages(block))
     for path, kind, plain in ((DOCUMENTATION, "documentation", _plain), (MANUAL, "manual", _without_roff)):
         for file in sorted(path.rglob("*")) if path.is_dir() else ():
             if _is_prose(file, path):
                 package = file.relative_to(path).parts[0] if kind == "documentation" else file.name.partition(".")[0]
-                yield from (Text(text, kind, package) for text in passages(plain(_read(file))))
+                yield from (Text(text, kind, package) for text in passages(plain(text_of(file))))
 
 
 def python_files() -> Iterator[tuple[Path, Path]]:
@@ -151,7 +151,7 @@ def _prose(words: Sequence[str]) -> Iterator[str]:
 
 def _is_prose(file: Path, below: Path) -> bool:
     name = file.name.lower().removesuffix(".gz")
-    if not file.is_file() or file.is_symlink() or file.stat().st_size > MOST_BYTES:
+    if not readable(file):
         return False
     if below == MANUAL:
         return file.parent.parent == MANUAL and file.parent.name.startswith("man")
@@ -160,7 +160,13 @@ def _is_prose(file: Path, below: Path) -> bool:
     return name.endswith((".txt", ".md", ".rst", ".html")) or "readme" in name or name == "copyright"
 
 
-def _read(file: Path) -> str:
+def readable(file: Path) -> bool:
+    """Whether it is a file of its own, and not too large."""
+    return file.is_file() and not file.is_symlink() and file.stat().st_size <= MOST_BYTES
+
+
+def text_of(file: Path) -> str:
+    """What it holds, unpacked."""
     if file.suffix != ".gz":
         return file.read_bytes().decode("utf-8", "replace")
     with gzip.open(file) as stream:

@@ -17,7 +17,7 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from lakeflow.index.rows import SEQUENCE, chunks
+from lakeflow.index.rows import SEQUENCE
 from lakeflow.index.vectors import IndexWriter, UpsertCounts, VectorIndex
 from lakeflow.lake.catalog import Table
 from lakeflow.lake.changes import read_removed
@@ -59,8 +59,8 @@ class Following:
         return counts + self._settled(writer, ahead, hashed, batches[-1].end)
 
     def read(self, splits: Sequence[Split]) -> Iterator[pa.RecordBatch]:
-        """The rows of files of one of the table's snapshots, in chunks. Raises SourceChanged where one has been deleted."""
-        return chunks(read_removed(self.table, splits, self.columns), self.chunk_bytes)
+        """The rows of files of one of the table's snapshots. Raises SourceChanged where one has been deleted."""
+        return read_removed(self.table, splits, self.columns)
 
     def _changed(self, writer: IndexWriter, batch: Batch, ahead: Hashes) -> UpsertCounts:
         snapshot = self.table.snapshot_by_id(batch.end.snapshot_id)
@@ -136,7 +136,7 @@ class _Part:
     def _removed(self) -> tuple[Hashes, Hashes]:
         """The keys of the rows that went, ascending, and the last content of each."""
         keys, contents = [_nothing()], [_nothing()]
-        for rows in read_removed(self.following.table, self.batch.removed, self.following.columns):
+        for rows in self.following.read(self.batch.removed):
             hashed = key_hashes(rows.column(self.following.key))
             mine = self._mine(hashed)
             keys.append(hashed[mine])
