@@ -60,7 +60,7 @@ def run(settings: Settings) -> Result:
         title="Search: quality",
         data=(
             f"{len(kinds):,} queries with one known answer each ({counts}), among {pairs.height:,} texts. A query is the name "
-            "of a function or class of the standard library or of an installed package and its module's, taken apart into words, "
+            "of a function or class of the standard library or of an installed package and its module's, taken apart, "
             "and its answer the first paragraph of the docstring without the name; or it is a heading, and its answer the "
             "paragraph under it. all-MiniLM-L6-v2, cosine; words as an index looks for them by default; hybrid by reciprocal "
             f"rank fusion. k = {K}. nDCG@10 is 1 / log2(1 + place) of the answer, 0 where it is not among the first ten, "

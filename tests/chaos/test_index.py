@@ -1,4 +1,5 @@
-"""An index updated by real processes that are killed between its rows and its position, stopped, raced, and rebuilt."""
+"""An index updated by real processes that are killed between its rows and its position, as it is optimized, copied and built
+anew, stopped, and raced."""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ import signal
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,8 +63,11 @@ class Track:
             self._bury(child, TERMINATED)
 
     def _change_table(self) -> None:
-        if self._roll.random() < 0.15:
+        lot = self._roll.random()
+        if lot < 0.1:
             self._vectors.replace()
+        elif lot < 0.3:
+            self._vectors.merge()
         self._vectors.append(self._roll.randrange(1, 4))
 
     def _kill(self, child: Child) -> None:
@@ -98,20 +103,30 @@ class Track:
         """Wait for a moment to strike: as rows come, as rows are in and the position is not, as the position is, or any."""
         wait_until_ready(child)
         folders = [Path(place) for place, _, _ in os.walk(self._vectors.index)]  # which heeds no folder that goes meanwhile
-        aims = {
-            "as a file of rows came": [folder for folder in folders if folder.name == "data" and BOOK not in str(folder)],
-            "as rows were committed": [f for f in folders if f.name == "_versions" and BOOK not in str(f)],
-            "as the position was recorded": [f for f in folders if f.name in ("data", "_versions") and BOOK in str(f)],
-            "as the index was made": [self._vectors.index],
+        of_rows = [folder for folder in folders if BOOK not in str(folder)]
+        index, book = self._vectors.index, [folder for folder in folders if BOOK in str(folder)]
+        aims: dict[str, tuple[Sequence[Path], Callable[[], None]]] = {
+            "as a file of rows came": (_named(of_rows, "data"), self._append),
+            "as rows were committed": (_named(of_rows, "_versions"), self._append),
+            "as the index was optimized": (_named(of_rows, "_indices"), self._append),
+            "as the position was recorded": ([*_named(book, "data"), *_named(book, "_versions")], self._append),
+            "as the index was built anew": ([index], self._vectors.replace),
+            "as the index was copied": ([index], self._vectors.merge),
         }
-        aim = self._roll.choice([*(name for name, watched in aims.items() if watched), "at random"])
+        aim = self._roll.choice([*(name for name, (watched, _) in aims.items() if watched), "at random"])
         if aim == "at random":
             time.sleep(self._roll.uniform(0, 1.5))
             return aim
-        with FolderWatch(aims[aim]) as watch:
-            self._vectors.append(1)
-            seen = watch.wait(ANY, seconds=3.0, given_up=lambda: not child.is_live())
+        watched, provoke = aims[aim]
+        with FolderWatch(watched) as watch:
+            provoke()
+            seen = watch.wait(ANY, seconds=10.0, given_up=lambda: not child.is_live())
+        if seen and watched == [index]:
+            time.sleep(self._roll.uniform(0, 0.3))  # so that it is struck in its midst too, as it trains or as it is swapped in
         return aim if seen else "at random"
+
+    def _append(self) -> None:
+        self._vectors.append(1)
 
     def _raise_to(self, count: int) -> None:
         while len(self._children) < count:
@@ -133,6 +148,10 @@ class Track:
         judge(child, (-signal.SIGKILL, FENCED_OUT, *also_allowed))
         self.tally["fenced"] += child.fenced()
         self._children.remove(child)
+
+
+def _named(folders: Sequence[Path], name: str) -> list[Path]:
+    return [folder for folder in folders if folder.name == name]
 
 
 def wait_until_ready(child: Child) -> None:
@@ -185,6 +204,7 @@ def test_the_index_holds_the_last_row_of_every_key(tmp_path: Path, capsys: pytes
         track.end()
         nursery.run("run")
         nursery.run("run", "--exit-on-empty", str(NOTHING_LEFT), expected=NOTHING_LEFT)
+        nursery.run("index", "verify")  # whose exit code is 1 where it finds anything
     check(vectors.index, vectors.expected)
     assert track.tally["killed"] >= KILLS
     lines = [f"\nindex, seed {seed}: {len(vectors.expected)} keys, each there once with its last row"]

@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from lakeflow.lake.catalog import Lake
 from lakeflow.lake.commit import Change, Committer
+from lakeflow.lake.read import splits_at
 from tests.lakes import made, open_lake, written
 
 TABLE = "gold.embeddings"
@@ -23,7 +24,9 @@ name = "chaos"
 [run]
 max_rows = 60
 """
-DECLARED = f"CREATE VECTOR INDEX {INDEX} ON {TABLE} (vector) WITH ('key' = 'id', 'metric' = 'l2');"
+WITH = "'key' = 'id', 'metric' = 'l2', 'flat_below' = '100', 'unindexed' = '20'"
+"""So that the approximate index is made early, and extended by every few rows."""
+DECLARED = f"CREATE VECTOR INDEX {INDEX} ON {TABLE} (vector) WITH ({WITH});"
 
 Rows = dict[int, tuple[int, list[float]]]
 
@@ -57,13 +60,29 @@ class Vectors:
         self.expected.clear()
         self._commit(self._rows(KEYS // 2), replace_all=True)
 
+    def merge(self) -> None:
+        """The table's files written again with few rows others and few gone, which the index follows in a copy of itself."""
+        table = self._lake.table(TABLE)
+        snapshot = table.current_snapshot()
+        assert snapshot is not None
+        gone = self._roll.sample(sorted(self.expected), len(self.expected) // 10)
+        for key in gone:
+            del self.expected[key]
+        self.expected |= self._rows(self._roll.randrange(1, 10))
+        live = tuple(split.task.file for split in splits_at(table, snapshot))
+        data = written(table, self._table(self.expected))
+        self._committer.commit(Change(TABLE, add=data, remove=live, base=snapshot.snapshot_id))
+
     def _rows(self, count: int) -> Rows:
         self._turn += 1
         keys = self._roll.sample(range(KEYS), count)
         return {key: (self._turn, [float(self._roll.randrange(1000)) for _ in range(WIDTH)]) for key in keys}
 
     def _commit(self, rows: Rows, *, replace_all: bool) -> None:
-        columns = {"id": list(rows), "turn": [turn for turn, _ in rows.values()], "vector": [v for _, v in rows.values()]}
-        data = written(self._lake.table(TABLE), pa.table(columns, schema=SCHEMA))
+        data = written(self._lake.table(TABLE), self._table(rows))
         self._committer.commit(Change(TABLE, add=data, replace_all=replace_all))
         self.expected |= rows
+
+    def _table(self, rows: Rows) -> pa.Table:
+        columns = {"id": list(rows), "turn": [turn for turn, _ in rows.values()], "vector": [v for _, v in rows.values()]}
+        return pa.table(columns, schema=SCHEMA)
