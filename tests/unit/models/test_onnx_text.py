@@ -173,6 +173,12 @@ def test_minilm_gives_the_same_vectors_in_any_batch_and_by_token_outputs(minilm:
     assert cosines(by_token, vectors[chosen]).min() > 0.999
 
 
+def test_minilm_with_weights_of_eight_bits_gives_nearly_its_vectors(minilm: Path) -> None:
+    texts, vectors = reference(minilm)
+    answers = embed(opened(minilm / "onnx" / "model_qint8.onnx"), texts)
+    assert cosines(answers, vectors).min() > 0.95
+
+
 def _with_token_output(folder: Path, target: Path) -> Path:
     """The same model with the vectors of its tokens as its only output."""
     model = onnx.load(folder / "onnx/model.onnx")

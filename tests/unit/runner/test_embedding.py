@@ -227,3 +227,9 @@ def test_a_name_that_is_taken_gets_a_number_and_so_does_what_the_table_says(worl
     world.run(twice)
     assert asked(world) == []
     assert [name for name in world.table(CHUNKS).properties if "embedding" in name] == ["lakeflow.embedding.embedding0"]
+
+
+def test_a_batch_that_is_looked_at_first_brings_what_the_table_says_with_it(world: World) -> None:
+    world.append(docs(a="one."), DOCS)
+    world.run(embedding_job(expect=[lf.not_null("chunk", on_violation="fail")]))
+    assert json.loads(world.table(CHUNKS).properties[HASHED])["width"] == 4
