@@ -88,7 +88,8 @@ class TableSpec:
 
     `options` are the WITH pairs as written, secrets not yet filled in. The columns `metadata` and
     `computed` are not in `schema`.
-    `expectations` are of what jobs write into the table.
+    `expectations` are of what jobs or a landing write into the table; of a landing, `judge` has a boolean column for each,
+    which is true of rows that violate it.
     """
 
     name: str
@@ -102,6 +103,7 @@ class TableSpec:
     metadata: tuple[MetadataColumn, ...] = ()
     expectations: tuple[Expectation, ...] = ()
     computed: Computed | None = None
+    judge: Computed | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
@@ -135,6 +135,12 @@ class Finding:
     expectation: Expectation
     violations: int = 0
     sample: tuple[str, ...] = field(default=(), repr=False)
+
+
+def together(found: Sequence[Finding], more: Sequence[Finding]) -> tuple[Finding, ...]:
+    """How expectations fared in two parts of a run, one after the other."""
+    before = {one.expectation.name: one.violations for one in found}
+    return tuple(replace(one, violations=one.violations + before.get(one.expectation.name, 0)) for one in more)
 
 
 def not_null(column: str, *, on_violation: str = "warn", name: str | None = None) -> Expectation:

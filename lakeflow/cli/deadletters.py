@@ -58,7 +58,7 @@ Examples:
 
   lakeflow deadletters replay bronze.orders --kind misfit --partition orders:0
 """
-KIND_HELP = "Only of this kind: tombstone, malformed, misfit, schema"
+KIND_HELP = "Only of this kind: tombstone, malformed, misfit, schema, expectation"
 ListedKindOption = Annotated[
     str | None,
     typer.Option("--kind", help=f"{KIND_HELP}; of jobs what became of the question, as refused, too_large, timeout."),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from lakeflow.expect import Finding
 from lakeflow.progress import KafkaOffsets
 
 
@@ -45,13 +46,14 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class Landed:
-    """What a landing did: counts, the snapshots it made, and its progress before and after."""
+    """What a landing did: counts, the snapshots it made, its progress before and after, how its expectations fared."""
 
     table: str
     counts: Counts
     snapshots: tuple[int, ...]
     start: KafkaOffsets
     end: KafkaOffsets
+    findings: tuple[Finding, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

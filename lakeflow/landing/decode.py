@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from lakeflow.declare import Computed
+from lakeflow.landing.expected import held_against
 from lakeflow.landing.rows import with_metadata
 from lakeflow.landing.spec import ChangelogMode, KeySpec, LandingSpec
 from lakeflow.topics.formats.format import Decoded, Format, Part, Reject, RejectKind
@@ -24,6 +25,7 @@ class RecordDecoder:
         self._key = spec.key
         self._metadata = spec.metadata_names
         self._computed = spec.declared.computed
+        self._declared = spec.declared
         self._lacks_keys = spec.mode is ChangelogMode.UPSERT and keys is None
         self._deletes_by_key = spec.mode is ChangelogMode.UPSERT and keys is not None
 
@@ -40,7 +42,8 @@ class RecordDecoder:
         return columns
 
     def decode(self, records: Records) -> Decoded:
-        """What the records came to: rows with their metadata and computed columns, deletes by the columns of their key."""
+        """What the records came to: rows with their metadata and computed columns that are as the table expects, deletes by
+        the columns of their key."""
         decoded = self._values.decode(records.values)
         if self._lacks_keys:
             decoded = replace(decoded, rejects=tuple(map(_needing_a_key, decoded.rejects)))
@@ -52,7 +55,9 @@ class RecordDecoder:
         if self._metadata:
             parts = (Part(with_metadata(part.rows, records, part.kept, self._metadata), part.kept) for part in decoded.parts)
             decoded = replace(decoded, parts=tuple(parts))
-        return decoded if self._computed is None else _with_computed(decoded, self._computed)
+        if self._computed is not None:
+            decoded = _with_computed(decoded, self._computed)
+        return held_against(decoded, self._declared)
 
     def _with_tombstones(self, decoded: Decoded, keys: Sequence[bytes | None]) -> Decoded:
         """`decoded` with the records that have no value as deletes of their key."""

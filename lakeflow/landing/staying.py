@@ -12,13 +12,15 @@ from dataclasses import replace
 
 import pyarrow as pa
 
+from lakeflow.expect import OnViolation
 from lakeflow.lake.catalog import Lake
 from lakeflow.lake.commit import CommitProtocol
 from lakeflow.landing.dead_letters import DEAD_LETTERS, Place, Taken, held_places, letters_writer
 from lakeflow.landing.decode import RecordDecoder
+from lakeflow.landing.expected import keeps_letters
 from lakeflow.landing.fitting import places_of
 from lakeflow.landing.ledger import WRITER as LANDING
-from lakeflow.landing.spec import LandingSpec, OnError
+from lakeflow.landing.spec import LandingSpec
 from lakeflow.progress import KafkaOffsets
 from lakeflow.topics.formats.format import Decoded, Format, Part, Reject, RejectKind
 from lakeflow.topics.source import Records, TopicPartition
@@ -78,7 +80,7 @@ class StayingDecoder(RecordDecoder):
     def __init__(self, spec: LandingSpec, values: Format, keys: Format | None, kept: KeptLetters) -> None:
         super().__init__(spec, values, keys)
         self._kept = kept
-        self._rejects = spec.on_error is OnError.DEAD_LETTER and spec.letter_topic is None
+        self._rejects = keeps_letters(spec) and spec.letter_topic is None
 
     def decode(self, records: Records) -> Decoded:
         decoded = super().decode(records)
@@ -89,7 +91,8 @@ class StayingDecoder(RecordDecoder):
 def _without(decoded: Decoded, staying: Collection[int], *, rejected: bool) -> Decoded:
     """`decoded` with the records at these places rejected, or else passed over. Pure."""
     told = {reject.index: reject for reject in decoded.rejects}
-    again = [told.get(place) or Reject(place, RejectKind.MISFIT, STAYS) for place in staying]
+    stay = (told.get(place) or Reject(place, RejectKind.MISFIT, STAYS) for place in staying)
+    again = [replace(reject, on_violation=OnViolation.DEAD_LETTER) for reject in stay]
     others = [reject for place, reject in told.items() if place not in staying]
     return replace(
         decoded,

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lakeflow.errors import Suspended
 from lakeflow.lake.evolution import Evolved
 from lakeflow.landing.decode import RecordDecoder
+from lakeflow.landing.expected import fate
 from lakeflow.landing.fitting import Fitting, Unfit
 from lakeflow.landing.rows import before
 from lakeflow.landing.spec import ChangelogMode, LandingSpec, OnError
@@ -49,13 +50,14 @@ def take(records: Records, spec: LandingSpec, decoder: RecordDecoder, fitting: F
 
 
 REJECT = "mend the declaration, or set 'on_error' = 'dead_letter' or 'skip'"
+EXPECTED = "mend what the topic is given, or the CONSTRAINT, or say ON VIOLATION DEAD LETTER or DROP ROW there"
 UNFIT = "mend the declaration, or land the topic in a new table"
 
 
 def _stops(decoded: Decoded, evolved: Evolved | Unfit | None, spec: LandingSpec) -> tuple[list[int], str, str]:
     """The places of records that must not be passed, in their order, what is wrong with the first, and what mends it."""
-    if decoded.rejects and spec.on_error is OnError.SUSPEND:
-        return [reject.index for reject in decoded.rejects], decoded.rejects[0].reason, REJECT
+    if stops := [reject for reject in decoded.rejects if fate(reject, spec) is OnError.SUSPEND]:
+        return [reject.index for reject in stops], stops[0].reason, REJECT if stops[0].on_violation is None else EXPECTED
     if isinstance(evolved, Unfit):
         return sorted(evolved.places), evolved.message, UNFIT
     return [], "", ""
@@ -68,7 +70,7 @@ def _for_mode(decoded: Decoded, spec: LandingSpec) -> Decoded:
     reason = "it empties the table, which 'changelog.mode' = 'append' cannot show; land it with 'upsert' and a PRIMARY KEY"
     added = (Reject(place, RejectKind.MISFIT, reason) for place in decoded.truncates)
     rejects = tuple(sorted([*decoded.rejects, *added], key=lambda reject: reject.index))
-    return Decoded(decoded.parts, rejects, decoded.deletes, (), decoded.passed)
+    return replace(decoded, rejects=rejects, truncates=())
 
 
 def _first(records: Records, places: Iterable[int]) -> dict[TopicPartition, int]:

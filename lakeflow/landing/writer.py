@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -20,6 +21,7 @@ from lakeflow.landing.cut import Filling, is_due, room, wait
 from lakeflow.landing.dead_letters import DeadLetter, DeadLetters, Letters, letter_of
 from lakeflow.landing.decode import RecordDecoder
 from lakeflow.landing.discard import discarded_on_error
+from lakeflow.landing.expected import fate, findings
 from lakeflow.landing.ledger import Ledger
 from lakeflow.landing.reading import Reading
 from lakeflow.landing.rows import next_offsets
@@ -44,6 +46,7 @@ class _Batch:
     counts: Counts = field(default_factory=Counts)
     letters: list[DeadLetter] = field(default_factory=list)
     letter_bytes: int = 0
+    violations: Counter[str] = field(default_factory=Counter)
 
 
 class Landing:
@@ -87,13 +90,15 @@ class Landing:
         self._snapshots: list[int] = []
         self._seen = Counts()
         self._counts = Counts()
+        self._violations: Counter[str] = Counter()
         self._start = self._ledger.progress
         reading.open(self._ledger, commit=self._commit, drop=self._drop)
 
     @property
     def landed(self) -> Landed:
         """What has been committed so far."""
-        return Landed(self._spec.table, self._counts, tuple(self._snapshots), self._start, self._ledger.progress)
+        found = findings(self._spec.declared.expectations, self._violations)
+        return Landed(self._spec.table, self._counts, tuple(self._snapshots), self._start, self._ledger.progress, found)
 
     def run(self, *, follow: bool = False, stop: Callable[[], bool] = lambda: False) -> Landed:
         """Land what the topics hold now, or with `follow` until `stop()`; what is in hand then is committed first.
@@ -147,16 +152,16 @@ class Landing:
     def _account(self, taken: Taken, written: int) -> None:
         batch, rejects = self._batch, taken.decoded.rejects
         self._reading.reach(next_offsets(taken.records))
-        keep_letters = self._spec.on_error is OnError.DEAD_LETTER
-        if keep_letters:
-            letters = [letter_of(taken.mine, reject) for reject in rejects]
-            batch.letters += letters
-            batch.letter_bytes += sum(letter.size for letter in letters)
+        kept = [reject for reject in rejects if fate(reject, self._spec) is OnError.DEAD_LETTER]
+        letters = [letter_of(taken.mine, reject) for reject in kept]
+        batch.letters += letters
+        batch.letter_bytes += sum(letter.size for letter in letters)
+        batch.violations.update(taken.decoded.violations)
         counts = Counts(
             read=len(taken.records),
             written=written,
-            dead_lettered=len(rejects) if keep_letters else 0,
-            skipped=0 if keep_letters else len(rejects),
+            dead_lettered=len(kept),
+            skipped=len(rejects) - len(kept),
             filtered=taken.filtered,
         )
         batch.counts += counts
@@ -172,7 +177,10 @@ class Landing:
         batch = self._batch
         if batch.letters:
             self._letters.write(batch.letters, KafkaOffsets(dict(self._reading.reached)))
+        self._violations += batch.violations
         self._land(batch.counts)
+        for name, count in sorted(batch.violations.items()):
+            logger.warning("table %s: expectation %r is violated by %d records", self._spec.table, name, count)
         self._batch = _Batch()
 
     def _land_ends(self) -> None:

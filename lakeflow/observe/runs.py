@@ -15,7 +15,7 @@ import pyarrow as pa
 from lakeflow.config import Settings, redact
 from lakeflow.declare import TableSpec
 from lakeflow.errors import ExpectationFailed, LakeflowError, Suspended
-from lakeflow.expect import Finding
+from lakeflow.expect import Finding, together
 from lakeflow.lake.catalog import SYSTEM_NAMESPACE, Lake
 from lakeflow.lake.commit import Change, CommitProtocol
 from lakeflow.lake.write import DataWriter
@@ -83,6 +83,7 @@ class Run:
         self.start_position = self.start_position or landed.start.dumps()
         self.end_position = landed.end.dumps()
         self.snapshot_ids += landed.snapshots
+        self.findings = together(self.findings, landed.findings)
 
     @property
     def asked(self) -> Asked:

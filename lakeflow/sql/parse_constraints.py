@@ -1,4 +1,4 @@
-"""What a declaration expects of the rows that jobs write into its table: constraints, with what becomes of a violation.
+"""What a declaration expects of the rows that jobs or a landing write into its table, with what becomes of a violation.
 
     CONSTRAINT name CHECK (condition) [[NOT] ENFORCED | ON VIOLATION ..]
     CONSTRAINT name EXPECT (condition) [ON VIOLATION WARN | DROP ROW | DEAD LETTER | FAIL [UPDATE]]
@@ -17,7 +17,7 @@ from typing import Final
 
 import pyarrow as pa
 
-from lakeflow.declare import TableSpec
+from lakeflow.declare import Computed, TableSpec
 from lakeflow.errors import DeclarationError, UsageError, did_you_mean
 from lakeflow.expect import Expectation, OnViolation, References, Satisfies, Unique, columns_of, distinct, require_facts
 from lakeflow.sql.clauses import read_table_name
@@ -141,13 +141,44 @@ def check_expectations(cursor: Cursor, constraints: Sequence[Constraint], column
         if name in seen:
             raise DeclarationError(f"CONSTRAINT {name!r} is there twice", next_step="give one of them another name")
         seen.add(name)
-    if is_topic and constraints:
-        raise DeclarationError(refused_of_landings(constraints[0].expectation.name))
+        if is_topic:
+            _check_of_landing(cursor, constraint.expectation, columns)
+
+
+def _check_of_landing(cursor: Cursor, one: Expectation, columns: pa.Schema) -> None:
+    """That a landing, which sees a record by itself, can hold its rows against the expectation. Raises DeclarationError."""
+    from lakeflow.sql.conditions import check_condition, read_condition
+
+    where = f"{cursor.source.path}: CONSTRAINT {one.name!r}"
+    if not isinstance(one.kind, Satisfies) or read_condition(one.kind.condition).of_table:
+        raise DeclarationError(
+            f"{where} is of several rows, and a landing sees each by itself; valid where a topic lands: a condition of one row",
+            next_step="say it of the table of a job that reads this one",
+        )
+    if not columns.names:
+        raise DeclarationError(f"{where} is of columns, and this table has those of its topic's schema; declare them")
+    try:
+        check_condition(one.kind.condition, columns)
+    except UsageError as error:
+        raise DeclarationError(f"{where}: {error.message}") from error
+
+
+def judge_of(expectations: Sequence[Expectation]) -> Computed | None:
+    """What tells the rows of a landing that violate its expectations, by a boolean column for each; None without any."""
+    from lakeflow.sql.computed import ComputedColumns
+
+    conditions = [one.kind.condition for one in expectations if isinstance(one.kind, Satisfies)]
+    names = [f"lakeflow violates {one.name}" for one in expectations]
+    if not conditions:
+        return None
+    return ComputedColumns(
+        pa.schema([(name, pa.bool_()) for name in names]), tuple(f"({text}\n) IS FALSE" for text in conditions)
+    )
 
 
 def refused_of_landings(name: str) -> str:
-    """Why a table that a topic lands in has no expectations."""
-    return f"CONSTRAINT {name!r} is of rows that jobs write, and a landing writes this table"
+    """Why a table that a topic lands in takes no expectations over."""
+    return f"CONSTRAINT {name!r} stands beside LIKE or comes by it, and a landing writes this table, which has its own alone"
 
 
 def check_liked(table: TableSpec, where: str) -> None:

@@ -38,7 +38,7 @@ from lakeflow.sql.clauses import (
     read_table_name,
 )
 from lakeflow.sql.parse_computed import ComputedParts
-from lakeflow.sql.parse_constraints import Constraint, at_expectation, check_expectations, read_expectation
+from lakeflow.sql.parse_constraints import Constraint, at_expectation, check_expectations, judge_of, read_expectation
 from lakeflow.sql.parse_like import read_like
 from lakeflow.sql.statements import CreateTable, CreateTableAs, Like, Query
 from lakeflow.sql.tokens import Cursor, Token
@@ -118,10 +118,12 @@ class TableParts:
 
     def spec(self, start: Token) -> TableSpec:
         """The table as a value."""
+        options = self._options[0] if self._options else {}
+        expectations = tuple(one.expectation for one in self._body.constraints)
         return TableSpec(
             name=self.name,
             schema=self._body.schema(),
-            options=self._options[0] if self._options else {},
+            options=options,
             partitioning=tuple(field for field, _ in self._partitioning),
             watermark=self._body.watermark,
             primary_key=self._body.primary_key,
@@ -129,7 +131,8 @@ class TableParts:
             origin=self._cursor.source.origin(start),
             metadata=self._body.metadata,
             computed=self._body.computed.columns,
-            expectations=tuple(one.expectation for one in self._body.constraints),
+            expectations=expectations,
+            judge=judge_of(expectations) if options.get("connector") == "kafka" else None,
         )
 
 
@@ -188,9 +191,14 @@ class _Body:
                 self._cursor.fail(f"column {token} is METADATA of a record, which is no PRIMARY KEY of rows", token)
         self.computed.bind(self.schema(), self.metadata, self.primary_key, is_topic=is_topic)
         self._check_key()
-        check_expectations(self._cursor, self.constraints, self.schema(), is_topic=is_topic)
+        check_expectations(self._cursor, self.constraints, self._row() if is_topic else self.schema(), is_topic=is_topic)
         if self._fields:
             self._check_watermark()
+
+    def _row(self) -> pa.Schema:
+        """All columns of a row that a landing writes; none where they come from the topic's schema."""
+        more = [*(column.column for column in self.metadata), *self.computed.fields.values()]
+        return pa.schema([*self.schema(), *more]) if self._fields else self.schema()
 
     def refuse_columns(self, why: str) -> None:
         """Raises DeclarationError, pointing at the first column, where there is one."""

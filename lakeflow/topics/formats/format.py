@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 import pyarrow as pa
 
 from lakeflow.errors import DeclarationError
+from lakeflow.expect import OnViolation
 
 if TYPE_CHECKING:
     from lakeflow.topics.registered import Registry
@@ -21,23 +22,28 @@ Side = Literal["value", "key"]
 class RejectKind(StrEnum):
     """Why a record gives no row.
 
-    It has no value; its bytes are not of the format; they do not fit the schema; or the schema that it was written with
-    is not known to the registry, or is one that no table can hold.
+    It has no value; its bytes are not of the format; they do not fit the schema; the schema that it was written with
+    is not known to the registry, or is one that no table can hold; or its row is not as the table expects.
     """
 
     TOMBSTONE = "tombstone"
     MALFORMED = "malformed"
     MISFIT = "misfit"
     SCHEMA = "schema"
+    EXPECTATION = "expectation"
 
 
 @dataclass(frozen=True, slots=True)
 class Reject:
-    """A record that gives no row. `index` is its place in the decoded values; `reason` names the field and the value."""
+    """A record that gives no row. `index` is its place in the decoded values; `reason` names the field and the value.
+
+    `on_violation` is what the expectation says that it violates; None: the table's 'on_error' holds.
+    """
 
     index: int
     kind: RejectKind
     reason: str
+    on_violation: OnViolation | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +61,7 @@ class Decoded:
     `parts` are rows to keep, a part for each schema that they were written with, in no order between the parts. `deletes`
     are rows to take away by their key, of which columns beside the key may hold anything. `truncates` are the places of
     values that take away every row before them. `passed` are the places of values that change nothing by the rules of
-    their format. `rejects` are in the order of the values.
+    their format. `rejects` are in the order of the values. `violations` counts those of each expectation, by its name.
     """
 
     parts: tuple[Part, ...]
@@ -63,6 +69,7 @@ class Decoded:
     deletes: tuple[Part, ...] = ()
     truncates: tuple[int, ...] = ()
     passed: tuple[int, ...] = ()
+    violations: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def rows(self) -> pa.RecordBatch:

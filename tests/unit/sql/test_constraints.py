@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from lakeflow.declare import TableSpec
@@ -94,10 +95,16 @@ def test_names_are_told_apart() -> None:
         table("CONSTRAINT c CHECK (id > 0), CONSTRAINT c CHECK (id > 1)")
 
 
-def test_a_table_that_a_landing_writes_has_none() -> None:
+def test_a_table_that_a_landing_writes_has_those_of_single_rows_with_what_judges_them() -> None:
     options = "WITH ('connector' = 'kafka', 'topic' = 't')"
-    with pytest.raises(DeclarationError, match="is of rows that jobs write, and a landing writes this table"):
-        table("CONSTRAINT c CHECK (id > 0)", options)
+    made = table("CONSTRAINT c CHECK (id > 0), CONSTRAINT d EXPECT (id < 9)", options)
+    assert made.judge is not None
+    rows, failures = made.judge.of(pa.RecordBatch.from_pylist([{"id": 0}, {"id": None}, {"id": 9}]))
+    assert [column.to_pylist() for column in rows.columns[1:]] == [[True, False, False], [False, False, True]]
+    assert failures == ()
+    assert table("CONSTRAINT c CHECK (id > 0)").judge is None
+    with pytest.raises(DeclarationError, match="'c' is of several rows, and a landing sees each by itself"):
+        table("CONSTRAINT c UNIQUE (id)", options)
 
 
 def made(*texts: str) -> dict[str, TableSpec]:
