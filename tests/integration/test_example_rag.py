@@ -149,6 +149,11 @@ def test_the_commands_of_the_readme_answer_a_question(
     assert (sent["topic"], sent["written"]) == ("answers", 1)
 
 
+def is_sent(event: dict[str, Any]) -> bool:
+    """Whether it tells that one row of gold.answers went to its topic."""
+    return event["name"].endswith("gold.answers") and event.get("written") == 1
+
+
 @pytest.mark.parametrize("embeddings", [False], indirect=True)
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
 def test_under_lakeflow_start_a_question_waits_for_the_first_pages(
@@ -171,6 +176,7 @@ def test_under_lakeflow_start_a_question_waits_for_the_first_pages(
         service.wait_for(kind="job", name="answers", status="done")
         [answer] = rows(read_table(project / ".lakeflow" / "catalog.db", "gold.answers"))
         assert answer["pages"] == ["shutil"]
+        service.child.wait_until(lambda: any(map(is_sent, service.events(status="done"))), "the answer in its topic")
         service.child.end()
         assert service.child.process.returncode == TERMINATED, service.child.said()
 
