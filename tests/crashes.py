@@ -65,6 +65,15 @@ class Crashes:
         return values
 
     @contextmanager
+    def elsewhere(self) -> Iterator[None]:
+        """The block is another process, which does not die."""
+        plan, self._plan = self._plan, None
+        try:
+            yield
+        finally:
+            self._plan = plan
+
+    @contextmanager
     def survived(self, plan: Plan | None, lake: Lake) -> Iterator[None]:
         """The block is a process: it may die as planned, and what comes after the block goes on from the tables."""
         self._plan, self._left = plan, plan.number if plan else 0

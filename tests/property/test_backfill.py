@@ -250,7 +250,8 @@ class Scene:
                     processes.remove(one)
                     continue
                 if (happening := next(meanwhile, None)) is not None:
-                    self.play(happening)
+                    with self.crashes.elsewhere():
+                        self.play(happening)
 
     def whole(self, anew: Anew) -> None:
         self.version += 1
