@@ -24,6 +24,7 @@ __all__ = [
     "Options",
     "ProjectSettings",
     "RunSettings",
+    "ServeSettings",
     "Settings",
     "StartSettings",
     "fill",
@@ -103,6 +104,19 @@ class StartSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class ServeSettings:
+    """[serve]. `listen` is host:port; the others bound what a caller may ask for."""
+
+    listen: str
+    token: str | None = field(repr=False)
+    max_body_bytes: int
+    max_k: int
+    max_queries: int
+    max_requests: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class MaintainSettings:
     """[maintain]. Ages in hours, the interval in seconds, sizes in bytes; `interval_seconds` of 0 is never beside a landing."""
 
@@ -134,6 +148,7 @@ class Settings:
     run: RunSettings
     start: StartSettings
     maintain: MaintainSettings
+    serve: ServeSettings
     environment: Environment
     origins: Mapping[str, str] = field(repr=False)
 
@@ -303,6 +318,7 @@ def _resolved(written: _Sections, root: Path, target: str | None, environment: E
         run=RunSettings(**closed["run"]),
         start=StartSettings(**closed["start"]),
         maintain=MaintainSettings(**closed["maintain"]),
+        serve=ServeSettings(**closed["serve"]),
         environment=environment,
         origins=origins,
     )

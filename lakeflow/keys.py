@@ -93,6 +93,7 @@ SECTIONS = (
         "How `lakeflow maintain`, and `lakeflow land --follow` beside its landings, keep tables: small files are compacted, "
         "manifests merged, old snapshots dropped, and files deleted that nothing names.",
     ),
+    Section("serve", "The HTTP search of `lakeflow serve`, and its bounds."),
     Section("secrets", "Where secrets are found beside the environment."),
 )
 
@@ -270,6 +271,13 @@ KEYS = (
         1,
         876_000,
     ),
+    Key("serve", "listen", Kind.TEXT, "127.0.0.1:8480", "Where it listens, `host:port`; beyond loopback it needs a token."),
+    Key("serve", "token", Kind.TEXT, None, "What callers show as `Authorization: Bearer`: a secret.", secret=True),
+    Key("serve", "max_body_bytes", Kind.SIZE, _MiB, "The body of a request.", 1024, 1024 * _MiB),
+    Key("serve", "max_k", Kind.INTEGER, 1000, "Hits of a query.", 1, 10_000),
+    Key("serve", "max_queries", Kind.INTEGER, 64, "Queries in a request.", 1, 10_000),
+    Key("serve", "max_requests", Kind.INTEGER, 8, "Searches at the same time; more are turned away with 503.", 1, 1024),
+    Key("serve", "seconds", Kind.NUMBER, 30.0, "How long a search may take, and a caller to send its request.", 0.1, 3600),
     Key("secrets", "dir", Kind.LOCATION, None, "A folder with one file a secret, such as /run/secrets."),
 )
 

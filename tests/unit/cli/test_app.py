@@ -48,6 +48,7 @@ def test_every_verb_is_there() -> None:
             "query",
             "sql",
             "search",
+            "serve",
             "runs",
             "status",
             "maintain",

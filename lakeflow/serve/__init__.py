@@ -1,0 +1,1 @@
+"""`lakeflow serve`: search over HTTP, for reading alone."""
