@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from lakeflow.errors import ModelError, Terminal
+from lakeflow.errors import ModelError, Terminal, UsageError
 
 PREFIX: Final = "lakeflow.embedding."
 """A table says in the property of this and a column's name whose vectors the column holds."""
@@ -98,9 +98,15 @@ class Embeddings:
             self._counts[name] += number
 
     def declare(self, column: str, embedded: Embedded) -> None:
-        """A column that is about to be made."""
+        """A column that is about to be made. Raises UsageError where one of its name is made by another model."""
         with self._lock:
-            self._columns.setdefault(column, embedded)
+            other = self._columns.setdefault(column, embedded)
+        if other.fingerprint != embedded.fingerprint:
+            raise UsageError(
+                f"models {other.model!r} and {embedded.model!r} both make vectors into a column {column!r}, "
+                "which cannot be compared",
+                next_step="give each a column of its own: ml_embed(.., into=..)",
+            )
 
     def saw(self, column: str, vectors: pa.Array) -> None:
         """Vectors of a declared column. Raises ModelError where they are not all of one width."""
