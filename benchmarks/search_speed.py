@@ -12,7 +12,9 @@ import numpy as np
 import polars as pl
 
 from benchmarks.harness import Bar, Best, Result, Settings, Spent, in_child, spending, thousands
-from benchmarks.indexed_texts import QUERIES, TABLE, Corpus, Vectors, append, corpus, index_named, table_of
+from benchmarks.indexed_texts import QUERIES, TABLE, Corpus, Vectors, append, corpus, index_named, model_folder, table_of
+from benchmarks.predict_speed import TEXTS, TOKENS_A_BATCH, Pair
+from benchmarks.predict_speed import texts as embedding
 from benchmarks.projects import project_in
 from benchmarks.texts import described
 from lakeflow import Project, vector_search
@@ -65,6 +67,7 @@ def run(settings: Settings) -> Result:
     updated = in_child(updates, folder, settings, texts.later.height).value
     np.save(folder / "queries.npy", texts.asked)
     searched = in_child(searches, folder, settings.rounds).value
+    embedded: Pair = in_child(embedding, model_folder(), settings.count(TEXTS), settings.rounds, 1).value
     return Result(
         title="Search: speed beside LanceDB, and updates beside builds",
         data=(
@@ -74,10 +77,13 @@ def run(settings: Settings) -> Result:
             f"each time. An update brings in {updated.rows:,} rows, half of them new, half with keys that are there, after an "
             "append, and after a job merged them by key into the table, which wrote its files again; a build is that of "
             "`lakeflow index build`. Each in a process that has imported its libraries. "
-            f"Best of {settings.rounds} rounds, in turn."
+            f"Embedding: {embedded.rows:,} documentation strings, batches of {TOKENS_A_BATCH:,} tokens that lie ready for "
+            f"onnxruntime, one thread, as in predict_speed. Best of {settings.rounds} rounds, in turn."
         ),
         columns=("what", "CPU-s", "s", "rows or queries / CPU-s", "share, CPU", "share, clock"),
         rows=(
+            _row("embedding: onnxruntime", embedded.raw, embedded.rows, embedded.raw, faster=True),
+            _row("embedding: lf.ml_embed", embedded.ours, embedded.rows, embedded.raw, faster=True),
             _row("search: LanceDB directly", searched.direct, QUERIES, searched.direct, faster=True),
             _row("search: VectorIndex.search", searched.index, QUERIES, searched.direct, faster=True),
             _row("search: lf.vector_search", searched.frame, QUERIES, searched.direct, faster=True),
@@ -86,6 +92,7 @@ def run(settings: Settings) -> Result:
             _row("update after a merge", updated.merged, updated.rows, updated.rebuilt),
         ),
         bars=(
+            Bar("lf.ml_embed: share of onnxruntime's speed, CPU", embedded.share, embedded.bar),
             _at_least("VectorIndex.search", searched.direct.cpu / searched.index.cpu),
             _at_least("lf.vector_search", searched.direct.cpu / searched.frame.cpu),
             _at_most("append", "CPU", updated.appended.cpu / updated.rebuilt.cpu),
