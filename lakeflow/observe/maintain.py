@@ -21,6 +21,7 @@ from lakeflow.landing.produce_open import declared_sink, position_of
 from lakeflow.landing.produce_spec import has_sink
 from lakeflow.landing.replays import REPLAYS
 from lakeflow.observe.runs import RUNS, Run, RunLog, Status
+from lakeflow.runner.backfill_ledger import BACKFILLS
 from lakeflow.runner.project import Project
 from lakeflow.runner.readers import readers_of
 
@@ -59,7 +60,7 @@ def tables_of(project: Project, names: Sequence[str] = ()) -> tuple[str, ...]:
     if names:
         return tuple(dict.fromkeys(names))
     targets = [node.work.target for node in project.nodes if isinstance(node.work, Job)]
-    return tuple(sorted({*project.declared_tables.tables, *targets, RUNS, DEAD_LETTERS, REPLAYS} & set(there)))
+    return tuple(sorted({*project.declared_tables.tables, *targets, RUNS, DEAD_LETTERS, REPLAYS, BACKFILLS} & set(there)))
 
 
 def table_readers(project: Project, table: str) -> Readers:

@@ -57,6 +57,7 @@ def test_every_verb_is_there() -> None:
         *("deadletters list", "deadletters show", "deadletters replay"),
         *("tables list", "tables show", "tables drop", "tables infer"),
         *("jobs list", "jobs show", "jobs graph"),
+        *("state show", "state reset", "state copy", "state abandon"),
         *("models list", "models show", "models versions", "models register", "models evaluate", "models evaluations"),
         *("models cache stats", "models cache clear"),
     }
