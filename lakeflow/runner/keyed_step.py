@@ -26,7 +26,7 @@ from lakeflow.runner.keyed import Kept, KeyedPlan, Standing
 from lakeflow.runner.keyed_state import StateMerge, files_of_step, rows_of_step, streamed
 from lakeflow.runner.letters import PartLetters
 from lakeflow.runner.putting import Putting
-from lakeflow.runner.querying import spilling
+from lakeflow.runner.querying import Ready, databases_ahead
 from lakeflow.runner.sql_body import SqlBody, assigned, failing
 from lakeflow.sql.compiled import Compiled, TableRead
 from lakeflow.sql.execute import run_compiled
@@ -54,6 +54,7 @@ class _Step:
         self._runtime = work.runtime
         self._target_id = str(work.target.metadata.table_uuid)
         self._whole = plan.output is Output.COMPLETE
+        self._ready: Ready
         self._names = [body.columns.names[place] for place in self._keyed.query.places]
         if plan.job.key and set(plan.job.key) != set(self._names):
             raise SchemaMismatch(
@@ -75,10 +76,12 @@ class _Step:
             standing = keyed.standing(self._plan.job, kept, self._target_id, start, self._shown)
         if (standing is Standing.AHEAD) != (not work.step.reads):  # another run of the job has been here since this was planned
             raise fenced(keyed.table, keyed.writer, start, found)
-        if standing is not Standing.AHEAD:
-            return self._publish(*self._keep(kept, anew=standing is Standing.NOTHING))
-        assert kept is not None, "the state table is ahead"
-        return self._publish(kept, None)
+        queries, ahead = self._runtime.queries, standing is Standing.AHEAD
+        with databases_ahead(queries.spool or Path(gettempdir()), queries.memory_bytes, 1 if ahead else 2) as self._ready:
+            if not ahead:
+                return self._publish(*self._keep(kept, anew=standing is Standing.NOTHING))
+            assert kept is not None, "the state table is ahead"
+            return self._publish(kept, None)
 
     def _shown(self) -> str | None:
         """The job's progress, as the target shows it now."""
@@ -177,13 +180,11 @@ class _Step:
         return lambda: DataWriter(table, buffer_bytes=runtime.buffer_bytes, target_file_bytes=runtime.target_file_bytes)
 
     def _query(self, text: str, relations: dict[str, Relation]) -> Iterator[pa.Table]:
-        queries = self._runtime.queries
         compiled = Compiled(text, text, tuple(TableRead(view, view) for view in relations))
-        folder = queries.spool or Path(gettempdir())
         with (
-            spilling(folder, queries.memory_bytes) as limits,
+            self._ready() as (limits, opening),
             failing(self._plan.job),
-            run_compiled(compiled, relations, (), limits) as reader,
+            run_compiled(compiled, relations, (), limits, opening) as reader,
         ):
             for batch in reader:
                 yield pa.Table.from_batches([batch])

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
 import pyarrow as pa
@@ -15,6 +15,7 @@ from lakeflow.errors import UnknownName
 from lakeflow.lake.catalog import Lake, Table, arrow_schema
 from lakeflow.lake.iceberg import FileReader
 from lakeflow.lake.read import Snapshot, Split, read, snapshot_at, splits_at
+from lakeflow.sql.database import Opening
 from lakeflow.sql.execute import Limits, run_query
 from lakeflow.sql.query import tables_of
 from lakeflow.sql.relations import ArrowRelation, ParquetRelation, Plain, Relation, parquet_columns, parquet_fits
@@ -52,6 +53,31 @@ def spilling(folder: Path, memory_bytes: int) -> Iterator[Limits]:
         yield Limits(memory_bytes=memory_bytes, threads=threads, temp_directory=place)
     finally:
         shutil.rmtree(place, ignore_errors=True)
+
+
+Ready = Callable[[], AbstractContextManager[tuple[Limits, Opening | None]]]
+"""Gives a query its limits, and its database where one is being opened."""
+
+
+@contextmanager
+def databases_ahead(folder: Path, memory_bytes: int, count: int) -> Iterator[Ready]:
+    """What queries that run one after the other are given, of which the first `count` have databases that are opened by now,
+    each in a thread: to open one takes as long as a small query does. Those that nobody took are closed with the block."""
+    with ExitStack() as held:
+        ahead = []
+        for _ in range(count):
+            limits = held.enter_context(spilling(folder, memory_bytes))
+            ahead.append((limits, held.enter_context(Opening(limits))))
+
+        @contextmanager
+        def ready() -> Iterator[tuple[Limits, Opening | None]]:
+            if ahead:
+                yield ahead.pop(0)
+                return
+            with spilling(folder, memory_bytes) as limits:
+                yield limits, None
+
+        yield ready
 
 
 def relation(table: Table, snapshot: Snapshot | None = None) -> Plain:
