@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import polars as pl
 import pyarrow as pa
 
 from lakeflow.errors import JobFailed
@@ -16,7 +17,7 @@ from lakeflow.lake.commit import Change
 from lakeflow.lake.schema import fit, require_columns
 from lakeflow.lake.touch import frame
 from lakeflow.models.lost import Lost
-from lakeflow.runner.interval_read import Meeting, meeting
+from lakeflow.runner.interval_read import KEYS_AT_ONCE, Meeting, meeting
 from lakeflow.runner.letters import PartLetters
 from lakeflow.runner.putting import Putting
 from lakeflow.runner.sql_body import assigned
@@ -108,14 +109,24 @@ def _groups(work: _Work, found: Meeting, columns: list[str]) -> pa.Table:
 def _checked(work: _Work, chunks: Iterator[pa.Table], groups: pa.Table) -> Iterator[pa.Table]:
     """The rows, as the target has them. Raises JobFailed for one of another group than those that the job was given."""
     into, given, names = arrow_schema(work.target), frame(groups), groups.column_names
+    waiting: list[pl.DataFrame] = []
     for chunk in chunks:
         rows = fit(chunk, into, work.plan.target)
-        strange = frame(rows.select(names)).join(given, on=names, how="anti", nulls_equal=True)
-        if not strange.is_empty():
-            raise JobFailed(
-                f"job {work.plan.job.name!r} ({work.plan.job.origin}) keeps rows of the first table without a match, by "
-                f"{', '.join(names)}, and gave a row that none of those has which it was given: {strange.row(0, named=True)}",
-                left_behind=f"{work.plan.target}, as of the last step that was committed",
-                next_step="pass these columns of the first table on unchanged",
-            )
         yield rows
+        waiting.append(frame(rows.select(names)).unique())
+        if sum(one.height for one in waiting) > max(KEYS_AT_ONCE, given.height):
+            _require_groups(work, waiting, given)
+            waiting = []
+    _require_groups(work, waiting, given)
+
+
+def _require_groups(work: _Work, found: list[pl.DataFrame], given: pl.DataFrame) -> None:
+    strange = pl.concat([given.clear(), *found]).join(given, on=given.columns, how="anti", nulls_equal=True)
+    if not strange.is_empty():
+        raise JobFailed(
+            f"job {work.plan.job.name!r} ({work.plan.job.origin}) keeps rows of the first table without a match, by "
+            f"{', '.join(given.columns)}, and gave a row that none of those has which it was given: "
+            f"{strange.row(0, named=True)}",
+            left_behind=f"{work.plan.target}, as of the last step that was committed",
+            next_step="pass these columns of the first table on unchanged",
+        )
