@@ -106,6 +106,13 @@ class TableSpec:
     judge: Computed | None = None
 
 
+def first_rows(table: TableSpec) -> str:
+    """What to run for a declared table that is not there yet."""
+    lands = table.options.get("connector") == "kafka"
+    step = f"lakeflow land {table.name}" if lands else "lakeflow run JOB; lakeflow jobs graph shows which job writes it"
+    return f"it is declared and holds nothing yet: {step}"
+
+
 @dataclass(frozen=True, slots=True)
 class ModelDeclaration:
     """A CREATE MODEL as written: INPUT and OUTPUT as Arrow schemas, WITH pairs with secrets not yet filled in."""

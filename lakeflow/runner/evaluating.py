@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from lakeflow.declare import first_rows
 from lakeflow.errors import UnknownName, UsageError
 from lakeflow.lake.catalog import Lake, Table, arrow_schema
 from lakeflow.lake.read import read, snapshot_at, splits_at
@@ -94,8 +95,8 @@ def evaluate_model(
 
 def _table(project: Project, name: str) -> Table:
     lake: Lake = project.lake
-    if name in project.declared_tables.tables and not lake.exists(name):
-        raise UnknownName("table", name, lake.names(), next_step=f"it is declared and holds nothing yet: lakeflow land {name}")
+    if (declared := project.declared_tables.tables.get(name)) is not None and not lake.exists(name):
+        raise UnknownName("table", name, lake.names(), next_step=first_rows(declared))
     if name.count(".") != 1:
         raise UnknownName("table", name, lake.names(), next_step="lakeflow tables")
     return lake.table(name)

@@ -7,7 +7,7 @@ from typing import Protocol, assert_never
 
 import pyarrow as pa
 
-from lakeflow.declare import IndexSpec
+from lakeflow.declare import IndexSpec, first_rows
 from lakeflow.errors import LakeflowError, UnknownName
 from lakeflow.lake.catalog import Lake, Table
 from lakeflow.lake.iceberg import FileReader
@@ -107,8 +107,6 @@ class ProjectNames:
         lake = self._project.lake
         if name.count(".") != 1:
             raise UnknownName("table", name, lake.names(), next_step="lakeflow tables")
-        if name in self._project.declared_tables.tables and not lake.exists(name):
-            raise UnknownName(
-                "table", name, lake.names(), next_step=f"it is declared and holds nothing yet: lakeflow land {name}"
-            )
+        if (declared := self._project.declared_tables.tables.get(name)) is not None and not lake.exists(name):
+            raise UnknownName("table", name, lake.names(), next_step=first_rows(declared))
         return lake.table(name)

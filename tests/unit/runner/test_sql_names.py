@@ -108,6 +108,7 @@ def test_a_query_reads_one_snapshot_of_a_table_that_it_names_twice(world: World,
 
 def test_tables_that_are_not_there(parts: Parts) -> None:
     parts.declared_tables.tables["gold.waiting"] = TableSpec("gold.waiting", days().schema)
+    parts.declared_tables.tables["bronze.waiting"] = TableSpec("bronze.waiting", days().schema, {"connector": "kafka"})
     names = ProjectNames(parts)
     with pytest.raises(UnknownName, match=r"unknown table 'gold.other'"):
         names.table("gold.other", None)
@@ -115,7 +116,9 @@ def test_tables_that_are_not_there(parts: Parts) -> None:
         names.table("days", None)
     with pytest.raises(UnknownName) as caught:
         names.table("gold.waiting", None)
-    assert "it is declared and holds nothing yet: lakeflow land gold.waiting" in str(caught.value)
+    assert "it is declared and holds nothing yet: lakeflow run JOB; lakeflow jobs graph shows which" in str(caught.value)
+    with pytest.raises(UnknownName, match=r"it is declared and holds nothing yet: lakeflow land bronze\.waiting"):
+        names.table("bronze.waiting", None)
 
 
 def test_models_by_name_and_version(parts: Parts) -> None:
