@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
+from lakeflow.declare import PartitionField, TableSpec
 from lakeflow.dimension import History
 from lakeflow.errors import Fenced, UsageError
 from lakeflow.job import Caps, Job, Read, job
@@ -285,3 +287,44 @@ def test_the_branch_drags_few_snapshots_along(world: World) -> None:
     assert len(table.metadata.snapshots) <= 1 + 5
     list(runs)
     assert world.rows() == as_snapshot(world, appending(100))
+
+
+def test_queries_over_several_tables(world: World) -> None:
+    other = "bronze.other"
+    world.append(flights((50, "AA", 4.0)), other)
+    union = f"SELECT id, delay FROM {SOURCE} UNION ALL SELECT id, delay + {{}} FROM {other}"
+    world.run(keyed_query(world, union.format(0)))
+    refreshed(world, keyed_query(world, union.format(10)))
+    assert (50, 14.0) in world.rows()
+    assert len(world.rows()) == 7
+    world.append(flights((51, "AA", 4.0)), other)
+    world.run(keyed_query(world, union.format(10)))
+    assert (51, 14.0) in world.rows()
+
+
+def test_a_join_within_a_bound(world: World) -> None:
+    times = pa.schema([("k", pa.string()), ("at", pa.timestamp("us"))])
+    for name, minutes in (("bronze.one", (0, 5)), ("bronze.two", (1, 6))):
+        for minute in minutes:
+            at = datetime(2013, 1, 1, 0, minute)
+            world.append(pa.Table.from_pylist([{"k": "x", "at": at}], schema=times), name)
+    text = (
+        "SELECT a.at AS one, b.at AS two, {} AS version FROM bronze.one AS a JOIN bronze.two AS b "
+        "ON a.k = b.k AND b.at BETWEEN a.at AND a.at + INTERVAL '2' MINUTE"
+    )
+    world.run(keyed_query(world, text.format(1)))
+    refreshed(world, keyed_query(world, text.format(2)))
+    assert [row[1:] for row in world.rows()] == [(datetime(2013, 1, 1, 0, 1), 2), (datetime(2013, 1, 1, 0, 6), 2)]
+    assert world.run(keyed_query(world, text.format(2))) is None
+
+
+def test_a_partitioned_target_over_a_catalog_that_knows_standard_requirements_only(world: World) -> None:
+    spec = TableSpec(TARGET, pa.schema([("id", pa.int64()), ("delay", pa.float64())]), partitioning=(PartitionField("id"),))
+    world = replace(world, lake=lakes.rest_like(world.lake), declared={TARGET: spec})
+    world.run(appending())
+    runs = refresh_of(world, appending(100)).run()
+    next(runs)
+    runs.close()
+    refreshed(world, appending(100))
+    assert world.rows() == as_snapshot(world, appending(100))
+    assert branches(world) == []
