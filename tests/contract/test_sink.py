@@ -150,6 +150,16 @@ class TestKafka:
         sink.close()
         asked.close()
 
+    def test_the_position_is_of_the_transaction_itself(self, real_kafka: Kafka, monkeypatch: pytest.MonkeyPatch) -> None:
+        topic = f"sink{next(numbers)}"
+        real_kafka.create(topic, 1)
+        monkeypatch.setattr(KafkaPlace, "keep", lambda *given: pytest.fail("it was committed beside the transaction"))
+        sink = KafkaSink({"bootstrap.servers": real_kafka.bootstrap}, topic, topic, exactly_once=True)
+        sink.write([record(b"x")])
+        sink.commit("one", 1)
+        assert sink.place() == Place("one", True)
+        sink.close()
+
     def test_a_record_that_the_topic_does_not_take_gives_up_its_batch(self, real_kafka: Kafka) -> None:
         topic = f"sink{next(numbers)}"
         real_kafka.create(topic, 1, max_message_bytes="2000")
