@@ -191,7 +191,7 @@ def update(project: Project, index: IndexSpec, run: Run, *, rebuild: bool = Fals
     with Bar(f"indexing {index.name}") as bar:
         bring = build_index if rebuild else update_index
         updated = bring(index, project.index_room, on_rows=bar.advance)
-    run.read, run.written = updated.counts.read, updated.counts.inserted + updated.counts.updated
+    run.read, run.written = updated.read, updated.written
     run.filtered = run.read - run.written
     run.start_position = updated.start.dumps() if updated.start else None
     run.end_position = updated.end.dumps() if updated.end else None

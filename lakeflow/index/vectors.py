@@ -115,7 +115,8 @@ class UpsertCounts:
 
     `outdated` rows met a newer row of their key in the index and left it alone. `repeated` rows were followed by a
     row of the same key. `without_vector` rows have none (null, or all zeros under cosine): the row of their key was
-    taken out of the index, if there was one; `removed` of them had one.
+    taken out of the index, if there was one; `removed` of them had one. Beside those that were read, `deleted` rows were taken
+    out because the table has none of their key any longer.
     """
 
     read: int = 0
@@ -125,6 +126,7 @@ class UpsertCounts:
     repeated: int = 0
     without_vector: int = 0
     removed: int = 0
+    deleted: int = 0
 
     def __add__(self, other: UpsertCounts) -> UpsertCounts:
         return UpsertCounts(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(UpsertCounts)))

@@ -99,7 +99,7 @@ class Following:
 
         counts = writer.upsert(wanted(), end.sequence)
         gone = ahead.filter(pa.array(~np.isin(hashed, np.concatenate(there))))
-        return counts + UpsertCounts(removed=writer.delete(gone.to_pylist(), end.sequence))
+        return counts + UpsertCounts(deleted=writer.delete(gone.to_pylist(), end.sequence))
 
     def _told(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
@@ -131,7 +131,7 @@ class _Part:
         back = gone[np.isin(gone, stayed)]
         if len(back):
             counts += self.writer.upsert(self._those(self.stayed, back), self.batch.end.sequence)
-        return counts + UpsertCounts(removed=self._take_out(gone[~np.isin(gone, stayed)]))
+        return counts + UpsertCounts(deleted=self._take_out(gone[~np.isin(gone, stayed)]))
 
     def _removed(self) -> tuple[Hashes, Hashes]:
         """The keys of the rows that went, ascending, and the last content of each."""

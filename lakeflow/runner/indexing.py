@@ -49,6 +49,16 @@ class Indexed:
     end: SnapshotPosition | None
     rebuilt: str | None = None
 
+    @property
+    def read(self) -> int:
+        """Rows that came to the index, and those that were found to be gone."""
+        return self.counts.read + self.counts.deleted
+
+    @property
+    def written(self) -> int:
+        """Rows that the index has, or has no longer, because of this."""
+        return self.counts.inserted + self.counts.updated + self.counts.deleted
+
 
 def update_index(spec: IndexSpec, room: IndexRoom, *, on_rows: OnRows = lambda rows: None) -> Indexed:
     """Bring what became of the table since the index's position into it; build it where it is missing.

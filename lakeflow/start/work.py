@@ -234,7 +234,7 @@ def _looks_at(plan: JobPlan) -> Looked:
 def _update(project: Project, index: IndexSpec, run: Run) -> str | None:
     """Bring an index up to date; why it was built anew, None where it was not."""
     updated = update_index(index, project.index_room)
-    run.read, run.written = updated.counts.read, updated.counts.inserted + updated.counts.updated
+    run.read, run.written = updated.read, updated.written
     run.filtered = run.read - run.written
     run.start_position = updated.start.dumps() if updated.start else None
     run.end_position = updated.end.dumps() if updated.end else None

@@ -170,7 +170,8 @@ def test_of_files_that_were_written_again_only_the_rows_that_differ_are_brought_
     merged(world, rows((1, "a", X), (2, "b", X), (3, "c", Z), (5, "e", X), (6, "f", Y)))
     done = update_index(SPEC, room)
     assert (done.rebuilt, done.start) == (None, first.end)
-    assert done.counts == UpsertCounts(read=2, inserted=1, updated=1, removed=1)
+    assert done.counts == UpsertCounts(read=2, inserted=1, updated=1, deleted=1)
+    assert (done.read, done.written) == (3, 3)
     assert sorted(nearest(room, X)) == [1, 2, 3, 5, 6]
     assert update_index(SPEC, room).counts == UpsertCounts()
 
@@ -180,7 +181,7 @@ def test_a_table_that_was_emptied_empties_its_index(world: World, room: MemoryRo
     update_index(SPEC, room)
     merged(world, rows())
     done = update_index(SPEC, room)
-    assert (done.counts.removed, done.rebuilt) == (2, None)
+    assert (done.counts.deleted, done.read, done.written, done.rebuilt) == (2, 2, 2, None)
     assert nearest(room, X) == []
 
 
