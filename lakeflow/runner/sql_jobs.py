@@ -18,6 +18,7 @@ from lakeflow.declare import Origin, TableSpec
 from lakeflow.dimension import History, history_of
 from lakeflow.errors import DeclarationError, UnknownName, UsageError
 from lakeflow.job import Caps, Job, Lookup, Materialized, Mode, Output, Read, SqlQuery, check_on_change, schedule_of
+from lakeflow.runner.sql_by import by_keys
 from lakeflow.runner.sql_on_change import following
 from lakeflow.runner.sql_windows import WINDOW_KEYS, windowed_of
 from lakeflow.schedule import Cron
@@ -46,7 +47,8 @@ SCHEDULE: Final = "lakeflow.schedule"
 TIMEZONE: Final = "lakeflow.timezone"
 FRESHNESS: Final = "lakeflow.freshness"
 ON_CHANGE: Final = "lakeflow.on-change"
-KEYS: Final = (NAME, RUNTIME_MODE, MAX_FILES, MAX_ROWS, MAX_BYTES, SCHEDULE, TIMEZONE, FRESHNESS, ON_CHANGE, *WINDOW_KEYS)
+BY: Final = "lakeflow.by"
+KEYS: Final = (NAME, RUNTIME_MODE, MAX_FILES, MAX_ROWS, MAX_BYTES, SCHEDULE, TIMEZONE, FRESHNESS, ON_CHANGE, BY, *WINDOW_KEYS)
 """What SET may say in a file of jobs/."""
 
 Writing = Insert | CreateTableAs | CreateMaterializedTable
@@ -157,6 +159,7 @@ def _job(name: str, one: _Written, tables: Mapping[str, TableSpec]) -> Job:
         history=_history(declared, f"{one.origin}: job {name!r}"),
         within=within,
     )
+    job = by_keys(job, one.options.get(BY), one.statement_set)
     check_on_change(job)
     return following(job, one.options.get(ON_CHANGE), declared)
 
