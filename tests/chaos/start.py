@@ -86,7 +86,8 @@ def stop(service: Service) -> float:
     service.child.end()
     seconds = time.monotonic() - began
     assert service.child.process.returncode == TERMINATED, service.child.said()
-    assert service.wait_for(status="stopped")["left"] == []
+    left = service.wait_for(status="stopped")["left"]
+    assert left == [], f"what was still under way after {seconds:.1f} s: {left}\n{service.child.said()[-3000:]}"
     assert seconds < MOST_SECONDS, f"it took {seconds:.1f} s to end"
     return seconds
 
