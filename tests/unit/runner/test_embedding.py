@@ -233,3 +233,20 @@ def test_a_batch_that_is_looked_at_first_brings_what_the_table_says_with_it(worl
     world.append(docs(a="one."), DOCS)
     world.run(embedding_job(expect=[lf.not_null("chunk", on_violation="fail")]))
     assert json.loads(world.table(CHUNKS).properties[HASHED])["width"] == 4
+
+
+def test_of_a_hundred_sections_the_one_that_changed_is_embedded(world: World) -> None:
+    @job(target=CHUNKS, by="doc", on_change="recompute")
+    def chunks(rows: Any = lf.Read(DOCS)) -> pl.LazyFrame:
+        parts = lf.split(rows, "body", by="markdown", size=60, overlap=10, key="doc")
+        return lf.ml_embed(parts.select("doc", "chunk_id", "chunk"), "m", "chunk", hash_into="content_hash")
+
+    sections = [f"# {number}\n\nText of the section {number}." for number in range(100)]
+    world.append(docs(a="\n\n".join(sections)), DOCS)
+    world.run(chunks)
+    assert len(asked(world)) == 100
+    sections[40] += " More."
+    replaced(world, "doc = 'a'", docs(a="\n\n".join(sections)))
+    world.run(chunks)
+    assert asked(world) == ["# 40\n\nText of the section 40. More."]
+    assert len(found(world)["a"]) == 100
