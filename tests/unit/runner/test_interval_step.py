@@ -14,7 +14,7 @@ import pytest
 
 import lakeflow as lf
 from lakeflow.declare import PartitionField, TableSpec
-from lakeflow.errors import DeclarationError, JobFailed, SchemaMismatch, SourceChanged, UnknownName, UsageError
+from lakeflow.errors import DeclarationError, Fenced, JobFailed, SchemaMismatch, SourceChanged, UnknownName, UsageError
 from lakeflow.job import Caps, Job, Output
 from lakeflow.lake.commit import Change, Committer
 from lakeflow.lake.letters import DEAD_LETTERS
@@ -22,6 +22,7 @@ from lakeflow.models.registry import ModelSet
 from lakeflow.runner.interval_plan import met
 from lakeflow.runner.interval_read import meeting
 from lakeflow.runner.plan import JobPlan
+from tests import lakes
 from tests.crashes import Crashes, Plan, Where
 from tests.failing import Failing, spec_of
 from tests.jobs import World
@@ -264,6 +265,31 @@ def test_rows_that_went_are_answered_as_on_change_says(world: World) -> None:
         world.sql_job(
             f"SET 'lakeflow.on-change' = 'recompute'; INSERT INTO {TARGET} SELECT a.k FROM {ONE} a JOIN {OTHER} b ON {BOUND};"
         )
+
+
+def test_known_rows_are_read_of_the_head_and_snapshots_may_have_expired(world: World) -> None:
+    job = inner(stocked(world))
+    world.run(job)
+    for minute in (6, 7):
+        for table in (ONE, OTHER):
+            lakes.append(world.lake, rows(("x", minute, float(minute))), keep=2, name=table)
+    assert len(world.table(ONE).metadata.snapshots) == len(world.table(OTHER).metadata.snapshots) == 2
+    world.run(job)
+    assert world.rows(TARGET, "v, w") == [
+        ("x", v, w) for v, w in ((1, 3), (1, 6), (1, 7), (6, 3), (6, 6), (6, 7), (7, 6), (7, 7))
+    ]
+
+
+def test_of_two_processes_with_the_same_job_one_is_fenced(world: World) -> None:
+    job = inner(stocked(world))
+    world.run(job)
+    world.append(rows(("x", 6, 4.0)), OTHER)
+    world.append(rows(("x", 1, 2.0)), ONE)
+    behind = world.plan(job)
+    world.run(job)
+    with pytest.raises(Fenced):
+        world.carry_out(behind)
+    assert world.rows(TARGET) == [("x", 1.0, 3.0), ("x", 1.0, 4.0), ("x", 2.0, 3.0), ("x", 2.0, 4.0)]
 
 
 def test_a_table_that_was_made_anew_is_refused(world: World) -> None:
