@@ -12,11 +12,15 @@ import pytest
 from lakeflow.errors import ExpectationFailed
 from lakeflow.expect import Expectation, OnViolation, in_range
 from lakeflow.job import Caps, Job, Read, job
-from lakeflow.lake.commit import Committer
+from lakeflow.lake.commit import Change, Committer
 from lakeflow.lake.letters import DEAD_LETTERS
+from lakeflow.models.lost import LostRow
 from lakeflow.runner.backfill import BackfillRun, plan_backfill, run_backfill
+from lakeflow.runner.backfill_commits import ChunkCommits, ChunkLetters, ChunkOf
 from lakeflow.runner.backfill_range import Asked
 from lakeflow.runner.refresh import Refresh
+from lakeflow.runner.window_step import TooLate as Why
+from tests import lakes
 from tests.crashes import Crashes, Plan, Where
 from tests.jobs import SOURCE, TARGET, World, flights, open_world
 
@@ -85,6 +89,34 @@ def test_a_full_refresh_leaves_letters_and_one_after_it_too(world: World) -> Non
         assert last.counts.dead_lettered == 3
         assert len(letters(world)) == 3 * times
     assert world.rows() == [(0, 0.0), (1, 1.0), (2, 2.0)]
+
+
+def test_a_letter_of_the_first_step_alone_is_left_again_by_the_next_refresh(world: World) -> None:
+    running = judged(at_most(4))
+    first = lakes.written(world.table(SOURCE), flights((30, "B6", 9.0)))
+    Committer(world.lake).commit(Change(SOURCE, first, replace_all=True))
+    world.append(flights((31, "B6", 1.0)))
+    world.run(running)
+    for times in (2, 3):
+        list(Refresh(running, world.lake, Committer(world.lake), world.runtime()).run())
+        assert len(letters(world)) == times
+
+
+def test_letters_of_chunks_that_are_carried_out_side_by_side_have_numbers_of_their_own(world: World) -> None:
+    running = judged(at_most(4))
+    world.run(running)
+    commits, target = Committer(world.lake), world.table()
+    chunks = [ChunkOf(1, 2, chunk, commits.progress(TARGET, running.writer) or "") for chunk in (0, 1)]
+    sides = [
+        ChunkLetters(running, target, one, world.lake, ChunkCommits(commits, world.lake, running, one), 1 << 20)
+        for one in chunks
+    ]
+    parts = [one.part() for one in sides]
+    for part in parts:
+        part.keep([LostRow(None, b"key", b"row", Why("late", "it is"))])
+    for side, part in zip(sides, parts, strict=True):
+        side.land(part.finish())
+    assert len({offset for _, offset in letters(world)}) == 3 + 2
 
 
 def test_rows_that_must_hold_keep_a_chunk_off_the_table_and_a_refresh_off_its_place(world: World) -> None:

@@ -21,8 +21,10 @@ from lakeflow.runner.backfill import BackfillPlan, BackfillRun, plan_backfill, r
 from lakeflow.runner.backfill_landing import ByKey, ByWindow, InRange
 from lakeflow.runner.backfill_ledger import BACKFILLS, Ledger, Worker
 from lakeflow.runner.backfill_range import Asked
+from lakeflow.runner.execute import run_job
 from lakeflow.runner.sql_names import ProjectNames
 from lakeflow.window import Session, Tumble
+from tests import lakes
 from tests.jobs import SOURCE, TARGET, World, open_world
 
 ROWS = pa.schema([("id", pa.int64()), ("at", pa.timestamp("us", "UTC")), ("carrier", pa.string()), ("delay", pa.float64())])
@@ -146,6 +148,21 @@ def test_rows_that_the_job_has_not_read_are_left_to_its_own_runs(world: World) -
     assert found(world) == [0.0, 101.0, 2.5, 2.0, 3.0, 101.5, 101.2]
 
 
+def test_of_a_commit_that_the_job_has_read_in_part_only_what_it_has_read(world: World) -> None:
+    world = replace(world, caps=Caps(files=1))
+    world.run(appending())
+    table = world.table(SOURCE)
+    files = (*lakes.written(table, rows(1.2, first=30)), *lakes.written(table, rows(1.3, first=31)))
+    Committer(world.lake).commit(Change(SOURCE, files))
+    steps = run_job(world.plan(appending()), world.runtime())
+    next(steps)
+    steps.close()
+    backfilled(world, appending(100), "2013-01-02", "2013-01-03")
+    assert len(found(world)) == 7
+    world.run(appending(100))
+    assert sorted(found(world)) == [0.0, 2.0, 2.5, 3.0, 101.0, 101.2, 101.3, 101.5]
+
+
 def test_where_the_job_reads_on_while_a_chunk_is_computed_the_chunk_is_computed_anew(world: World) -> None:
     world.run(appending())
     came: list[bool] = []
@@ -257,8 +274,9 @@ def test_of_a_job_by_windows_those_that_rows_of_the_range_are_in(world: World) -
 def test_several_rows_that_a_query_by_windows_makes(world: World) -> None:
     def query(times: int) -> Job:
         return world.sql_job(
-            f"SET 'pipeline.name' = 'w'; INSERT INTO {TARGET} SELECT window_start, window_end, carrier, count(*) * {times} AS n "
-            "FROM TUMBLE(TABLE bronze.flights, DESCRIPTOR(at), INTERVAL '1' DAY) GROUP BY window_start, window_end, carrier;"
+            f"SET 'pipeline.name' = 'w'; INSERT INTO {TARGET} SELECT window_start, window_end, carrier, "
+            f"count(*) * {times} AS n FROM TUMBLE(TABLE bronze.flights, DESCRIPTOR(at), INTERVAL '1' DAY) "
+            "GROUP BY window_start, window_end, carrier;"
         )
 
     world.run(query(1))
