@@ -78,6 +78,7 @@ class Sent:
         try:
             producing = Producing(self.spec, sink, self.scene.world.lake, one.caps)
             producing.catch_up(lambda: False)
+            producing.catch_up(lambda: False)  # as one that stays does
         except SourceUnavailable:
             event("crashed")
         else:
