@@ -33,7 +33,6 @@ INDEXES = {
     "ivf_rq_8": "'kind' = 'ivf_rq', 'bits' = '8'",
     "ivf_rq_4": "'kind' = 'ivf_rq', 'bits' = '4'",
     "ivf_rq_1": "'kind' = 'ivf_rq', 'bits' = '1'",
-    "ivf_hnsw_sq": "'kind' = 'ivf_hnsw_sq'",
 }
 KEPT = "'columns' = 'kind, package, lot', 'filter_columns' = 'lot'"
 
@@ -89,6 +88,7 @@ def run(settings: Settings) -> Result:
         ),
         notes=(
             f"`lakeflow index evaluate auto --sample 1000` said: {json.dumps(said)}",
+            "Graphs (ivf_hnsw_..) are left out: of 200,000 vectors none was built within 120 CPU-seconds.",
             "Indexes stay for the next run, with what building them cost. A search of one call, and a build, use both cores.",
         ),
     )
