@@ -30,7 +30,7 @@ from tests.crashes import Crashes, Plan, Where
 from tests.jobs import World, open_world
 from tests.lakes import written
 
-EXAMPLES = int(os.environ.get("LAKEFLOW_JOIN_EXAMPLES", "8"))
+EXAMPLES = int(os.environ.get("LAKEFLOW_JOIN_EXAMPLES", "6"))
 SHARE = settings(
     max_examples=EXAMPLES,
     deadline=None,
@@ -231,7 +231,7 @@ GROUPED = {
 }
 
 
-@SHARE
+@settings(SHARE, max_examples=max(3, EXAMPLES // 2))
 @given(kind=st.sampled_from(sorted(GROUPED)), bound=BOUNDS, events=EVENTS)
 def test_groups_of_pairs_are_those_of_all_rows(world: World, kind: str, bound: tuple[int, int], events: list[Any]) -> None:
     scene, (before, after) = Scene(world), bound
