@@ -32,6 +32,8 @@ from sqlalchemy import bindparam, select
 MOST_TABLES: Final = 64
 """Whose metadata is kept; it holds some KiB a snapshot."""
 MOST_READERS: Final = 128
+MOST_SCHEMAS: Final = 16
+"""As Arrow: of the tables that a run has at hand. Each commit brings metadata with a schema of its own."""
 LOCATION: Final = select(IcebergTables.metadata_location).where(
     IcebergTables.catalog_name == bindparam("catalog"),
     IcebergTables.table_namespace == bindparam("namespace"),
@@ -107,7 +109,7 @@ class _Same:
         return id(self.value)
 
 
-@lru_cache(MOST_READERS)
+@lru_cache(MOST_SCHEMAS)
 def _arrow_of(schema: _Same) -> pa.Schema:
     return schema_to_pyarrow(schema.value)
 
