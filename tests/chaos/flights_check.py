@@ -71,7 +71,7 @@ def check(state: Path, tables: Tables, sent: int) -> dict[str, int]:
         facts["departures, each as DuckDB joins it"] = _same(connection, own, DEPARTURES)
         facts["hours of airports, each as DuckDB groups it"] = _same(connection, 'FROM "gold.hourly_departures"', HOURLY)
         facts["days of airports and carriers, likewise"] = _same(connection, 'FROM "gold.daily_departures"', DAILY)
-    facts["files that no snapshot names, of killed processes"] = len(unreferenced(catalog, state / "warehouse"))
+    facts["files that no snapshot names, of dead processes and of the past"] = len(unreferenced(catalog, state / "warehouse"))
     return facts
 
 
