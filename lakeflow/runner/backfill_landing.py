@@ -103,7 +103,7 @@ def _key_from(job: Job, source: Table, target: Table) -> tuple[str, ...]:
 def _into(job: Job, column: str, source: Table, target: Table) -> str:
     """The column of the target that a column of the source is passed on as."""
     schema, into = arrow_schema(source), arrow_schema(target)
-    found = next((name for name in into.names if _source_of(job, name, source, target) == column), None)
+    found: str | None = next((name for name in into.names if _source_of(job, name, source, target) == column), None)
     if found is None:
         raise UsageError(
             f"job {job.name!r} ({job.origin}) appends to {job.target}, and passes no column on that is {column} of "
@@ -123,10 +123,11 @@ def _into(job: Job, column: str, source: Table, target: Table) -> str:
 def _order(kind: pa.DataType) -> str:
     """What types have alike whose values are ordered alike."""
     if pa.types.is_timestamp(kind):
-        return "time in " + str(kind.unit)
+        return f"time in {kind.unit}"
     if pa.types.is_integer(kind):
         return "integer"
-    return "text" if pa.types.is_string(kind) or pa.types.is_large_string(kind) else str(kind)
+    text: bool = pa.types.is_string(kind) or pa.types.is_large_string(kind)
+    return "text" if text else f"{kind}"
 
 
 def _source_of(job: Job, column: str, source: Table, target: Table) -> str | None:

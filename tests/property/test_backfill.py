@@ -187,7 +187,7 @@ class Scene:
 
     @property
     def names(self) -> ProjectNames:
-        return ProjectNames(self.world)  # type: ignore[arg-type]
+        return ProjectNames(self.world)
 
     def wave(self, wave: Wave) -> None:
         came = [Row(len(self.rows) + place, minute, carrier) for place, (minute, carrier) in enumerate(wave.rows)]

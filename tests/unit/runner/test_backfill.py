@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -156,6 +156,7 @@ def test_of_a_commit_that_the_job_has_read_in_part_only_what_it_has_read(world: 
     Committer(world.lake).commit(Change(SOURCE, files))
     steps = run_job(world.plan(appending()), world.runtime())
     next(steps)
+    assert isinstance(steps, Generator)
     steps.close()
     backfilled(world, appending(100), "2013-01-02", "2013-01-03")
     assert len(found(world)) == 7

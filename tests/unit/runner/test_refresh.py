@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -56,6 +56,12 @@ def as_snapshot(world: World, running: Job) -> list[tuple[Any, ...]]:
     return world.rows("gold.reference")
 
 
+def leave(runs: Iterator[JobRun]) -> None:
+    """The process that carries them out ends."""
+    assert isinstance(runs, Generator)
+    runs.close()
+
+
 def branches(world: World, name: str = TARGET) -> list[str]:
     return sorted(set(world.table(name).metadata.refs) - {"main"})
 
@@ -87,7 +93,7 @@ def test_what_was_stopped_goes_on_where_it_was(world: World) -> None:
     world.run(appending())
     runs = refresh_of(world, appending(100)).run()
     next(runs)
-    runs.close()
+    leave(runs)
     old = world.rows()
     assert refresh_of(world, appending(100)).is_begun
     assert branches(world) == ["lakeflow_refresh_late", "lakeflow_refresh_late.base"]
@@ -100,7 +106,7 @@ def test_a_job_that_was_changed_meanwhile_begins_anew(world: World) -> None:
     world.run(appending())
     runs = refresh_of(world, appending(100)).run()
     next(runs)
-    runs.close()
+    leave(runs)
     assert refreshed(world, appending(200)).counts.read == 6
     assert world.rows() == as_snapshot(world, appending(200))
 
@@ -109,7 +115,7 @@ def test_a_source_whose_rows_changed_meanwhile_is_read_anew(world: World) -> Non
     world.run(appending())
     runs = refresh_of(world, appending(100)).run()
     next(runs)
-    runs.close()
+    leave(runs)
     table = world.table(SOURCE)
     Committer(world.lake).commit(Change(SOURCE, lakes.written(table, flights((5, "B6", 5.0))), replace_all=True))
     refreshed(world, appending(100))
@@ -155,7 +161,7 @@ def test_what_is_abandoned_is_named_by_nothing(world: World) -> None:
     world.run(appending())
     runs = refresh_of(world, appending(100)).run()
     next(runs)
-    runs.close()
+    leave(runs)
     assert refresh_of(world, appending(100)).abandon()
     assert branches(world) == []
     assert len(world.table().metadata.snapshots) == world.snapshots()
@@ -324,7 +330,7 @@ def test_a_partitioned_target_over_a_catalog_that_knows_standard_requirements_on
     world.run(appending())
     runs = refresh_of(world, appending(100)).run()
     next(runs)
-    runs.close()
+    leave(runs)
     refreshed(world, appending(100))
     assert world.rows() == as_snapshot(world, appending(100))
     assert branches(world) == []
