@@ -82,9 +82,9 @@ def run(settings: Settings) -> Result:
     lines: list[tuple[str, ...]] = []
     bars: list[Bar] = []
     for job, target in JOBS.items():
-        added = in_child(run_job, folder, job, "incremental")
+        added = best_run(folder, job, "incremental", settings.rounds)
         found = live_rows(Project.open(folder).lake.table(target), f"SELECT {MEANT} FROM rows")
-        whole = in_child(run_job, folder, job, "snapshot")
+        whole = best_run(folder, job, "snapshot", settings.rounds)
         expected = live_rows(Project.open(folder).lake.table(target), f"SELECT {MEANT} FROM rows")
         assert found == expected, f"the incremental run made {found}, the snapshot {expected}"
         said = "in SQL" if job == "hours_in_sql" else "in Polars"
@@ -95,13 +95,25 @@ def run(settings: Settings) -> Result:
         data=(
             f"A table of {rows:,} rows over {DAYS} days, partitioned by day as the target is. One row of {SHARE} arrives after "
             f"the others, of the last {DAYS // SHARE} days, and of those one of {LATE} is late, from the day before. Count, "
-            f"sum, mean, deviation and maximum of each hour and page ({PAGES}), incrementally and over all rows. Bytes are "
+            f"sum, mean, deviation and maximum of each hour and page ({PAGES}), incrementally and over all rows. The faster of "
+            f"each in {settings.rounds} rounds from the same tables, by the clock. Bytes are "
             "those that the process read from files (/proc/self/io). What both runs wrote is compared by DuckDB."
         ),
         columns=("run", "rows read", "rows written", "bytes read", "seconds", "CPU seconds", "peak memory"),
         rows=tuple(lines),
         bars=tuple(bars),
     )
+
+
+def best_run(folder: Path, job: str, mode: str, rounds: int) -> Done[Ran]:
+    """The fastest run of a job by the clock, each in a process of its own and from the same tables; the last one's stay."""
+    catalog, kept = folder / ".lakeflow" / "catalog.db", folder / "catalog.kept"
+    shutil.copy(catalog, kept)
+    runs = []
+    for _ in range(rounds):
+        shutil.copy(kept, catalog)
+        runs.append(in_child(run_job, folder, job, mode))
+    return min(runs, key=lambda done: done.value.spent.wall)
 
 
 def _bars(said: str, added: Ran, whole: Ran) -> Iterator[Bar]:

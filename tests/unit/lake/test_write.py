@@ -367,3 +367,26 @@ def test_files_of_one_commit_are_read_in_the_order_that_their_rows_came_in(lake:
     Committer(lake).commit(Change(NAME, (*later.finish(), *first.finish())))
     rows = [row for batch in read(lake.table(NAME), appended(lake.table(NAME), None)) for row in batch.column(0).to_pylist()]
     assert rows == list(range(100))
+
+
+def test_a_small_file_is_written_without_a_thread(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(write, "ThreadPoolExecutor")
+    made(lake)
+    append(lake, ids(1, 3))
+    assert id_rows(lake.table(NAME)) == [1, 3]
+
+
+def test_what_failed_without_a_thread_goes_on_to_fail_until_it_is_aborted(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = made(lake)
+    writer = DataWriter(table)
+    writer.write(ids(1))
+    with monkeypatch.context() as patch:
+        patch.setattr(ParquetFile, "write", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+        with pytest.raises(StorageFull):
+            writer.finish()
+    with pytest.raises(StorageFull):
+        writer.finish()
+    writer.abort()
+    assert stored_files(table) == set()
+    writer.write(ids(2))
+    assert [data_file.record_count for data_file in writer.finish()] == [1]
