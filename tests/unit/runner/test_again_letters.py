@@ -69,7 +69,7 @@ def test_a_backfill_leaves_letters_of_its_own(world: World) -> None:
     assert world.run(judged(at_most(4))) is None
 
 
-@pytest.mark.parametrize("number", range(6))
+@pytest.mark.parametrize("number", [2, 3, 4])
 def test_a_chunk_that_is_taken_again_leaves_none_twice(world: World, number: int) -> None:
     world.run(judged(at_most(4)))
     crashes = Crashes()
