@@ -53,6 +53,9 @@ def search(
     candidates: Annotated[int | None, typer.Option("--candidates", help="Rows of each ranking to fuse or choose from.")] = None,
     mmr: Annotated[float | None, typer.Option("--mmr", help="Rows that differ: 0 (most) to 1 (not at all).")] = None,
     rerank: Annotated[str | None, typer.Option("--rerank", help="A model that ranks the candidates anew.")] = None,
+    snapshot_id: Annotated[
+        int | None, typer.Option("--snapshot-id", help="The table's rows as of this snapshot, every one compared.")
+    ] = None,
     project: ProjectOption = None,
     target: TargetOption = None,
     output: OutputOption = Format.TEXT,
@@ -65,7 +68,7 @@ def search(
     opened = open_project(project, target)
     [spec] = chosen_indexes(opened, [index])
     asked = None if columns is None else tuple(name.strip() for name in columns.split(",") if name.strip())
-    query = Query(k, mode_of(mode), where, asked, exact, max_distance, probes, refine, candidates, mmr)
+    query = Query(k, mode_of(mode), where, asked, exact, max_distance, probes, refine, candidates, mmr, snapshot_id)
     with opened.models:
         found = open_search(spec, opened.index_room, query, by_text=True, rerank=rerank).search([text])
     measured = MEASURED[query.mode]

@@ -1,6 +1,6 @@
 """A search of an index in any mode: by vectors, by words, or by both, ranked anew and spread out where that is asked for.
 
-The two rankings are asked for apart and fused here, query by query. What is found is the same for every `VectorIndex`.
+The two rankings are asked for apart and fused here, query by query. What is found is the same for every `Searchable`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from lakeflow.errors import ModelError, UsageError
 from lakeflow.index.query import Mode, Query, Reranker
 from lakeflow.index.ranking import chosen_apart, directions, places, reciprocal_ranks, scaled
 from lakeflow.index.rows import Layout, asked_columns, query_matrix
-from lakeflow.index.vectors import Identity, VectorIndex, scores
+from lakeflow.index.vectors import Identity, Searchable, scores
 
 QUERIES_AT_ONCE = 256
 
@@ -31,13 +31,13 @@ class Asked:
     passages: str | None = None
 
 
-def find(index: VectorIndex, name: str, identity: Identity, query: Query, asked: Asked) -> pa.Table:
+def find(index: Searchable, name: str, identity: Identity, query: Query, asked: Asked) -> pa.Table:
     """The hits of each query: query_index (int32), the asked columns, distance and text_score (float32), score (float64).
 
     The first by `score`, which is higher for a better hit, then by key; with `mmr` in the order of choice. `score` is in mode
-    vector that of `VectorIndex.search`, in mode fts `text_score`, in mode hybrid the sum of 1 / (60 + place) over the rankings
+    vector that of `Searchable.search`, in mode fts `text_score`, in mode hybrid the sum of 1 / (60 + place) over the rankings
     that the row is in, and a reranker's own where there is one. `distance` and `text_score` are null where the row is not in
-    that ranking. Raises as `VectorIndex.search` and `match` do, and UsageError where the mode lacks its vectors or texts.
+    that ranking. Raises as `Searchable.search` and `match` do, and UsageError where the mode lacks its vectors or texts.
     """
     layout = Layout(name, identity, index.schema())
     columns = asked_columns(layout, query.columns)
@@ -57,7 +57,7 @@ def find(index: VectorIndex, name: str, identity: Identity, query: Query, asked:
 
 @dataclass(frozen=True, slots=True)
 class _Finding:
-    index: VectorIndex
+    index: Searchable
     identity: Identity
     query: Query
     asked: Asked

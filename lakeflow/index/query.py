@@ -49,7 +49,7 @@ class Query:
     `where`, `columns`, `exact`, `probes` and `refine` are as `VectorIndex.search` has them; `where` holds in every mode.
     `max_distance` keeps the rows found by their vectors that are no farther. `candidates` rows of each ranking are fused,
     ranked anew or chosen from: without it 4 a hit, 100 at the least. `mmr`, from 0 to 1, chooses hits that differ from each
-    other, the more the lower it is.
+    other, the more the lower it is. `snapshot_id` asks for the rows as the index's table had them then, every one compared.
     """
 
     k: int = 10
@@ -62,6 +62,7 @@ class Query:
     refine: int | None = None
     candidates: int | None = None
     mmr: float | None = None
+    snapshot_id: int | None = None
 
     def __post_init__(self) -> None:
         check_k(self.k)
@@ -72,6 +73,11 @@ class Query:
             raise UsageError("max_distance of a search is not a number; valid: a distance of the index's metric")
         if self.max_distance is not None and self.mode is Mode.FTS:
             raise UsageError(f"max_distance is about vectors, and the mode of the search is {self.mode}; valid: vector, hybrid")
+        if self.snapshot_id is not None and self.mode is not Mode.VECTOR:
+            raise UsageError(
+                f"a search as of snapshot {self.snapshot_id} compares vectors, and its mode is {self.mode}: words are looked "
+                "up in the index as it is now; valid with snapshot_id: vector"
+            )
         if self.mmr is not None and not 0.0 <= self.mmr <= 1.0:
             raise UsageError(f"mmr of a search is {self.mmr}; valid: 0 (differing) to 1 (nearest)")
         most = MOST_RESULTS if self.mmr is None else MOST_CANDIDATES_APART

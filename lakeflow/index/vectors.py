@@ -175,11 +175,11 @@ class IndexWriter(Protocol):
         ...
 
 
-class VectorIndex(Protocol):
-    """One named index in one place."""
+class Searchable(Protocol):
+    """Rows with vectors, that can be searched."""
 
-    def state(self) -> IndexState:
-        """Raises UnknownName where the index was never built."""
+    def schema(self) -> pa.Schema:
+        """The columns as they are kept: the key first, the vector and the sequence among them."""
         ...
 
     def search(
@@ -222,12 +222,16 @@ class VectorIndex(Protocol):
         """
         ...
 
-    def scan(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-        """All rows, in no order, with the key, the vector, or any kept column among `columns`; SEQUENCE (rows.py) too."""
+
+class VectorIndex(Searchable, Protocol):
+    """One named index in one place."""
+
+    def state(self) -> IndexState:
+        """Raises UnknownName where the index was never built."""
         ...
 
-    def schema(self) -> pa.Schema:
-        """The columns as they are kept: the key first, the vector and the sequence among them."""
+    def scan(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        """All rows, in no order, with the key, the vector, or any kept column among `columns`; SEQUENCE (rows.py) too."""
         ...
 
     def writer(self, identity: Identity, schema: pa.Schema) -> IndexWriter:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,7 +14,8 @@ from lakeflow.index.columns import require_text
 from lakeflow.index.finding import Asked, find
 from lakeflow.index.query import Mode, Query
 from lakeflow.index.settings import settings_of
-from lakeflow.index.vectors import Identity, VectorIndex
+from lakeflow.index.vectors import Identity, Searchable, VectorIndex
+from lakeflow.lake.read import snapshot_at
 from lakeflow.models.predict import predict_batch
 from lakeflow.models.registry import Model
 from lakeflow.models.spec import ModelSpec
@@ -51,17 +52,17 @@ class ModelReranker:
 
 @dataclass(frozen=True, slots=True)
 class Searcher:
-    """An index, opened for one kind of search; as of now each time. Safe in several threads. `tells_snapshot`: hits say as of
-    what, in the column `INDEX_SNAPSHOT`."""
+    """An index, opened for one kind of search; as of now each time, but for one that is pinned. Safe in several threads. Where
+    there is a `snapshot`, hits say what it gives, in the column `INDEX_SNAPSHOT`."""
 
     spec: IndexSpec
-    index: VectorIndex
+    index: Searchable
     identity: Identity
     query: Query
     model: Model | None = None
     reranker: ModelReranker | None = None
     passages: str | None = None
-    tells_snapshot: bool = False
+    snapshot: Callable[[], int | None] | None = None
 
     def search(self, texts: Texts | None, vectors: pa.Array | None = None) -> pa.Table:
         """The hits of each query as `find` gives them, query_index its place. A query with a null text or vector has none.
@@ -87,10 +88,10 @@ class Searcher:
             self.reranker,
             self.passages,
         )
-        position = self.index.state().position if self.tells_snapshot else None
+        snapshot = self.snapshot() if self.snapshot is not None else None
         found = find(self.index, self.spec.name, self.identity, self.query, asked)
-        if self.tells_snapshot:
-            told = pa.array([position.snapshot_id if position else None] * found.num_rows, pa.int64())
+        if self.snapshot is not None:
+            told = pa.array([snapshot] * found.num_rows, pa.int64())
             found = found.add_column(found.schema.get_field_index("distance"), INDEX_SNAPSHOT, told)
         places = np.flatnonzero(present)[found.column("query_index").to_numpy()]
         return found.set_column(0, "query_index", pa.array(places, pa.int32()))
@@ -98,22 +99,27 @@ class Searcher:
 
 def open_search(spec: IndexSpec, room: IndexRoom, query: Query, *, by_text: bool, rerank: str | None = None) -> Searcher:
     """An index for searches by `query`, with the models it needs opened. `by_text`: the queries are texts, with no vectors.
-    Where its columns name `INDEX_SNAPSHOT`, and the index keeps none of that name, hits tell theirs.
+    Where its columns name `INDEX_SNAPSHOT`, and the index keeps none of that name, hits tell theirs. With a `snapshot_id` the
+    rows are those of the table as of then.
 
-    Raises UnknownName for an index that was never built and a model that is not there, UsageError where the mode needs text
-    columns, DeclarationError and IndexMismatch as `query_model` does, ModelError for a model that cannot rank.
+    Raises UnknownName for an index that was never built, a snapshot and a model that is not there, UsageError where the mode
+    needs text columns, DeclarationError and IndexMismatch as `query_model` does, ModelError for a model that cannot rank.
     """
-    index = room.open(spec)
-    state = index.state()
+    built = room.open(spec)
+    state = built.state()
+    index = built if query.snapshot_id is None else _pinned(spec, room, state.identity, query.snapshot_id)
     tells = INDEX_SNAPSHOT in (query.columns or ()) and INDEX_SNAPSHOT not in index.schema().names
     if tells:
         query = replace(query, columns=tuple(name for name in query.columns or () if name != INDEX_SNAPSHOT))
+    pinned = query.snapshot_id
+    told: Callable[[], int | None] = (lambda: _position(built)) if pinned is None else lambda: pinned
+    snapshot = told if tells else None
     text_columns = settings_of(spec).text_columns
     if query.mode is not Mode.VECTOR:
         require_text(spec.name, settings_of(spec))
     model = query_model(spec, room, state) if by_text and query.mode is not Mode.FTS else None
     if rerank is None:
-        return Searcher(spec, index, state.identity, query, model, tells_snapshot=tells)
+        return Searcher(spec, index, state.identity, query, model, snapshot=snapshot)
     if not text_columns:
         raise UsageError(
             f"index {spec.name!r} names no 'text_columns', of which a model that ranks reads the first",
@@ -121,7 +127,19 @@ def open_search(spec: IndexSpec, room: IndexRoom, query: Query, *, by_text: bool
         )
     ranking = room.models.get(rerank)
     require_ranks(ranking.spec)
-    return Searcher(spec, index, state.identity, query, model, ModelReranker(ranking), text_columns[0], tells)
+    return Searcher(spec, index, state.identity, query, model, ModelReranker(ranking), text_columns[0], snapshot)
+
+
+def _pinned(spec: IndexSpec, room: IndexRoom, identity: Identity, snapshot_id: int) -> Searchable:
+    from lakeflow.runner.pinned import PinnedIndex
+
+    table = room.lake.table(spec.table)
+    return PinnedIndex(spec, identity, table, snapshot_at(table, snapshot_id=snapshot_id))
+
+
+def _position(index: VectorIndex) -> int | None:
+    position = index.state().position
+    return position.snapshot_id if position else None
 
 
 def require_ranks(spec: ModelSpec) -> None:

@@ -34,7 +34,7 @@ DISTANCES: Final[Mapping[str, str]] = {"cosine": "cosine", "l2": "l2", "euclidea
 
 SETTINGS: Final = (
     *("mode", "filter", "exact", "output_columns", "metric", "distance", "max_distance", "probes", "refine", "text"),
-    *("candidates", "mmr", "rerank"),
+    *("candidates", "mmr", "rerank", "snapshot_id"),
 )
 OF_AN_INDEX: Final = ("probes", "refine", "candidates", "mmr", "rerank", "text")
 """Settings that mean nothing where every row is compared."""
@@ -111,6 +111,7 @@ def read_config(call: SearchCall) -> Asked:
         _whole(what, config, "refine"),
         _whole(what, config, "candidates"),
         _number(what, config, "mmr"),
+        _snapshot(what, config),
     )
     return Asked(query, _metric(call.table, config), config.get("text"), config.get("rerank"), frozenset(config))
 
@@ -119,6 +120,13 @@ def _whole(what: str, config: Mapping[str, str], name: str) -> int | None:
     said = config.get(name)
     if said is not None and not re.fullmatch(r"[0-9]{1,9}", said.strip()):
         raise UsageError(f"{what}: {name} is {said!r}; valid: a whole number")
+    return None if said is None else int(said)
+
+
+def _snapshot(what: str, config: Mapping[str, str]) -> int | None:
+    said = config.get("snapshot_id")
+    if said is not None and not re.fullmatch(r"[0-9]{1,19}", said.strip()):
+        raise UsageError(f"{what}: snapshot_id is {said!r}; valid: the id of a snapshot of the table")
     return None if said is None else int(said)
 
 
@@ -164,9 +172,9 @@ def _metric(table: str, config: Mapping[str, str]) -> str | None:
 
 
 def _by_rows(call: SearchCall, asked: Asked, room: IndexRoom) -> Search:
-    """Every row of the table as of now is compared."""
+    """Every row of the table as of now is compared, or as of the snapshot that CONFIG names."""
     table = room.lake.table(call.table)
-    head = snapshot_at(table)
+    head = snapshot_at(table, snapshot_id=asked.query.snapshot_id)
     splits = splits_at(table, head)
     search = ExactSearch(
         call.table,

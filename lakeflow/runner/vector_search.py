@@ -71,6 +71,7 @@ def vector_search(
     candidates: int | None = None,
     mmr: float | None = None,
     rerank: str | None = None,
+    snapshot_id: int | None = None,
     how: Literal["inner", "left"] = "inner",
 ) -> pl.LazyFrame:
     """Each row of the frame beside each of its `k` hits in `index`, the best first, in the frame's order of rows.
@@ -86,7 +87,7 @@ def vector_search(
     bounds, UnknownName for an index or a column that is not there, and what `open_search` raises.
     """
     named = None if columns is None else tuple(columns)
-    asked = Query(k, mode_of(mode), where, named, exact, max_distance, probes, refine, candidates, mmr)
+    asked = Query(k, mode_of(mode), where, named, exact, max_distance, probes, refine, candidates, mmr, snapshot_id)
     if how not in ("inner", "left"):
         raise UsageError(f"vector_search: how is {how!r}; valid: inner, left")
     schema = frame.collect_schema()

@@ -27,6 +27,7 @@ KINDS: Mapping[str, tuple[tuple[type, ...], str]] = {
     "candidates": ((int, type(None)), "a whole number"),
     "mmr": ((int, float, type(None)), "a number from 0 to 1"),
     "rerank": ((str, type(None)), "a model's name"),
+    "snapshot_id": ((int, type(None)), "a snapshot of the index's table"),
 }
 """The other fields of a request, what each may be, and that in words."""
 
@@ -103,6 +104,7 @@ def _query(given: Mapping[str, Any], bounds: ServeSettings) -> Query:
         refine=given.get("refine"),
         candidates=candidates,
         mmr=given.get("mmr"),
+        snapshot_id=given.get("snapshot_id"),
     )
 
 

@@ -67,7 +67,10 @@ def read_search(text: str, call: AiCall, names: Names) -> Search:
     slots = arguments.slots(SLOTS, 3)
     table = arguments.rows(slots["SEARCH_TABLE"]).this
     if not isinstance(table, exp.Table) or not isinstance(table.this, exp.Identifier) or table.args.get("version"):
-        arguments.fail("VECTOR_SEARCH looks in a table as it is now, not in a query or at a moment", slots["SEARCH_TABLE"])
+        arguments.fail(
+            "VECTOR_SEARCH looks in a table, not in a query; at an earlier snapshot of it by MAP['snapshot_id', '..']",
+            slots["SEARCH_TABLE"],
+        )
     name = table_name(text, table)
     try:
         schema = names.table(name, None)

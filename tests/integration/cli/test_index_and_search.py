@@ -125,6 +125,29 @@ def test_words_both_and_the_checks_of_an_index(worded: Shop) -> None:
         assert ran.out == ""
 
 
+def test_a_search_as_of_a_snapshot_of_the_table(worded: Shop) -> None:
+    head = worded.project.lake.table("gold.doc_vectors").current_snapshot()
+    assert head is not None
+    then, words = str(head.snapshot_id), ("search", "docs_index", "suspend", "--k", "9", "--columns", "doc_id")
+    before = worded.json(*words)
+    worded.docs(DOCS.slice(0, 1).set_column(0, "doc_id", [["again"]]))
+    worded("run")
+    assert len(worded.json(*words)) == len(before) + 1
+    pinned = worded.json(*words, "--snapshot-id", then)
+    assert [row["doc_id"] for row in pinned] == [row["doc_id"] for row in before]
+    assert [row["distance"] for row in pinned] == pytest.approx([row["distance"] for row in before], abs=1e-5)
+    search = "VECTOR_SEARCH(TABLE gold.doc_vectors, DESCRIPTOR(embedding), 'suspend', 9, MAP['snapshot_id', '{}'])"
+    found = _queried(worded, f"SELECT doc_id, score FROM {search.format(then)} ORDER BY score DESC")
+    assert [row["doc_id"] for row in found] == [row["doc_id"] for row in before]
+    for ran, told in (
+        (worded(*words, "--snapshot-id", "7"), "unknown snapshot of gold.doc_vectors '7'"),
+        (worded(*words, "--snapshot-id", then, "--mode", "fts"), "valid with snapshot_id: vector"),
+        (worded("query", f"FROM {search.format('now')}"), "snapshot_id is 'now'"),
+    ):
+        assert (ran.code, ran.out) == (2, "")
+        assert told in ran.err
+
+
 def test_drift_of_an_index_is_a_failed_check_until_it_is_mended(worded: Shop) -> None:
     index = LanceIndex(
         IndexSpec("docs_index", "gold.doc_vectors", "embedding", "doc_id", columns=("text",)),
