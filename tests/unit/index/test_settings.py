@@ -19,8 +19,9 @@ def test_without_options_the_defaults_hold() -> None:
 
 def test_every_option_has_its_effect() -> None:
     given = spec(
-        kind="ivf_sq", flat_below="10", probes="3", refine="4", unindexed="0", keep_versions_minutes="5", chunk_mib="2", bits="4",
-        key="doc_id", metric="l2", model="minilm", columns="a,b", filter_columns="a, b", text_columns="body", language="German",
+        kind="ivf_sq", flat_below="10", probes="3", refine="4", unindexed="0", keep_versions_minutes="5", chunk_mib="2",
+        bits="4", key="doc_id", metric="l2", model="minilm", columns="a,b", filter_columns="a, b",
+        text_columns="body", language="German",
     )  # fmt: skip
     assert settings_of(given) == IndexSettings(
         "ivf_sq", 10, 3, 4, 0, timedelta(minutes=5), 2 << 20, ("a", "b"), ("body",), "german", 4
