@@ -59,7 +59,11 @@ def plan_index(spec: IndexSpec, room: IndexRoom) -> IndexPlan:
             splits = tuple(split for batch in batches for split in batch.splits)
             changed = sum(split.rows for batch in batches for split in batch.removed)
             if changed and not room.open(spec).can_revise():
-                splits, changed, rebuild = appended(table, None), 0, f"rows were changed or removed, and {room.place} is no folder"
+                splits, changed, rebuild = (
+                    appended(table, None),
+                    0,
+                    f"rows were changed or removed, and {room.place} is no folder",
+                )
     except SourceChanged as change:
         rebuild = change.message
         splits = appended(table, None)

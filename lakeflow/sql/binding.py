@@ -6,6 +6,7 @@ DuckDB's refusal names their types, wherever the call stands.
 
 from __future__ import annotations
 
+import atexit
 import inspect
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -48,6 +49,13 @@ Answer = Callable[[str, tuple[pa.DataType, ...]], pa.DataType]
 
 _idle: list[DuckDBPyConnection] = []
 """One database that is empty, for the next query: to open one takes longer than to bind a query. A list is safe in threads."""
+
+
+@atexit.register
+def _close_idle() -> None:
+    """DuckDB tells of what is left open when the interpreter is gone."""
+    while _idle:
+        _idle.pop().close()
 
 
 def _taken() -> DuckDBPyConnection:
