@@ -15,8 +15,8 @@ from lakeflow.runner.indexing import IndexRoom, identity_of, index_state, pendin
 class IndexPlan:
     """An index against its table's head. `state` is None where it was never built.
 
-    `files` and `rows` are what an update would read: what came since the index's position, or, where `rebuild` says why it would
-    be built anew, the whole table. `changed` are the rows of files that went since, which an update reads as well, to bring in
+    `files` and `rows` are what an update would read: what came since the index's position, or, where `rebuild` says why it
+    would be built anew, the whole table. `changed` are the rows of files that went since, which an update reads as well, to bring in
     no more than what differs. `refused` is why an update would be refused.
     """
 
@@ -59,11 +59,8 @@ def plan_index(spec: IndexSpec, room: IndexRoom) -> IndexPlan:
             splits = tuple(split for batch in batches for split in batch.splits)
             changed = sum(split.rows for batch in batches for split in batch.removed)
             if changed and not room.open(spec).can_revise():
-                splits, changed, rebuild = (
-                    appended(table, None),
-                    0,
-                    f"rows were changed or removed, and {room.place} is no folder",
-                )
+                splits, changed = appended(table, None), 0
+                rebuild = f"rows were changed or removed, and {room.place} is no folder"
     except SourceChanged as change:
         rebuild = change.message
         splits = appended(table, None)
