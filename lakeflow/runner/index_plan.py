@@ -16,8 +16,8 @@ class IndexPlan:
     """An index against its table's head. `state` is None where it was never built.
 
     `files` and `rows` are what an update would read: what came since the index's position, or, where `rebuild` says why it
-    would be built anew, the whole table. `changed` are the rows of files that went since, which an update reads as well, to bring in
-    no more than what differs. `refused` is why an update would be refused.
+    would be built anew, the whole table. `changed` are the rows of files that went since, which an update reads as well, to
+    bring in no more than what differs. `refused` is why an update would be refused.
     """
 
     spec: IndexSpec
