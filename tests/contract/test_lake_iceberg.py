@@ -10,6 +10,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from pyiceberg.avro import file as avro_file
+from pyiceberg.avro import resolver as avro_resolver
 from pyiceberg.catalog import Catalog, MetastoreCatalog
 from pyiceberg.catalog.rest import RestCatalog
 from pyiceberg.catalog.sql import SqlCatalog
@@ -59,6 +61,9 @@ SIGNATURES: list[tuple[Callable[..., Any], list[str]]] = [
     (Catalog._delete_old_metadata, ["io", "base", "metadata"]),
     (_SnapshotProducer._commit, ["self"]),
     (_SnapshotProducer._clean_all_uncommitted, ["self"]),
+    (avro_resolver.resolve_reader, ["file_schema", "read_schema", "read_types", "read_enums"]),
+    (avro_resolver.construct_reader, ["file_schema", "read_types"]),
+    (avro_file.AvroFileHeader.get_schema, ["self"]),
     (_OverwriteFiles.__init__, ["self", "operation", "transaction", "io", "commit_uuid", "snapshot_properties", "branch"]),
     (_MergeAppendFiles.__init__, ["self", "operation", "transaction", "io", "branch", "commit_uuid", "snapshot_properties"]),
 ]
