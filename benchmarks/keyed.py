@@ -26,7 +26,7 @@ SOURCE, TARGET, WHOLE = "bench.payments", "bench.accounts", "bench.accounts_whol
 FIRST = "INSERT INTO bench.first SELECT account, count(*) AS payments FROM bench.few GROUP BY account;"
 SCHEMA = pa.schema([("id", pa.int64()), ("account", pa.int64()), ("cents", pa.int64()), ("score", pa.float64())])
 QUERY = f"SELECT account, count(*) AS payments, sum(cents) AS cents, avg(cents) AS mean FROM {SOURCE} GROUP BY account"
-MEANT = "count(*), sum(payments), sum(cents), round(sum(mean), 3), sum(hash(account, cents))"
+MEANT = "count(*), sum(payments), sum(cents), sum(round(mean, 3)::DECIMAL(18, 3)), sum(hash(account, cents))"
 
 
 @dataclass(frozen=True, slots=True)
