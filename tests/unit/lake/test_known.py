@@ -1,102 +1,141 @@
-"""What is known of Iceberg's files is what they hold: tables are as they are now, and readers that are kept read alike."""
+"""Files of Iceberg that are read once: a table is as it is now all the same, and whoever asks has his own."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from pyiceberg.avro import file as avro_file
-from pyiceberg.avro.resolver import construct_reader, resolve_reader
-from pyiceberg.manifest import DataFile
+from pyiceberg.exceptions import NoSuchTableError
+from pyiceberg.serializers import FromInputFile
+from pyiceberg.utils.schema_conversion import AvroSchemaConversion
 
-from lakeflow.errors import UnknownName
+from lakeflow.declare import PartitionField, TableSpec
 from lakeflow.lake import known
 from lakeflow.lake.catalog import Lake
-from lakeflow.lake.known import MOST_TABLES, KnowingSqlCatalog
-from tests.lakes import NAME, append, ids, made, open_lake
+from lakeflow.lake.commit import Change, Committer
+from lakeflow.lake.read import snapshot_at, splits_at
+from lakeflow.lake.write import DataWriter
+
+NAME = "bronze.t"
+SPEC = TableSpec(NAME, pa.schema([("id", pa.int64())]))
 
 
 @pytest.fixture
-def lakes(tmp_path: Path) -> tuple[Lake, Lake]:
-    """One lake as two processes have it."""
-    ours, theirs = open_lake(tmp_path), open_lake(tmp_path)
-    made(ours)
-    return ours, theirs
+def properties(tmp_path: Path) -> dict[str, str]:
+    return {"type": "sql", "uri": f"sqlite:///{tmp_path}/catalog.db", "warehouse": f"file://{tmp_path}/warehouse"}
 
 
-def path_and_bounds(file: DataFile) -> object:
-    bounds = file.lower_bounds, file.upper_bounds, file.column_sizes, file.null_value_counts
-    return file.file_path, file.record_count, file.partition, [dict(one or {}) for one in bounds]
+@pytest.fixture
+def files_read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The metadata files that are read from now on."""
+    read: list[str] = []
+    reading = FromInputFile.table_metadata
+
+    def counted(file, *rest):  # type: ignore[no-untyped-def]
+        read.append(file.location)
+        return reading(file, *rest)
+
+    monkeypatch.setattr(FromInputFile, "table_metadata", staticmethod(counted))
+    return read
 
 
-def head(lake: Lake) -> int | None:
-    found = lake.table(NAME).current_snapshot()
-    return None if found is None else found.snapshot_id
+def append(lake: Lake, *ids: int, spec: TableSpec = SPEC) -> None:
+    writer = DataWriter(lake.table(spec.name))
+    writer.write(pa.table({"id": ids}, schema=spec.schema))
+    Committer(lake).commit(Change(spec.name, writer.finish()))
 
 
-def test_a_commit_of_another_process_is_seen(lakes: tuple[Lake, Lake]) -> None:
-    ours, theirs = lakes
-    for turn in range(3):
-        append(theirs if turn % 2 else ours, ids(turn))
-        assert head(ours) == head(theirs) is not None
+def rows(lake: Lake, name: str = NAME) -> int:
+    table = lake.table(name)
+    return sum(split.rows for split in splits_at(table, snapshot_at(table)))
 
 
-def test_a_table_that_was_made_anew_renamed_or_dropped(lakes: tuple[Lake, Lake]) -> None:
-    ours, theirs = lakes
-    append(ours, ids(1))
-    before = ours.table(NAME).metadata.table_uuid
-    assert theirs.table(NAME).metadata.table_uuid == before
-    theirs.catalog.drop_table(NAME)
-    with pytest.raises(UnknownName):
-        ours.table(NAME)
-    made(theirs)
-    assert ours.table(NAME).metadata.table_uuid != before
-    assert head(ours) is None
-    theirs.catalog.rename_table(NAME, "bronze.other")
-    assert ours.find(NAME) is None
-    assert ours.table("bronze.other").name() == ("bronze", "other")
+def test_metadata_is_read_once_until_the_table_moves(properties: dict[str, str], files_read: list[str]) -> None:
+    mine, other = Lake.open(properties), Lake.open(properties)
+    mine.ensure(SPEC)
+    files_read.clear()
+    append(other, 1, 2)
+    files_read.clear()
+    assert [rows(mine) for _ in range(3)] == [2, 2, 2]
+    assert mine.exists(NAME)
+    assert len(files_read) == 1
+    append(other, 3)  # another process
+    assert rows(mine) == 3
 
 
-def test_whoever_asks_gets_a_table_of_his_own(lakes: tuple[Lake, Lake]) -> None:
-    ours, _ = lakes
-    old = ours.table(NAME)
-    append(ours, ids(1))
-    assert old.current_snapshot() is None
-    assert old.refresh().current_snapshot() is not None
-    assert ours.table(NAME) is not ours.table(NAME)
+def test_what_a_commit_wrote_is_what_the_file_says(properties: dict[str, str], files_read: list[str]) -> None:
+    mine = Lake.open(properties)
+    mine.ensure(SPEC)
+    for number in range(4):
+        append(mine, number)
+    mine.ensure(TableSpec(NAME, SPEC.schema.append(pa.field("more", pa.string()))), evolve=True)
+    files_read.clear()
+    known_now = mine.table(NAME)
+    assert files_read == []
+    read = Lake.open(properties).table(NAME)
+    assert (read.metadata_location, read.metadata) == (known_now.metadata_location, known_now.metadata)
+    assert (read.schema(), known_now.io.properties) == (known_now.schema(), read.io.properties)
 
 
-def test_metadata_that_did_not_change_is_not_read_again(lakes: tuple[Lake, Lake]) -> None:
-    ours, _ = lakes
-    assert ours.table(NAME).metadata is ours.table(NAME).metadata
+def test_a_commit_that_changes_the_settings_of_the_storage_is_read(properties: dict[str, str], files_read: list[str]) -> None:
+    lake = Lake.open(properties)
+    lake.ensure(SPEC)
+    with lake.table(NAME).transaction() as change:
+        change.set_properties({"s3.endpoint": "http://elsewhere"})
+    files_read.clear()
+    assert lake.table(NAME).io.properties["s3.endpoint"] == "http://elsewhere"
+    assert len(files_read) == 1
 
 
-def test_no_more_than_so_many_tables_are_kept(tmp_path: Path) -> None:
-    lake = open_lake(tmp_path)
-    made(lake)
-    catalog = lake.catalog
-    assert isinstance(catalog, KnowingSqlCatalog)
-    table = catalog.load_table(NAME)
-    for number in range(MOST_TABLES + 1):
-        catalog._keep(("bronze", str(number)), table)
-    assert len(catalog._known) == MOST_TABLES
+def test_a_table_that_was_dropped_and_made_anew_is_seen(properties: dict[str, str]) -> None:
+    mine, other = Lake.open(properties), Lake.open(properties)
+    mine.ensure(SPEC)
+    first = mine.table(NAME).metadata.table_uuid
+    other.drop(NAME)
+    assert not mine.exists(NAME)
+    with pytest.raises(NoSuchTableError):
+        mine.catalog.load_table(NAME)
+    other.ensure(SPEC)
+    assert mine.table(NAME).metadata.table_uuid != first
 
 
-def test_manifests_are_read_as_by_a_reader_of_their_own(lakes: tuple[Lake, Lake], monkeypatch: pytest.MonkeyPatch) -> None:
-    ours, _ = lakes
-    for number in range(3):
-        append(ours, ids(number))
+def test_a_table_that_was_read_stays_as_it_was(properties: dict[str, str]) -> None:
+    lake = Lake.open(properties)
+    lake.ensure(SPEC)
+    before, again = lake.table(NAME), lake.table(NAME)
+    append(lake, 1)
+    again.refresh()
+    assert (before.current_snapshot() is None, again.current_snapshot() is None) == (True, False)
 
-    def entries() -> list[object]:
-        table = ours.table(NAME)
-        snapshot = table.current_snapshot()
-        assert snapshot is not None
-        found = [entry for one in snapshot.manifests(table.io) for entry in one.fetch_manifest_entry(table.io)]
-        return [(one.status, one.sequence_number, path_and_bounds(one.data_file)) for one in found]
 
-    kept = entries()
-    assert len(kept) == 3
-    monkeypatch.setattr(avro_file, "resolve_reader", resolve_reader)
-    monkeypatch.setattr(avro_file, "construct_reader", construct_reader)
-    monkeypatch.setattr(avro_file.AvroFileHeader, "get_schema", known._schema_in_header)
-    assert entries() == kept
+def test_metadata_of_the_tables_asked_for_last_is_kept(
+    properties: dict[str, str], monkeypatch: pytest.MonkeyPatch, files_read: list[str]
+) -> None:
+    monkeypatch.setattr(known, "MOST_TABLES", 2)
+    lake = Lake.open(properties)
+    names = [f"bronze.t{number}" for number in range(3)]
+    for name in names:
+        lake.ensure(TableSpec(name, SPEC.schema))
+    files_read.clear()
+    for name in (*names, *reversed(names)):
+        lake.table(name)
+    assert len(files_read) == 4
+
+
+def test_manifests_of_one_layout_are_read_by_one_reader(properties: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    lake = Lake.open(properties)
+    parted = TableSpec("bronze.parted", SPEC.schema, partitioning=(PartitionField("id", "bucket", 4),))
+    for spec in (SPEC, parted):
+        lake.ensure(spec)
+        append(lake, 1, 2, 3, spec=spec)
+        append(lake, 4, 5, spec=spec)
+    assert (rows(lake), rows(lake, "bronze.parted")) == (5, 5)
+    monkeypatch.delattr(AvroSchemaConversion, "avro_to_iceberg")
+    assert (rows(lake), rows(lake, "bronze.parted")) == (5, 5)
+
+
+def test_what_takes_the_place_of_pyicebergs_own_is_there() -> None:
+    known.remember_readers()
+    assert avro_file.resolve_reader.__module__ == avro_file.construct_reader.__module__ == known.__name__  # type: ignore[attr-defined]
