@@ -6,7 +6,7 @@ numbers, texts. A row without a value is in no range.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from pyiceberg.transforms import DayTransform, HourTransform, IdentityTransform,
 from lakeflow.lake.catalog import arrow_schema
 from lakeflow.lake.prune import Held, column_bounds
 from lakeflow.lake.read import RowGroups, Split, read, snapshot_at, splits_at
+from lakeflow.lake.replace import Replaced
 from lakeflow.lake.schema import fit, require_columns
 from lakeflow.lake.spool import RowSpool
 from lakeflow.lake.time_bounds import TimeBounds
@@ -116,22 +117,6 @@ def count_within(table: Table, splits: Sequence[Split], within: ValueRange) -> i
     return total
 
 
-@dataclass(frozen=True, slots=True)
-class RangeReplaced:
-    """What a replacement came to: files to add and to remove, the snapshot it was computed against, and counts of rows."""
-
-    add: tuple[DataFile, ...]
-    remove: tuple[DataFile, ...]
-    base: int | None
-    removed: int
-    written: int
-    replaces_all: bool = False
-
-    def summary(self) -> Mapping[str, str]:
-        """As facts of a commit's summary."""
-        return {"lakeflow.rows-removed": str(self.removed), "lakeflow.rows-inserted": str(self.written)}
-
-
 class RangeReplacement:
     """Collects rows, then puts them in place of all that a table holds of a range, in one snapshot.
 
@@ -153,7 +138,7 @@ class RangeReplacement:
         self._spool.write(fit(rows, self._schema, self._name))
         self.rows += rows.num_rows
 
-    def merge(self, writer: DataWriter) -> RangeReplaced:
+    def merge(self, writer: DataWriter) -> Replaced:
         """Write the files of the replacement against the table's head, as `self` was given it or refreshed since."""
         head = snapshot_at(self._table)
         bounds: Callable[[DataFile], Held] = column_bounds(self._table, self._within.column)
@@ -170,7 +155,7 @@ class RangeReplacement:
             removed += gone
         for rows in self._spool.batches():
             writer.write(rows)
-        return RangeReplaced(writer.finish(), tuple(remove), head.snapshot_id if head else None, removed, self.rows)
+        return Replaced(writer.finish(), tuple(remove), head.snapshot_id if head else None, removed, self.rows)
 
     def _keep_others(self, split: Split, writer: DataWriter) -> None:
         for batch in read(self._table, [split]):
