@@ -30,6 +30,9 @@ KINDS: Mapping[str, tuple[tuple[type, ...], str]] = {
     "snapshot_id": ((int, type(None)), "a snapshot of the index's table"),
 }
 """The other fields of a request, what each may be, and that in words."""
+NUMBERS = ("k", "max_distance", "probes", "refine", "candidates", "mmr", "snapshot_id")
+MOST = (1 << 63) - 1
+WORDS = ("text", "texts", "mode", "where", "columns", "rerank")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +71,14 @@ def request_of(body: bytes, bounds: ServeSettings) -> Request:
     for name, (kinds, valid) in KINDS.items():
         if name in given and (type(given[name]) not in kinds):
             raise UsageError(f"{name} of a search is {_shown(given[name])}; valid: {valid}")
+    for name in NUMBERS:
+        if isinstance(given.get(name), int) and abs(given[name]) > MOST:
+            raise UsageError(f"{name} of a search has {len(str(abs(given[name])))} digits; valid: {KINDS[name][1]} of 64 bits")
+    for name in WORDS:
+        if not _is_text(given.get(name)):
+            raise UsageError(
+                f"{name} of a search holds half of a pair of surrogates, which is no character; valid: Unicode text"
+            )
     texts, vectors = _texts(given), _vectors(given)
     query = _query(given, bounds)
     if texts is None and vectors is None:
@@ -158,6 +169,15 @@ def _vectors(given: Mapping[str, Any]) -> np.ndarray | None:
     if not np.isfinite(found).all():
         raise UsageError("a vector of a search holds a number that no 32-bit float can hold")
     return found
+
+
+def _is_text(value: object) -> bool:
+    """Whether all text in a field can be written as UTF-8: JSON may name halves of characters beyond the first 65,536."""
+    try:
+        "".join(one for one in (value if isinstance(value, list) else [value]) if isinstance(one, str)).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _shown(value: object) -> str:

@@ -66,6 +66,12 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"vector": [True]}, "holds what is no number"),
     ({"vector": [1e39]}, "no 32-bit float can hold"),
     ({"vector": [10**400]}, "no float can hold"),
+    ({"vector": [1.0], "max_distance": 10**400}, "max_distance of a search has 401 digits; valid: a number of 64 bits"),
+    ({"vector": [1.0], "snapshot_id": -(10**30)}, "snapshot_id of a search has 31 digits"),
+    ({"text": "half \ud800"}, "text of a search holds half of a pair of surrogates"),
+    ({"texts": ["a", "\udfff"]}, "texts of a search holds half"),
+    ({"text": "a", "where": "name = '\ud800'"}, "where of a search holds half"),
+    ({"text": "a", "columns": ["\ud800"]}, "columns of a search holds half"),
 ]
 
 
