@@ -23,6 +23,7 @@ from sqlalchemy.exc import IntegrityError
 from lakeflow.declare import SYSTEM_NAMESPACE as SYSTEM_NAMESPACE
 from lakeflow.declare import TableSpec
 from lakeflow.errors import CommitConflict, ConfigError, DeclarationError, UnknownName
+from lakeflow.lake.commit_time import keep_in_order
 from lakeflow.lake.declared import (
     DOC,
     NEW_TABLE_PROPERTIES,
@@ -67,6 +68,7 @@ class Lake:
             wanted["py-catalog-impl"] = f"{KnowingSqlCatalog.__module__}.{KnowingSqlCatalog.__qualname__}"
             del wanted["type"]
         remember_readers()
+        keep_in_order()
         name = wanted.pop("name", "lakeflow")
 
         def connect() -> Lake:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
+from typing import Self
 
 import pytest
 
@@ -26,9 +27,16 @@ def lake(tmp_path: Path) -> Lake:
 
 
 def set_clock(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
-    """From here on the clock that snapshots are stamped by is `seconds` from the machine's."""
+    """From here on the clock that snapshots and metadata are stamped by is `seconds` from the machine's."""
     real = time.time
     monkeypatch.setattr("pyiceberg.table.snapshots.time.time", lambda: real() + seconds)
+
+    class Clock(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> Self:
+            return cls.fromtimestamp(datetime.now(tz).timestamp() + seconds, tz)
+
+    monkeypatch.setattr("pyiceberg.table.update.datetime", Clock)
 
 
 def log_of(lake: Lake) -> list[int]:
@@ -81,3 +89,30 @@ def test_no_snapshot_expires_because_the_clock_was_set_back(lake: Lake, monkeypa
     append(lake, ids(3))
     keep = Keep(most=10, younger_than=datetime.now(UTC) - timedelta(hours=24))
     assert not due(lake.table(NAME), keep).snapshot_ids
+
+
+def test_a_change_of_the_metadata_alone_is_no_earlier_than_the_rows(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    append(lake, ids(1))
+    before = last_change(lake.table(NAME).metadata)
+    set_clock(monkeypatch, -HOUR)
+    for value in ("a", "b"):
+        with lake.table(NAME).transaction() as transaction:
+            transaction.set_properties({"owner": value})
+    metadata = lake.table(NAME).metadata
+    assert metadata.properties["owner"] == "b"
+    assert metadata.last_updated_ms == before
+    stamps = [entry.timestamp_ms for entry in metadata.metadata_log]
+    assert stamps == sorted(stamps)
+
+
+def test_a_snapshot_that_main_goes_back_to_comes_last_in_the_history(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    append(lake, ids(1))
+    first = lake.table(NAME).metadata.current_snapshot_id
+    assert first is not None
+    append(lake, ids(2))
+    set_clock(monkeypatch, -HOUR)
+    lake.table(NAME).manage_snapshots().set_current_snapshot(snapshot_id=first).commit()
+    metadata = lake.table(NAME).metadata
+    assert metadata.snapshot_log[-1].snapshot_id == first
+    assert log_of(lake) == sorted(log_of(lake))
+    assert query(lake.table(NAME)) == [(1,)]
