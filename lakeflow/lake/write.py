@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Hashable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import pyarrow as pa
@@ -12,6 +13,7 @@ from pyiceberg.manifest import DataFile as DataFile
 from pyiceberg.partitioning import PartitionKey
 from pyiceberg.table import Table
 
+from lakeflow.errors import SchemaMismatch
 from lakeflow.lake.catalog import arrow_schema
 from lakeflow.lake.failures import lake_errors
 from lakeflow.lake.iceberg import ParquetFile, delete_files
@@ -41,6 +43,19 @@ class _Encoding:
     part: _Part
     bytes: int
     done: Future[None]
+
+
+@contextmanager
+def _write_errors(table: str) -> Iterator[None]:
+    """As `lake_errors`; a file's statistics and partition tell of moments as Python has them, which end with the year 9999."""
+    with lake_errors(f"table {table}"):
+        try:
+            yield
+        except OverflowError as error:
+            raise SchemaMismatch(
+                f"rows for table {table} hold a DATE or TIMESTAMP that is not of the years 0001 to 9999: {error}",
+                next_step="leave such rows out or make the value NULL in the job",
+            ) from error
 
 
 class DataWriter:
@@ -82,7 +97,7 @@ class DataWriter:
             return
         rows = fit(rows, self.schema, self._name)
         self.rows += rows.num_rows
-        with lake_errors(f"table {self._name}"):
+        with _write_errors(self._name):
             for key, part_rows in self._split(rows):
                 self._take(key, part_rows)
             while self._waiting > self._buffer_bytes * 3 // 4:
@@ -96,7 +111,7 @@ class DataWriter:
 
     def finish(self) -> tuple[DataFile, ...]:
         """Write what waits, close every file, and hand them over. The writer is empty again."""
-        with lake_errors(f"table {self._name}"):
+        with _write_errors(self._name):
             for part in list(self._parts.values()):
                 self._flush(part, last=len(self._parts) == 1)
                 self._close(part)

@@ -390,3 +390,17 @@ def test_what_failed_without_a_thread_goes_on_to_fail_until_it_is_aborted(lake: 
     assert stored_files(table) == set()
     writer.write(ids(2))
     assert [data_file.record_count for data_file in writer.finish()] == [1]
+
+
+@pytest.mark.parametrize("partitioning", [(), (PartitionField("at", "day"),)])
+@pytest.mark.parametrize("at", [1 << 60, -(1 << 60)])
+def test_a_moment_of_no_year_that_is_known_is_told_and_leaves_no_file(
+    lake: Lake, at: int, partitioning: tuple[PartitionField, ...]
+) -> None:
+    table = made(lake, pa.schema([("at", pa.timestamp("us"))]), partitioning)
+    writer = DataWriter(table)
+    with pytest.raises(SchemaMismatch, match=f"{NAME} hold a DATE or TIMESTAMP that is not of the years 0001 to 9999"):
+        writer.write(pa.table({"at": pa.array([at], pa.timestamp("us"))}))
+        writer.finish()
+    writer.abort()
+    assert stored_files(table) == set()
