@@ -85,8 +85,10 @@ def range_of(asked: Asked, job: Job, table: Table, declared: TableSpec | None, r
 def _split(text: str | None) -> tuple[str | None, str | None]:
     if text is None:
         return None, None
-    name, sign, value = text.partition("=")
-    return (name.strip(), value.strip()) if sign else (None, text.strip())
+    name, sign, value = (part.strip() for part in text.partition("="))
+    if sign and not name:
+        raise UsageError(f"{text!r} names no column; valid: a time, COLUMN=VALUE, or {SNAPSHOT}=ID")
+    return (name, value) if sign else (None, name)
 
 
 def _of_commits(low: str | None, high: str | None, table: Table, read_up_to: int) -> CommitRange:
@@ -101,7 +103,7 @@ def _of_commits(low: str | None, high: str | None, table: Table, read_up_to: int
 
 
 def _snapshot(text: str, table: Table) -> int:
-    if not text.isdigit():
+    if not (text.isascii() and text.isdigit()):
         raise UsageError(
             f"{SNAPSHOT}={text} names no snapshot; valid: its id, a whole number",
             next_step=f"lakeflow tables show {'.'.join(table.name())}",
@@ -146,7 +148,7 @@ def value_of(text: str, kind: pa.DataType, column: str) -> Value:
         if pa.types.is_timestamp(kind) and kind.unit == "us":
             return (_moment(text) - _EPOCH) // timedelta(microseconds=1)
         if pa.types.is_date(kind):
-            return (_moment(text) - _EPOCH) // timedelta(days=1)
+            return _whole_days(_moment(text) - _EPOCH)
         if pa.types.is_integer(kind):
             return int(text)
     except (ValueError, OverflowError) as error:
@@ -164,6 +166,13 @@ def _moment(text: str) -> datetime:
         return datetime(int(part[1]), int(part[2] or 1), 1, tzinfo=UTC)
     found = datetime.fromisoformat(text)
     return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
+
+
+def _whole_days(since: timedelta) -> int:
+    days, rest = divmod(since, timedelta(days=1))
+    if rest:
+        raise ValueError("it is within a day, in UTC; wanted a day, such as 2013-01-01")
+    return days
 
 
 def text_of(value: Value, kind: pa.DataType) -> str:

@@ -20,7 +20,7 @@ from lakeflow.lake.commit import Change, Committer, Progress
 from lakeflow.runner.backfill import BackfillPlan, BackfillRun, plan_backfill, run_backfill
 from lakeflow.runner.backfill_landing import ByKey, ByWindow, InRange
 from lakeflow.runner.backfill_ledger import BACKFILLS, Ledger, Worker
-from lakeflow.runner.backfill_range import Asked
+from lakeflow.runner.backfill_range import Asked, value_of
 from lakeflow.runner.execute import run_job
 from lakeflow.runner.sql_names import ProjectNames
 from lakeflow.window import Session, Tumble
@@ -338,6 +338,8 @@ def test_a_job_by_key_in_sql_and_one_that_reads_everything_are_refused(world: Wo
         ("2013-01-01", None, "1s", "makes 100. chunks"),
         ("id=1", None, "1d", "is int64 and no time"),
         ("snapshot=abc", None, None, "names no snapshot"),
+        ("snapshot=²", None, None, "names no snapshot"),
+        ("=2013-01-01", None, None, "'=2013-01-01' names no column"),
         ("snapshot=1", None, None, "unknown snapshot of bronze.flights '1'"),
     ],
 )
@@ -345,6 +347,13 @@ def test_ranges_that_mean_nothing_are_refused(world: World, start: str, end: str
     world.run(appending())
     with pytest.raises((UsageError, UnknownName), match=why):
         planned(world, appending(), start, end, chunk)
+
+
+@pytest.mark.parametrize("text", ["2013-01-01T06:00", "2013-01-01T00:00+01:00"])
+def test_a_date_begins_with_its_day(text: str) -> None:
+    assert value_of("2013-01-01", pa.date32(), "day") == value_of("2013-01-01T01:00+01:00", pa.date32(), "day") == 15_706
+    with pytest.raises(UsageError, match=r"is no value of column 'day', which is date32\[day\]: it is within a day, in UTC"):
+        value_of(text, pa.date32(), "day")
 
 
 def test_an_appending_job_is_refused_by_commits_and_one_that_has_not_run_has_nothing(world: World) -> None:
