@@ -120,20 +120,33 @@ class Producing:
         self._position = start_of(spec, sink.place(), again, lambda: lake.table(spec.table))
         start = dumps(self._position)
         self.produced = Produced(start=start, end=start)
-        self.claim()
+        self._commit()
 
     def claim(self) -> None:
-        """Commit the position as it is: whoever else has the sink open is found out, and brokers forget it later."""
+        """Commit the position that the brokers hold anew, so that they forget it later. Raises as `start_of` does."""
+        self._take_up()
+        self._commit()
+
+    def _commit(self) -> None:
+        """The position as it is: whoever else has the sink open is found out."""
         self._sink.commit(dumps(self._position), number_of(self._position))
+
+    def _take_up(self) -> None:
+        """Go on from what the brokers hold now: a topic that was made anew has lost the position with its records."""
+        self._position = start_of(self._spec, self._sink.place(), None, lambda: self._lake.table(self._spec.table))
 
     def catch_up(self, stop: Callable[[], bool]) -> None:
         """Send what the table holds now, or until a stop is asked for. A table that is not there yet has nothing.
 
-        Raises what `Sink.write` and `Sink.commit` raise, SourceChanged, and Terminal for a row that makes no record.
+        Raises what `start_of`, `Sink.write` and `Sink.commit` raise, SourceChanged, and Terminal for a row that makes no
+        record.
         """
         if not self._lake.exists(self._spec.table):
             return
         table = self._lake.table(self._spec.table)
+        if next(batches(self._spec, table, self._position, self._caps), None) is None:
+            return
+        self._take_up()
         writer = RecordWriter(self._spec, arrow_schema(table))
         for batch in batches(self._spec, table, self._position, self._caps):
             if stop():

@@ -88,16 +88,15 @@ class RecordWriter:
     def _times(self, rows: pa.RecordBatch) -> list[int]:
         if self._spec.timestamp is None:
             return [NOW] * rows.num_rows
-        times = [
-            NOW if time is None else time // 1000 for time in rows.column(self._spec.timestamp).cast(pa.int64()).to_pylist()
-        ]
-        if early := [time for time in times if time < 1 and time != NOW]:
+        given = rows.column(self._spec.timestamp).cast(pa.int64()).to_pylist()
+        times = [None if time is None else time // 1000 for time in given]
+        if early := [time for time in times if time is not None and time < 1]:
             raise Terminal(
-                f"{self._spec.where}: column {self._spec.timestamp!r} of 'sink.timestamp' has a time {early[0]} ms after 1970, "
+                f"{self._spec.where}: column {self._spec.timestamp!r} of 'sink.timestamp' has a time {-early[0]} ms before 1970, "
                 "and records have times after that year began",
                 next_step="leave 'sink.timestamp' out",
             )
-        return times
+        return [NOW if time is None else time for time in times]
 
 
 def _encoder(spec: SinkSpec, format: str, columns: pa.Schema) -> Encode:

@@ -178,6 +178,22 @@ def test_brokers_forget_a_position_and_the_sink_does_not_guess(
     assert site.committed() == Counter(range(15))
 
 
+def test_a_topic_made_anew_while_a_sink_stays_gets_all_rows(
+    real_kafka: Kafka, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    site = Site(real_kafka, tmp_path, capsys)
+    site.append(10)
+    with Nursery(site.folder, tmp_path / "logs") as nursery:
+        child = nursery.start("produce", "--follow")
+        child.wait_until(lambda: site.committed() == Counter(range(10)), "the first rows")
+        real_kafka.delete(site.topic)
+        real_kafka.create(site.topic, PARTITIONS)
+        site.append(5)
+        child.wait_until(lambda: site.committed()[14] > 0, "the rows that came later")
+        child.end()
+    assert site.committed() == Counter(range(15))
+
+
 def test_updates_and_deletes_come_back_as_the_table_is(
     real_kafka: Kafka, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

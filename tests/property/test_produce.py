@@ -141,3 +141,19 @@ def test_appended_rows_are_each_there_once(world: World, events: list[Any]) -> N
     sent.catch_up()
     values = [json.loads(record.value or b"") for record in sent.topic.records]
     assert sorted((row["id"], row["delay"]) for row in values) == sent.rows()
+
+
+def test_a_topic_that_is_made_anew_under_a_sink_that_stays_gets_all_rows(world: World) -> None:
+    sent = opened(world, {})
+    world.lake.ensure(TableSpec(sent.scene.source, SCHEMA))
+    sent.play(Append([(0, 2.0)]))
+    producing = Producing(sent.spec, ListSink(sent.topic), world.lake, Caps())
+    producing.catch_up(lambda: False)
+    for anew, later in ((producing.catch_up, [(1, 0.5)]), (lambda stop: producing.claim(), [])):
+        sent.topic.records.clear()
+        sent.topic.position = None
+        if later:
+            sent.play(Append(later))
+        anew(lambda: False)
+        producing.catch_up(lambda: False)
+        assert [json.loads(record.value or b"")["id"] for record in sent.topic.records] == [0, 1]

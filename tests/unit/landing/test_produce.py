@@ -121,9 +121,11 @@ def test_raw_values_and_keys_stand_as_they_are() -> None:
         records(spec(format="raw", columns="blob"), {"id": 1})
 
 
-def test_times_before_records_have_any_are_refused() -> None:
-    with pytest.raises(Terminal, match="records have times after that year began"):
-        records(spec(timestamp="at"), {"id": 1, "at": dt.datetime(1969, 1, 1, tzinfo=dt.UTC)})
+@pytest.mark.parametrize("before", [1, 10**6], ids=["a millisecond, which is also how now is said", "long"])
+def test_times_before_records_have_any_are_refused(before: int) -> None:
+    at = dt.datetime(1970, 1, 1, tzinfo=dt.UTC) - dt.timedelta(milliseconds=before)
+    with pytest.raises(Terminal, match=f"a time {before} ms before 1970, and records have times after that year began"):
+        records(spec(timestamp="at"), {"id": 1, "at": at})
 
 
 def test_a_null_in_a_key_is_refused() -> None:
