@@ -92,8 +92,8 @@ class RecordWriter:
         times = [None if time is None else time // 1000 for time in given]
         if early := [time for time in times if time is not None and time < 1]:
             raise Terminal(
-                f"{self._spec.where}: column {self._spec.timestamp!r} of 'sink.timestamp' has a time {-early[0]} ms before 1970, "
-                "and records have times after that year began",
+                f"{self._spec.where}: column {self._spec.timestamp!r} of 'sink.timestamp' has a time {-early[0]} ms before "
+                "1970, and records have times after that year began",
                 next_step="leave 'sink.timestamp' out",
             )
         return [NOW if time is None else time for time in times]
