@@ -18,7 +18,7 @@ import pyarrow as pa
 from duckdb.func import FunctionNullHandling, PythonUDFType
 
 from lakeflow.errors import Terminal
-from lakeflow.sql.database import bound
+from lakeflow.sql.database import bound, refuse_reserved, use_own_name
 from lakeflow.sql.duckdb_errors import message_of
 from lakeflow.sql.relations import duckdb_type, name_text
 
@@ -40,8 +40,8 @@ SHUT_OFF = {
 }
 """Binding a query opens the files that it names, and looks for its tables among Python's variables, unless it must not."""
 
-OWN_SCHEMAS = frozenset({"main", "information_schema", "pg_catalog"})
-"""Those that every database has, and that cannot be dropped."""
+OWN_SCHEMA = "main"
+"""Every database has it, and it cannot be dropped."""
 
 Answer = Callable[[str, tuple[pa.DataType, ...]], pa.DataType]
 """Told a call and the types of its arguments, gives the type of its result. Raises what is wrong with them."""
@@ -65,6 +65,7 @@ def _taken() -> DuckDBPyConnection:
     except IndexError:
         connection = duckdb.connect(":memory:", config={**SETTINGS, **SHUT_OFF})
     connection.execute("SET TimeZone = 'UTC'")
+    use_own_name(connection)
     connection.execute("SET lock_configuration = true")
     return connection
 
@@ -88,6 +89,7 @@ class Binder:
             raise
 
     def _show(self, view: str, schema: pa.Schema) -> None:
+        refuse_reserved(view)
         namespace, _, name = view.rpartition(".")
         nulls = [f"CAST(NULL AS {duckdb_type(field.type)}) AS {name_text(field.name)}" for field in schema]
         self._connection.execute(f"CREATE SCHEMA IF NOT EXISTS {name_text(namespace)}")
@@ -99,7 +101,7 @@ class Binder:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if kind is not None or _idle or self._schemas & OWN_SCHEMAS:
+        if kind is not None or _idle or OWN_SCHEMA in self._schemas:
             self._connection.close()
             return
         for call in self._calls:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 import duckdb
 
-from lakeflow.errors import ConfigError
+from lakeflow.errors import ConfigError, UsageError
 from lakeflow.sql.relations import ParquetRelation, Relation, literal, local_path, name_text, pattern_of, plain_parts
 
 if TYPE_CHECKING:
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 DATABASE: Final = "lakeflow query"
 """The name of the database within DuckDB; no namespace is called so."""
+
+RESERVED_NAMESPACES: Final = frozenset({"information_schema", "pg_catalog", "system", "temp"})
+"""Namespaces that DuckDB cannot tell from its own schemas and catalogs."""
 
 MIB: Final = 1 << 20
 
@@ -101,10 +104,24 @@ def opened(limits: Limits) -> DuckDBPyConnection:
     connection.execute("SET TimeZone = 'UTC'")
     if limits.in_order:
         connection.execute("SET disabled_optimizers = 'join_order,build_side_probe_side'")
+    use_own_name(connection)
+    return connection
+
+
+def use_own_name(connection: DuckDBPyConnection) -> None:
+    """Have an open database go by DATABASE in place of `memory`, which may be a namespace."""
     connection.execute(f"ATTACH ':memory:' AS {name_text(DATABASE)}")
     connection.execute(f"USE {name_text(DATABASE)}")
     connection.execute("DETACH memory")
-    return connection
+
+
+def refuse_reserved(table: str) -> None:
+    """Raises UsageError where the namespace of `table` is one that DuckDB keeps to itself."""
+    if table.rpartition(".")[0].lower() in RESERVED_NAMESPACES:
+        raise UsageError(
+            f"table {table!r}: DuckDB keeps the names {', '.join(sorted(RESERVED_NAMESPACES))} to itself",
+            next_step="move the table to another namespace, or read it in a Python job",
+        )
 
 
 def bound(connection: DuckDBPyConnection, text: str) -> DuckDBPyRelation:

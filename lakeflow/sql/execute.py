@@ -24,7 +24,7 @@ import pyarrow as pa
 from lakeflow.errors import Interrupted, LakeflowError, SchemaMismatch, UnknownName, UsageError, did_you_mean
 from lakeflow.sql.compiled import Call, Compiled, EvaluateCall, Function, PredictCall, PureCall, SearchCall, TableRead
 from lakeflow.sql.database import Limits as Limits
-from lakeflow.sql.database import Opening, bound, lock, opened
+from lakeflow.sql.database import Opening, bound, lock, opened, refuse_reserved
 from lakeflow.sql.duckdb_errors import explained
 from lakeflow.sql.functions import Behind
 from lakeflow.sql.parquet_files import parquet_bodies
@@ -35,9 +35,6 @@ from lakeflow.sql.tokens import pointed
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
-
-RESERVED_NAMESPACES: Final = frozenset({"system", "temp"})
-"""Namespaces that DuckDB cannot tell from its own catalogs."""
 
 QUERY_NODES: Final = frozenset({"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE"})
 """DuckDB's kinds of query that only read."""
@@ -228,7 +225,8 @@ class _Run:
     def _show(self, table: str, relation: Relation, body: str) -> None:
         """Make the view `namespace.table` of the database read the relation by the SELECT `body`."""
         namespace, _, name = table.rpartition(".")
-        _refuse_names(table, namespace, relation)
+        refuse_reserved(table)
+        _refuse_names(table, relation)
         self._connection.execute(f"CREATE SCHEMA IF NOT EXISTS {name_text(namespace)}")
         self._connection.execute(f"CREATE VIEW {name_text(namespace)}.{name_text(name)} AS {body}")
 
@@ -263,9 +261,7 @@ def _close_all() -> None:
         run.close()
 
 
-def _refuse_names(table: str, namespace: str, relation: Relation) -> None:
-    if namespace.lower() in RESERVED_NAMESPACES:
-        raise UsageError(f"table {table!r}: DuckDB keeps the names {', '.join(sorted(RESERVED_NAMESPACES))} to itself")
+def _refuse_names(table: str, relation: Relation) -> None:
     seen: dict[str, str] = {}
     for name in relation.column_names:
         if name.lower() in seen:

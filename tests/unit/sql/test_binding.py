@@ -8,6 +8,7 @@ import duckdb
 import pyarrow as pa
 import pytest
 
+from lakeflow.errors import UsageError
 from lakeflow.sql import binding
 from lakeflow.sql.binding import Binder
 
@@ -51,6 +52,19 @@ def test_a_namespace_that_every_database_has_takes_it_along() -> None:
     with Binder({"main.b": NUMBERS}, integer) as binder:
         assert binder.columns("SELECT x FROM main.b") == [("x", "BIGINT")]
     assert binding._idle == []
+
+
+@pytest.mark.parametrize("namespace", ["temp", "System", "pg_catalog", "information_schema"])
+def test_a_namespace_of_duckdbs_own_is_refused_and_named(namespace: str) -> None:
+    with pytest.raises(UsageError, match=f"table '{namespace}.b': DuckDB keeps the names"):
+        Binder({f"{namespace}.b": NUMBERS}, integer)
+
+
+def test_a_namespace_may_be_called_as_duckdb_calls_what_is_in_memory() -> None:
+    for _ in range(2):
+        with Binder({"memory.b": NUMBERS}, integer) as binder:
+            assert binder.columns("SELECT x FROM memory.b") == [("x", "BIGINT")]
+        assert len(binding._idle) == 1
 
 
 def test_two_at_once_have_one_each() -> None:

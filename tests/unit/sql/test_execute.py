@@ -483,8 +483,10 @@ def test_columns_that_differ_by_case_are_refused() -> None:
     assert error.message == "table 'b.f' has columns 'a' and 'A', which SQL does not tell apart"
 
 
-def test_a_namespace_of_duckdbs_own_is_refused() -> None:
-    assert "DuckDB keeps the names system, temp to itself" in refusal("FROM temp.t", {"temp.t": stream(FLIGHTS)}).message
+@pytest.mark.parametrize("namespace", ["temp", "System", "pg_catalog", "information_schema"])
+def test_a_namespace_of_duckdbs_own_is_refused(namespace: str) -> None:
+    error = refusal(f"FROM {namespace}.t", {f"{namespace}.t": stream(FLIGHTS)})
+    assert "DuckDB keeps the names information_schema, pg_catalog, system, temp to itself" in error.message
 
 
 def test_limits_that_cannot_be_are_refused() -> None:
