@@ -30,7 +30,9 @@ from pyiceberg.utils.schema_conversion import AvroSchemaConversion
 from sqlalchemy import bindparam, select
 
 MOST_TABLES: Final = 64
-"""Whose metadata is kept; it holds some KiB a snapshot."""
+"""Whose metadata is kept,"""
+MOST_SNAPSHOTS: Final = 20_000
+"""and of how many snapshots in all, since each takes some KiB; that of the table at hand whatever it holds."""
 MOST_READERS: Final = 128
 MOST_SCHEMAS: Final = 16
 """As Arrow: of the tables that a run has at hand. Each commit brings metadata with a schema of its own."""
@@ -78,8 +80,11 @@ class KnowingSqlCatalog(SqlCatalog):
         with self._known_lock:
             self._known[place] = table
             self._known.move_to_end(place)
-            if len(self._known) > MOST_TABLES:
+            while len(self._known) > 1 and (len(self._known) > MOST_TABLES or self._snapshots() > MOST_SNAPSHOTS):
                 self._known.popitem(last=False)
+
+    def _snapshots(self) -> int:
+        return sum(len(table.metadata.snapshots) for table in self._known.values())
 
     def _location(self, place: Identifier) -> str | None:
         """Where the metadata of a table is by now; None where there is no such table."""

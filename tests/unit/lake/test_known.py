@@ -124,6 +124,25 @@ def test_metadata_of_the_tables_asked_for_last_is_kept(
     assert len(files_read) == 4
 
 
+def test_metadata_is_kept_of_so_many_snapshots_in_all(
+    properties: dict[str, str], monkeypatch: pytest.MonkeyPatch, files_read: list[str]
+) -> None:
+    monkeypatch.setattr(known, "MOST_SNAPSHOTS", 2)
+    lake = Lake.open(properties)
+    small, large = TableSpec("bronze.small", SPEC.schema), TableSpec("bronze.large", SPEC.schema)
+    for spec in (small, large):
+        lake.ensure(spec)
+        append(lake, 1, spec=spec)
+    files_read.clear()
+    assert (rows(lake, small.name), rows(lake, large.name), files_read) == (1, 1, [])
+    for number in (2, 3):
+        append(lake, number, spec=large)
+    files_read.clear()
+    assert (rows(lake, large.name), files_read) == (3, [])
+    assert rows(lake, small.name) == 1
+    assert len(files_read) == 1
+
+
 def test_manifests_of_one_layout_are_read_by_one_reader(properties: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     lake = Lake.open(properties)
     parted = TableSpec("bronze.parted", SPEC.schema, partitioning=(PartitionField("id", "bucket", 4),))
