@@ -94,7 +94,7 @@ def plan(
     with opened.models, aside():
         estimating = _estimating(opened, chosen)
         work = [_job_row(opened, node, request, estimating) for node in chosen if isinstance(node.work, Job)]
-    indexes = [_index_row(one) for one in _index_plans(opened, chosen)]
+        indexes = [_index_row(one) for one in _index_plans(opened, chosen)]
     if output is Format.JSON:
         show_json({"landings": landings, "jobs": work, "indexes": indexes})
     else:

@@ -43,6 +43,8 @@ def test_an_index_is_built_searched_and_kept_up_to_date(embedded: Shop) -> None:
     embedded("run", "embed")
     [behind] = embedded.json("index", "status")
     assert (behind["state"], behind["rows_behind"], behind["files_behind"]) == ("behind", 1, 1)
+    [plan] = embedded.json("plan", "docs_index")["indexes"]
+    assert (plan["rows"], plan["rebuild"], plan["problem"], plan["would_fail"]) == (1, None, None, False)
     status = next(one for one in embedded.json("status") if one["kind"] == "index")
     assert (status["state"], status["behind"]) == ("behind", 1)
     [updated] = embedded.json("index", "update", "docs_index")
@@ -194,4 +196,5 @@ def test_an_index_of_another_model_is_refused(embedded: Shop) -> None:
     planned = embedded("plan", "docs_index", "--output", "json")
     assert planned.code == 1
     assert planned.json["indexes"][0]["would_fail"] is True
+    assert planned.json["indexes"][0]["problem"] == status["state"]
     assert embedded("index", "update").code == 1
