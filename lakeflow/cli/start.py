@@ -98,7 +98,8 @@ def _listen(settings: Settings, listen: str | None, board: Board, held: ExitStac
     place = listen if listen is not None else settings.start.listen
     if place == OFF:
         return
-    listener = held.enter_context(Listener(*address(place), board))
+    name = "--listen" if listen is not None else "listen of [start]"
+    listener = held.enter_context(Listener(*address(place, name), board))
     teller.tell(Event(PROCESS, settings.project.name, "listening", {"address": listener.address}))
 
 

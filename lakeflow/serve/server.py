@@ -36,7 +36,8 @@ LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 
 def place_of(listen: str, bounds: ServeSettings) -> tuple[str, int]:
     """Where to listen. Raises UsageError for what is no address, ConfigError for one beyond loopback without a token."""
-    host, port = address(listen)
+    name = "listen of [serve]" if listen == bounds.listen else "--listen"
+    host, port = address(listen, name, "a port, or host:port such as 127.0.0.1:8480")
     if bounds.token is None and not is_loopback(host):
         raise ConfigError(
             f"{host}:{port} can be reached from other machines, and [serve] names no token",

@@ -64,11 +64,13 @@ class Board:
         return HTTPStatus.OK if good else HTTPStatus.SERVICE_UNAVAILABLE, "application/json", text.encode()
 
 
-def address(text: str) -> tuple[str, int]:
-    """Host and port of `host:port`, or of a port alone on loopback. Raises UsageError."""
+def address(
+    text: str, name: str = "--listen", valid: str = "a port, host:port such as 127.0.0.1:8470, or off"
+) -> tuple[str, int]:
+    """Host and port of `host:port`, or of a port alone on loopback. Raises UsageError, in which `name` says who gave it."""
     host, _, port = text.rpartition(":")
     if not (port.isascii() and port.isdigit()) or int(port) > 65_535:
-        raise UsageError(f"--listen is {text!r}; valid: a port, host:port such as 127.0.0.1:8470, or off")
+        raise UsageError(f"{name} is {text!r}; valid: {valid}")
     return host.strip("[]") or "127.0.0.1", int(port)
 
 

@@ -220,8 +220,11 @@ class TestCallers:
         assert place_of("0.0.0.0:8480", replace(bounds, token=TOKEN)) == ("0.0.0.0", 8480)
         with pytest.raises(ConfigError, match=r"token of \[serve\] is empty"):
             place_of("8480", replace(bounds, token=" "))
-        with pytest.raises(UsageError):
-            place_of("here", bounds)
+        valid = "valid: a port, or host:port such as 127.0.0.1:8480$"
+        with pytest.raises(UsageError, match=f"--listen is 'off'; {valid}"):
+            place_of("off", bounds)
+        with pytest.raises(UsageError, match=rf"listen of \[serve\] is 'off'; {valid}"):
+            place_of("off", replace(bounds, listen="off"))
 
     def test_a_page_of_a_browser_cannot_ask_without_asking_first(self, site: Site) -> None:
         assert site.ask("POST", SEARCH, b'{"text": "a"}', **{"Content-Type": "text/plain"})[0] == 415
