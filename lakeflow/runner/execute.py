@@ -30,6 +30,7 @@ from lakeflow.runner.engines import Engine
 from lakeflow.runner.expecting import Expecting
 from lakeflow.runner.fingerprint import facts_of_job
 from lakeflow.runner.history_step import stating
+from lakeflow.runner.interval_plan import columns_of_groups
 from lakeflow.runner.letters import PartLetters, StepLetters
 from lakeflow.runner.lookups import Lookups, Surroundings, as_of_now, facts_of
 from lakeflow.runner.plan import JobPlan, Source, Step, pack
@@ -190,7 +191,8 @@ def _target(plan: JobPlan, reads: Sequence[Source], body: Body, runtime: Runtime
         raise JobFailed(
             f"job {plan.job.name!r} ({plan.job.origin}) gives rows without columns", next_step="select at least one column"
         )
-    require_columns(plan.job.key, schema, f"the rows of job {plan.job.name!r}")
+    passed_on = (*plan.job.key, *plan.job.by, *columns_of_groups(plan, reads))
+    require_columns(passed_on, schema, f"the rows of job {plan.job.name!r}")
     require_windows(plan.job, schema, plan.compiled.columns.names if plan.compiled else ())
     if (table := runtime.lake.find(plan.target)) is not None:
         fit(schema.empty_table(), arrow_schema(table), plan.target)

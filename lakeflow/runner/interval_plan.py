@@ -69,6 +69,14 @@ def in_case(job: Job, tables: Sequence[Table]) -> Within:
     return within.over(left_on, right_on, times)
 
 
+def columns_of_groups(plan: JobPlan, reads: Sequence[Source]) -> tuple[str, ...]:
+    """The columns that a function which keeps rows without a match passes on. None of a query: it was looked at before."""
+    within = plan.job.within
+    if within is None or not within.keeps or plan.compiled is not None:
+        return ()
+    return in_case(plan.job, [source.table for source in reads]).group
+
+
 def _named(job: Job, table: Table, name: str) -> str:
     names: list[str] = arrow_schema(table).names
     found = next((one for one in names if one == name), None) or next(

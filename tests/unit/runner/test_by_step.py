@@ -145,6 +145,18 @@ def test_columns_that_are_not_there_are_named(world: World, by: str) -> None:
         world.run(carriers)
 
 
+@pytest.mark.parametrize("text", ["carrier AS who", "id"])
+def test_a_job_that_does_not_pass_its_key_on_leaves_no_table_that_a_mended_one_could_not_write(world: World, text: str) -> None:
+    def query(selected: str) -> Job:
+        return world.sql_job(f"SET 'lakeflow.by' = 'carrier'; INSERT INTO {TARGET} SELECT {selected} FROM {SOURCE};")
+
+    with pytest.raises(UnknownName, match="column of the rows of job 'made' 'carrier'"):
+        world.run(query(text))
+    assert not world.lake.exists(TARGET)
+    world.run(query("id, carrier"))
+    assert world.rows() == [(1, "UA"), (2, "AA")]
+
+
 def test_what_it_declares() -> None:
     made = ranked()
     assert (made.by, made.mode, made.output, made.is_row_wise) == (("carrier",), Mode.INCREMENTAL, Output.UPDATE, False)

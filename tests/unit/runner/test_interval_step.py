@@ -195,8 +195,9 @@ def test_a_function_that_changes_what_rows_are_found_by_is_refused(world: World)
     def less(one: Any = lf.Read(ONE), other: Any = lf.Read(OTHER)) -> pl.LazyFrame:
         return within.join(one, other).select("k", "v")
 
-    with pytest.raises(UnknownName, match="'at'"):
+    with pytest.raises(UnknownName, match="column of the rows of job 'less' 'at'"):
         world.run(less)
+    assert not world.lake.exists("gold.less")
 
 
 ASKED = "CROSS JOIN LATERAL TABLE(ML_PREDICT('failing', b.v)) AS p"
