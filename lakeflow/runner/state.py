@@ -211,7 +211,7 @@ def plan_reset(job: Job, to: str, lake: Lake, commits: CommitProtocol) -> ResetP
 
 def _to_snapshot(job: Job, to: str, table: Table, before: str) -> ResetPlan:
     name = ".".join(table.name())
-    if not to.isdigit():
+    if not (to.isascii() and to.isdigit()):
         raise UsageError(
             f"--to is {to!r}; valid: the id of a snapshot of {name}, or {BEGINNING}", next_step=f"lakeflow tables show {name}"
         )
