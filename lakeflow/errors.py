@@ -175,7 +175,7 @@ class JobFailed(Terminal):
 
 def did_you_mean(name: str, known: Iterable[str], *, most: int = 20) -> str:
     """The tail of a message: the nearest valid name if one is near, then the valid ones, `most` at the most."""
-    names = sorted(known)
+    names = sorted(map(str, known))  # a member of an enumeration is shown as its value
     if not names:
         return " (there are none)"
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.6)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+from enum import StrEnum
 
 import pytest
 
@@ -61,3 +62,10 @@ def test_an_unknown_name_lists_the_nearest_and_the_valid_names_in_order() -> Non
 )
 def test_did_you_mean(name: str, known: list[str], expected: str) -> None:
     assert did_you_mean(name, known, most=2) == expected
+
+
+def test_members_of_an_enumeration_are_shown_as_their_values() -> None:
+    Kinds = StrEnum("Kinds", {"HTML": "html", "CODE": "code"})
+    assert UnknownName("splitter", "htm", list(Kinds)).message == (
+        "unknown splitter 'htm'; did you mean 'html'? valid: code, html"
+    )
