@@ -199,7 +199,9 @@ def _error(message: str) -> dict[str, Any]:
 
 def main() -> None:
     with LocalModel() as model:
-        print(f"export RAG_ENDPOINT={model.endpoint} RAG_MODEL=extractive LAKEFLOW_SECRET_RAG_API_KEY=none", flush=True)
+        print(
+            f"export RAG_ENDPOINT={model.endpoint} RAG_MODEL=extractive LAKEFLOW_SECRET_RAG_API_KEY=not-asked-for", flush=True
+        )
         try:
             threading.Event().wait()
         except KeyboardInterrupt:

@@ -72,7 +72,7 @@ KILLED_AT = 2
 """The questions that the model has been asked when the run is killed."""
 
 TRY_NEXT = """
-  cd examples/rag && export LAKEFLOW_SECRET_RAG_API_KEY=none
+  cd examples/rag && export LAKEFLOW_SECRET_RAG_API_KEY=not-asked-for
   lakeflow query "SELECT question, answer, cited FROM gold.answers"
   lakeflow search doc_index "read a file line by line" --mode hybrid --columns page_id,text
   lakeflow query "SELECT error, decode(value) FROM lakeflow.dead_letters"
@@ -274,7 +274,7 @@ def export(model: LocalModel, bootstrap: str) -> None:
     os.environ.setdefault("RAG_EMBEDDINGS", str(EMBEDDINGS))
     if "RAG_ENDPOINT" not in os.environ:
         os.environ |= {"RAG_ENDPOINT": model.endpoint, "RAG_MODEL": "extractive", "RAG_PROVIDER": "openai"}
-        os.environ["LAKEFLOW_SECRET_RAG_API_KEY"] = "none"
+        os.environ["LAKEFLOW_SECRET_RAG_API_KEY"] = "not-asked-for"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

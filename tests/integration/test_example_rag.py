@@ -105,7 +105,11 @@ def broker(embeddings: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Embedd
     """A broker, and a model that answers, in the environment of the commands."""
     with EmbeddedBroker(partitions=2) as broker, script("local_model").LocalModel() as model:
         variables = {"LAKEFLOW_KAFKA": broker.bootstrap, "RAG_ENDPOINT": model.endpoint, "RAG_MODEL": "extractive"}
-        variables |= {"RAG_EMBEDDINGS": str(embeddings), "RAG_DELIVERY": "at-least-once", "LAKEFLOW_SECRET_RAG_API_KEY": "none"}
+        variables |= {
+            "RAG_EMBEDDINGS": str(embeddings),
+            "RAG_DELIVERY": "at-least-once",
+            "LAKEFLOW_SECRET_RAG_API_KEY": "not-asked-for",
+        }
         for name, value in variables.items():
             monkeypatch.setenv(name, value)
         yield broker
@@ -160,7 +164,7 @@ def test_under_lakeflow_start_a_question_waits_for_the_first_pages(
     project: Path, broker: EmbeddedBroker, tmp_path: Path
 ) -> None:
     (project / "secrets").mkdir()
-    (project / "secrets" / "RAG_API_KEY").write_text("none")
+    (project / "secrets" / "RAG_API_KEY").write_text("not-asked-for")
     settings = (project / "lakeflow.toml").read_text().replace("${LAKEFLOW_KAFKA:-localhost:9092}", broker.bootstrap)
     added = '[secrets]\ndir = "secrets"\n\n[run]\nfollow_seconds = 0.5\n'
     (project / "lakeflow.toml").write_text(f"{settings}\n{added}")

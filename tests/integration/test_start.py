@@ -143,4 +143,4 @@ def test_what_cannot_be_started_is_refused(
 def test_a_project_without_parts_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "lakeflow.toml").touch()
     assert main(["start", "--project", str(tmp_path), "--listen", "off"]) == 2
-    assert "no landing, job or index to keep going" in capsys.readouterr().err
+    assert "no landing, job, index or sink to keep going" in capsys.readouterr().err

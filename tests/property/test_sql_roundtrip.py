@@ -24,6 +24,7 @@ NAME = st.one_of(
     st.from_regex(r"[A-Za-z_][A-Za-z0-9_]{0,6}", fullmatch=True),
     st.text(st.characters(codec="utf-8", exclude_characters="."), min_size=1, max_size=6),
 )
+MODEL_NAME = NAME.filter(lambda name: "$" not in name)  # which parts a version from it
 TABLE_NAME = st.builds("{}.{}".format, NAME, NAME)
 SIMPLE = st.sampled_from(
     [
@@ -85,7 +86,7 @@ def tables(draw: st.DrawFn) -> TableSpec:
     )
 
 
-MODELS = st.builds(ModelDeclaration, NAME, schemas(), schemas(), OPTIONS.filter(bool), comment=st.none() | TEXT)
+MODELS = st.builds(ModelDeclaration, MODEL_NAME, schemas(), schemas(), OPTIONS.filter(bool), comment=st.none() | TEXT)
 STRIPPED = TEXT.map(str.strip).filter(bool)
 COLUMN = st.from_regex(r"[A-Za-z_][A-Za-z0-9_]{0,6}", fullmatch=True)
 OWN = ("key", "metric", "model", "columns")
