@@ -9,6 +9,8 @@ from typing import Final
 from lakeflow.job import Job, SqlQuery
 from lakeflow.lake.catalog import Table
 from lakeflow.lake.history import PROGRESS, ancestors
+from lakeflow.runner.sql_windows import in_case
+from lakeflow.window import Windowed
 
 CODE: Final = "lakeflow.job-code"
 MODELS: Final = "lakeflow.job-models"
@@ -21,9 +23,17 @@ def code_of(job: Job) -> str:
     Blanks between the words of a query do not count. What a function calls from other modules does not show.
     """
     text = " ".join(job.body.text.split()) if isinstance(job.body, SqlQuery) else job.source
-    settings = (job.target, job.mode, job.output, job.key, job.by, job.windowed, job.history, job.inputs, job.outside)
+    settings = (job.target, job.mode, job.output, job.key, job.by, _windows_of(job), job.history, job.inputs, job.outside)
     joined = () if job.within is None else (job.within,)
     return hashlib.sha256(f"{text}\n{(*settings, *joined)!r}".encode()).hexdigest()[:16]
+
+
+def _windows_of(job: Job) -> Windowed | None:
+    """A query may write the columns of its windows large or small; once it is planned they are as the table writes them."""
+    windowed = job.windowed
+    if windowed is None or not isinstance(job.body, SqlQuery):
+        return windowed
+    return in_case(windowed, [name.lower() for name in (windowed.window.column, *windowed.by)])
 
 
 def facts_of_job(job: Job, models: Sequence[str]) -> Mapping[str, str]:

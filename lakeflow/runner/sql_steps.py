@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import chain
 from typing import TYPE_CHECKING, assert_never
 
 from lakeflow.job import Output
 from lakeflow.runner.interval_plan import with_known
-from lakeflow.runner.plan import JobPlan
+from lakeflow.runner.plan import JobPlan, Source
 from lakeflow.runner.querying import relation_over
 from lakeflow.runner.sql_names import ProjectNames
+from lakeflow.runner.sql_placed import is_placed, placed_relation
+from lakeflow.runner.windows import View
 from lakeflow.sql.compiled import AtStart
 from lakeflow.sql.explain import Step, explain, explain_lines
 
@@ -31,7 +34,7 @@ def steps_of(plan: JobPlan, project: Project, estimates: Sequence[Estimate] = ()
     lookups = {source.name: relation_over(source.table, source.splits) for source in plan.lookups}
     sources = [source for step in plan.steps for source in with_known(step)]
     read = {
-        one.name: relation_over(one.table, _distinct(other.splits for other in sources if other.name == one.name))
+        one.name: _relation(plan, one, _distinct(other.splits for other in sources if other.name == one.name))
         for one in sources
     }
     relations: dict[str, Relation] = dict(ProjectNames(project).relations(compiled))
@@ -45,6 +48,14 @@ def steps_of(plan: JobPlan, project: Project, estimates: Sequence[Estimate] = ()
     whole = Step(f"{_verb(plan.output)} {plan.target}", rows=query.rows, children=(query,))
     costs = {one.model: text for one in estimates if (text := _cost(one))}
     return whole, explain_lines(whole, compiled, costs)
+
+
+def _relation(plan: JobPlan, source: Source, splits: Sequence[Split]) -> Relation:
+    """The rows of a source, which a query over windows that a watermark closes is given in its windows."""
+    windowed = plan.job.windowed
+    if windowed is None or not is_placed(plan.job):
+        return relation_over(source.table, splits)
+    return placed_relation(replace(source, splits=tuple(splits)), View(windowed.window))
 
 
 def _distinct(splits: Iterable[tuple[Split, ...]]) -> list[Split]:

@@ -119,10 +119,14 @@ def test_a_query_leaves_late_rows_and_writes_windows_once_they_are_complete(site
     (site.folder / "jobs" / "hourly.py").unlink()
     site.declare("jobs/hourly.sql", IN_SQL)
     clicks(site, (0, "ann"), (10, "ann"), (80, "bob"))
+    planned = site("plan", "hourly")
+    assert planned.code == 0, planned.err
+    assert "scan [bronze.clicks]" in planned.out
     site.json("run", "hourly")
     assert rows(site, "gold.hourly", "window_start") == {(0, "ANN", 2)}, (
         "the watermark is at 75, 10 minutes behind the hour's end"
     )
+    assert site.json("plan", "hourly")["jobs"][0]["changed"] == [], "its column is written large, and is the table's own"
     clicks(site, (1, "ann"), (140, "bob"))
     ran = by_name(site.json("run", "hourly"))["hourly"]
     assert (ran["read"], ran["written"], ran["dead_lettered"]) == (2, 1, 1)
