@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import threading
-import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lakeflow.cli.common import Format, OutputOption, ProjectOption, TargetOption, exit_code_of, open_project
-from lakeflow.cli.output import note, show_error, show_rows
+from lakeflow.cli.ending import Ending, side_by_side
+from lakeflow.cli.output import note, show_rows
 from lakeflow.cli.progress import Bar
 from lakeflow.cli.signals import StopSignals
 from lakeflow.errors import LakeflowError, RegistryUnavailable, SourceUnavailable, Suspended, UnknownName, UsageError
@@ -38,8 +36,6 @@ COLUMNS = (
     "rows_per_second",
 )
 UNREACHABLE = "unreachable"
-LONGEST_WAIT = 0.2
-"""Seconds between two looks whether a signal came."""
 HELP = """Land Kafka topics in their Iceberg tables, exactly once.
 
 Stops when it has read what the topics held at the start; --follow stays until a signal comes, or one of its
@@ -84,7 +80,7 @@ def land(
         if follow:
             held.enter_context(_maintained(opened, ending))
         if follow and len(chosen) > 1:
-            results = _side_by_side(opened, chosen, how, ending)
+            results = side_by_side(chosen, lambda table: _land_one(opened, table, how, ending), ending)
         else:
             results = _one_after_another(opened, chosen, how, ending)
     show_rows(results, COLUMNS, as_json=output is Format.JSON)
@@ -124,33 +120,6 @@ def _metrics(address_text: str | None, held: ExitStack) -> LandingMetrics | None
     return held.enter_context(LandingMetrics(*address(address_text)))
 
 
-class Ending:
-    """When to end: as a signal asks for it, or, of landings side by side, as soon as one of them has failed."""
-
-    def __init__(self, signals: StopSignals) -> None:
-        self.signals = signals
-        self.errors: list[LakeflowError] = []
-        self._failed = threading.Event()
-
-    def requested(self) -> bool:
-        return self._failed.is_set() or self.signals.requested()
-
-    def fail(self) -> None:
-        """The other landings commit what is in hand, and end."""
-        self._failed.set()
-
-    def show(self, error: LakeflowError) -> None:
-        """An error that ends a landing, on stderr."""
-        show_error(error)
-        self.errors.append(error)
-
-    def sleep(self, seconds: float) -> None:
-        """Wait, but no longer than until the end is requested."""
-        end = time.monotonic() + seconds
-        while not self.requested() and (left := end - time.monotonic()) > 0:
-            self._failed.wait(min(left, LONGEST_WAIT))
-
-
 def _chosen(project: Project, names: Sequence[str]) -> list[TableSpec]:
     from lakeflow.landing.spec import is_landed
 
@@ -173,20 +142,6 @@ def _one_after_another(project: Project, tables: Sequence[TableSpec], how: How, 
             continue
         results.append(_land_one(project, table, how, ending))
     return results
-
-
-def _side_by_side(project: Project, tables: Sequence[TableSpec], how: How, ending: Ending) -> list[dict[str, Any]]:
-    """One thread a table. A process of which a part no longer moves must not look alive: when one fails, all end."""
-
-    def follow(table: TableSpec) -> dict[str, Any]:
-        try:
-            return _land_one(project, table, how, ending)
-        except BaseException:
-            ending.fail()
-            raise
-
-    with ThreadPoolExecutor(len(tables), thread_name_prefix="lakeflow-land") as pool:
-        return ending.signals.results([pool.submit(follow, table) for table in tables])
 
 
 def _land_one(project: Project, table: TableSpec, how: How, ending: Ending) -> dict[str, Any]:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from lakeflow.cli.common import Format, OutputOption, ProjectOption, TargetOption, exit_code_of, open_project
-from lakeflow.cli.land import Ending
+from lakeflow.cli.ending import Ending, side_by_side
 from lakeflow.cli.output import show_rows
 from lakeflow.cli.progress import Bar
 from lakeflow.cli.signals import StopSignals
@@ -79,7 +78,7 @@ def produce(
     with StopSignals() as signals:
         ending = Ending(signals)
         if follow and len(chosen) > 1:
-            results = _side_by_side(opened, chosen, ending)
+            results = side_by_side(chosen, lambda sink: _produce_one(opened, sink, How(True), ending), ending)
         else:
             how = How(follow, again)
             results = [_produce_one(opened, sink, how, ending) for sink in chosen if not ending.requested()]
@@ -111,20 +110,6 @@ def chosen_sinks(project: Project, names: Sequence[str]) -> list[SinkSpec]:
             raise UnknownName("table with 'sink.topic'", name, sinks, next_step="lakeflow tables")
     chosen = [spec for name, spec in sinks.items() if not names or name in names]
     return [declared_sink(spec, project.settings) for spec in chosen]
-
-
-def _side_by_side(project: Project, sinks: Sequence[SinkSpec], ending: Ending) -> list[dict[str, Any]]:
-    """One thread a table; when one fails for good, all end."""
-
-    def follow(sink: SinkSpec) -> dict[str, Any]:
-        try:
-            return _produce_one(project, sink, How(True), ending)
-        except BaseException:
-            ending.fail()
-            raise
-
-    with ThreadPoolExecutor(len(sinks), thread_name_prefix="lakeflow-produce") as pool:
-        return ending.signals.results([pool.submit(follow, sink) for sink in sinks])
 
 
 def _produce_one(project: Project, sink: SinkSpec, how: How, ending: Ending) -> dict[str, Any]:

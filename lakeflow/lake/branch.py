@@ -36,6 +36,7 @@ from lakeflow.lake.commit import Change, Committer, _require_same_layout
 from lakeflow.lake.failures import lake_errors
 from lakeflow.lake.history import PROGRESS, ancestors
 from lakeflow.lake.iceberg import MAIN, live_files
+from lakeflow.lake.publish import BranchCommitter
 from lakeflow.retry import Backoff, retrying
 
 BACKOFF = Backoff(attempts=8, base=0.02, cap=1.0)
@@ -159,7 +160,7 @@ def strange(metadata: TableMetadata, since: int | None, writers: Collection[str]
     return None if since is None else f"it was rolled back to before snapshot {since}"
 
 
-class SwappingCommitter(Committer):
+class SwappingCommitter(BranchCommitter):
     """Commits changes that put the files of a branch in place of main's. A change brings no files of its own.
 
     Raises Fenced where anybody but the `writers` has changed main since the branch was begun. Files that both have stay, and a
@@ -167,15 +168,7 @@ class SwappingCommitter(Committer):
     """
 
     def __init__(self, beside: Committer, branch: str, writers: Collection[str]) -> None:
-        super().__init__(
-            beside._lake,
-            beside._fence,
-            keep_snapshots=beside._keep_snapshots,
-            backoff=beside._backoff,
-            sleep=beside._sleep,
-            needed_from=beside._needed_from,
-        )
-        self._branch = branch
+        super().__init__(beside, branch)
         self._writers = tuple(writers)
 
     def _check(self, table: Table, change: Change) -> Mapping[str, str]:

@@ -40,11 +40,10 @@ Audit = Callable[[Table, Snapshot, Change], None]
 """Looks at a table as a snapshot on its branch has it. What it raises keeps the change off main."""
 
 
-class AuditedCommitter(Committer):
-    """The commit protocol by way of a branch. Of two writers with one branch, the later takes it from the earlier."""
+class BranchCommitter(Committer):
+    """Commits as `beside` does, but for a branch."""
 
-    def __init__(self, beside: Committer, branch: str, audit: Audit) -> None:
-        """Commits as `beside` does, but for the branch."""
+    def __init__(self, beside: Committer, branch: str) -> None:
         super().__init__(
             beside._lake,
             beside._fence,
@@ -54,6 +53,13 @@ class AuditedCommitter(Committer):
             needed_from=beside._needed_from,
         )
         self._branch = branch
+
+
+class AuditedCommitter(BranchCommitter):
+    """The commit protocol by way of a branch. Of two writers with one branch, the later takes it from the earlier."""
+
+    def __init__(self, beside: Committer, branch: str, audit: Audit) -> None:
+        super().__init__(beside, branch)
         self._audit = audit
 
     def _send(self, table: Table, change: Change, progress: Mapping[str, str]) -> int:
